@@ -1,0 +1,1 @@
+"""What every problem shares: the Problem protocol, its two adapters, and traces."""

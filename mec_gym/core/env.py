@@ -1,0 +1,117 @@
+"""MecEnv: any problem as one Gymnasium environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core import arrays
+from mec_gym.core.checks import action_in_space, one_of
+from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.problem import AnyProblem, Episode
+
+_ONE = np.ones(1, dtype=np.bool_)
+_FIRST = np.zeros(1, dtype=np.int64)
+
+
+def check_reset_options(options: dict[str, Any] | None) -> Any:
+    """The trace asked for in ``options``, or None.
+
+    Raises:
+        ValueError: An option other than ``trace``.
+    """
+    unknown = set(options or {}) - {"trace"}
+    if unknown:
+        raise ValueError(f"reset options must be among ('trace',), got {sorted(unknown)}")
+    return (options or {}).get("trace")
+
+
+class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
+    """The only scalar adapter: plays a :class:`~mec_gym.core.problem.Problem`.
+
+    ``reset(seed=s)`` fixes every episode that follows, whatever is played.
+    ``reset(options={"trace": trace})`` plays the given episode, fields (1, T, ...).
+    ``info`` of a step holds the outcome's parts as plain numbers.
+
+    Args:
+        problem: What is played.
+        render_mode: None or ``"rgb_array"``.
+
+    Raises:
+        ValueError: An unknown render mode; on reset a trace of another problem; on step
+            an action outside the space.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
+
+    def __init__(self, problem: AnyProblem, render_mode: str | None = None) -> None:
+        if render_mode is not None:
+            one_of("render_mode", render_mode, ("rgb_array",))
+        self.problem = problem
+        self.render_mode = render_mode
+        self.observation_space = problem.observation_space
+        self.action_space = problem.action_space
+        self._queue: EpisodeQueue | None = None
+        self._t = -1
+        self._slot: Any = None
+        self._states: list[Any] = []
+        self._decisions: list[Any] = []
+        self._outcomes: list[Any] = []
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode; see the class for what ``seed`` and ``options`` do."""
+        trace = check_reset_options(options)
+        super().reset(seed=seed)
+        if self._queue is None or seed is not None:
+            self._queue = EpisodeQueue(self.problem, [self.np_random])
+        if trace is not None:
+            self._queue.replay(trace)
+        self._queue.advance(_ONE)
+        self._t = 0
+        self._slot = arrays.at(self._queue.slot(_FIRST), 0)
+        self._states = [self.problem.start(self._slot)]
+        self._decisions, self._outcomes = [], []
+        return self.problem.observe(self._slot, self._states[0]), {}
+
+    def step(
+        self, action: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Apply an action to the slot at hand."""
+        if self._queue is None:
+            raise gym.error.ResetNeeded("call reset() before step()")
+        if self._t >= self.problem.horizon:
+            raise gym.error.ResetNeeded("the episode is over: call reset()")
+        problem = self.problem
+        decision = problem.decision(action_in_space(self.action_space, action))
+        state, outcome = problem.step(self._slot, self._states[-1], decision)
+        self._states.append(state)
+        self._decisions.append(decision)
+        self._outcomes.append(outcome)
+        self._t += 1
+        terminated = bool(problem.done(state))
+        truncated = not terminated and self._t >= problem.horizon
+        if terminated:
+            self._t = problem.horizon
+        if self._t < problem.horizon:
+            self._slot = arrays.at(self._queue.slot(np.array([self._t])), 0)
+        info = {name: value.item() for name, value in arrays.as_dict(outcome).items()}
+        observation = problem.observe(self._slot, state)
+        return observation, float(problem.reward(outcome)), terminated, truncated, info
+
+    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+        """The episode so far as a picture (H, W, 3), or None without a render mode."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs gym.make(..., render_mode='rgb_array')")
+            return None
+        if self._queue is None:
+            raise gym.error.ResetNeeded("call reset() before render()")
+        from mec_gym.core.pictures import to_array
+
+        trace = arrays.at(self._queue.trace(), 0)
+        episode = Episode(trace, self._states, self._decisions, self._outcomes)
+        return to_array(self.problem.draw(episode))

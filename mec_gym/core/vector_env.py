@@ -1,0 +1,132 @@
+"""MecVectorEnv: any problem as one batched Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import error
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from mec_gym.core import arrays
+from mec_gym.core.checks import action_in_space, positive_int
+from mec_gym.core.env import check_reset_options
+from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.problem import AnyProblem
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any]]):
+    """The only batched adapter: B environments stepped by one call of the physics.
+
+    Equals B single environments seeded ``seed + i``, bit for bit. An episode that ends is
+    replaced within the same step (autoreset mode SAME_STEP): its last observation and
+    info are ``infos["final_obs"]`` and ``infos["final_info"]``.
+
+    Args:
+        problem: What is played.
+        num_envs: B.
+
+    Raises:
+        ValueError: ``num_envs`` below 1; on reset a trace that does not hold B episodes
+            of this problem; on step an action outside the space.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(self, problem: AnyProblem, num_envs: int = 1) -> None:
+        positive_int("num_envs", num_envs)
+        self.problem = problem
+        self.num_envs = int(num_envs)
+        self.single_observation_space = problem.observation_space
+        self.single_action_space = problem.action_space
+        self.observation_space = batch_space(problem.observation_space, num_envs)
+        self.action_space = batch_space(problem.action_space, num_envs)
+        self._queue: EpisodeQueue | None = None
+        self._t = np.zeros(num_envs, dtype=np.int64)
+        self._slot: Any = None
+        self._state: Any = None
+        self._all = np.ones(num_envs, dtype=np.bool_)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Begin an episode in every environment.
+
+        Args:
+            seed: Environment i is seeded ``seed + i``, or ``seed[i]``.
+            options: ``{"trace": trace}`` plays episode i of it in environment i.
+        """
+        trace = check_reset_options(options)
+        if seed is not None or self._queue is None:
+            seeds: Sequence[int | None]
+            if seed is None:
+                seeds = [None] * self.num_envs
+            elif isinstance(seed, (int, np.integer)):
+                seeds = [int(seed) + i for i in range(self.num_envs)]
+            else:
+                seeds = list(seed)
+                if len(seeds) != self.num_envs:
+                    raise ValueError(f"seed must hold {self.num_envs} seeds, got {len(seeds)}")
+            self._queue = EpisodeQueue(self.problem, [seeding.np_random(s)[0] for s in seeds])
+        if trace is not None:
+            self._queue.replay(trace)
+        self._queue.advance(self._all)
+        self._t[:] = 0
+        self._slot = self._queue.slot(self._t)
+        self._state = self.problem.start(self._slot)
+        return self.problem.observe(self._slot, self._state), {}
+
+    def step(
+        self, actions: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.float32], Floats, Bools, Bools, dict[str, Any]]:
+        """Apply one action an environment; episodes that end begin anew."""
+        if self._queue is None:
+            raise error.ResetNeeded("call reset() before step()")
+        problem = self.problem
+        decision = problem.decision(
+            action_in_space(self.single_action_space, actions, (self.num_envs,))
+        )
+        self._state, outcome = problem.step(self._slot, self._state, decision)
+        reward = problem.reward(outcome)
+        self._t += 1
+        terminated = problem.done(self._state)
+        truncated = ~terminated & (self._t >= problem.horizon)
+        ended = terminated | truncated
+
+        parts = arrays.as_dict(outcome)
+        if not ended.any():
+            self._slot = self._queue.slot(self._t)
+            infos = self._with_masks(parts, self._all)
+        else:
+            infos = self._with_masks(parts, ~ended)
+            # The last observation of an episode shows its last slot: there is no next one.
+            last = problem.observe(
+                arrays.where(ended, self._slot, self._queue.slot(self._t * ~ended)), self._state
+            )
+            final_obs = np.full(self.num_envs, None, dtype=object)
+            for row in np.flatnonzero(ended):
+                final_obs[row] = last[row]
+            infos["final_obs"] = final_obs
+            infos["final_info"] = self._with_masks(parts, ended)
+            infos["_final_obs"] = infos["_final_info"] = ended
+            self._queue.advance(ended)
+            self._t[ended] = 0
+            self._slot = self._queue.slot(self._t)
+            self._state = arrays.where(ended, problem.start(self._slot), self._state)
+        return problem.observe(self._slot, self._state), reward, terminated, truncated, infos
+
+    @staticmethod
+    def _with_masks(parts: dict[str, Any], mask: Bools) -> dict[str, Any]:
+        infos = dict(parts)
+        infos.update({f"_{name}": mask for name in parts})
+        return infos

@@ -1,0 +1,1 @@
+"""Rates and connection times: where the network's numbers come from."""

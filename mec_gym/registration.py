@@ -1,0 +1,104 @@
+"""One table: environment id -> problem, scenarios, default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from mec_gym.core.env import MecEnv
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.vector_env import MecVectorEnv
+from mec_gym.training_offload.problem import TrainingOffload
+from mec_gym.training_offload.scenario import PRESETS as TRAINING_OFFLOAD
+from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the table.
+
+    Attributes:
+        about: One line.
+        problem: Scenario -> Problem.
+        scenario_type: What ``scenario=`` may be besides a name.
+        presets: The named scenarios, each with ``make()`` and ``about``.
+        default: Name of the scenario played unless another is asked for.
+    """
+
+    about: str
+    problem: Callable[[Any], AnyProblem]
+    scenario_type: type
+    presets: Mapping[str, Any]
+    default: str
+
+
+ENVIRONMENTS: dict[str, Entry] = {
+    "mec/TrainingOffloadPaper-v0": Entry(
+        "split one training task over device, edge and cloud; connection time known",
+        TrainingOffload,
+        TrainingOffloadScenario,
+        TRAINING_OFFLOAD,
+        "paper",
+    ),
+    "mec/TrainingOffload-v0": Entry(
+        "a drive: 30 training tasks, one battery, connection time estimated",
+        TrainingOffload,
+        TrainingOffloadScenario,
+        TRAINING_OFFLOAD,
+        "drive",
+    ),
+}
+
+
+def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
+    """The Problem behind an environment id, for solvers and batch evaluation.
+
+    Args:
+        env_id: One of ``ENVIRONMENTS``.
+        scenario: A preset's name or a Scenario of the room; None for the default.
+
+    Raises:
+        ValueError: Unknown id or scenario.
+    """
+    entry = ENVIRONMENTS.get(env_id)
+    if entry is None:
+        raise ValueError(f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r}")
+    if scenario is None:
+        scenario = entry.default
+    if isinstance(scenario, str):
+        if scenario not in entry.presets:
+            raise ValueError(
+                f"scenario must be one of {', '.join(entry.presets)} or a "
+                f"{entry.scenario_type.__name__}, got {scenario!r}"
+            )
+        scenario = entry.presets[scenario].make()
+    if not isinstance(scenario, entry.scenario_type):
+        raise ValueError(
+            f"scenario must be one of {', '.join(entry.presets)} or a "
+            f"{entry.scenario_type.__module__}.{entry.scenario_type.__name__}, got {scenario!r}"
+        )
+    return entry.problem(scenario)
+
+
+def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) -> MecEnv:
+    """Entry point of ``gymnasium.make``."""
+    return MecEnv(make_problem(env_id, scenario), render_mode)
+
+
+def make_vector_env(env_id: str, num_envs: int = 1, scenario: Any = None) -> MecVectorEnv:
+    """Entry point of ``gymnasium.make_vec``."""
+    return MecVectorEnv(make_problem(env_id, scenario), num_envs)
+
+
+def register_all() -> None:
+    """Register every row with Gymnasium."""
+    for env_id in ENVIRONMENTS:
+        gym.register(
+            env_id,
+            entry_point="mec_gym.registration:make_env",
+            vector_entry_point="mec_gym.registration:make_vector_env",
+            kwargs={"env_id": env_id},
+        )

@@ -1,0 +1,340 @@
+"""The optimal split in closed form, and the clairvoyant bound of an episode.
+
+For one pair of servers the delay at the edge is affine in x_i on five segments: case 4,
+3, 2, and case 1 in two parts, split where the backhaul stops being the bottleneck of
+(10). Device and cloud are affine too. So on a segment everything is decided by
+crossings of straight lines; the best of five segments and of all pairs is the optimum.
+The delay is *not* monotone in the rate of the uplink, so no pair may be skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core import arrays
+from mec_gym.training_offload.model import Decision, Route, route
+from mec_gym.training_offload.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+
+# Segments are half open; their ends are drawn in by this much, so that rounding cannot
+# put an optimum at a hand-over on the wrong side of it.
+MARGIN = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Edge delay as ``intercept + slope * x_i`` for low <= x_i <= high. Fields (..., S*S, 5).
+
+    ``low > high`` marks a segment that does not exist.
+    """
+
+    intercept: FloatArray  # s
+    slope: FloatArray  # s/bit, >= 0
+    low: FloatArray  # bit
+    high: FloatArray  # bit
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split with its delay and energy; delay is infinite where there is none."""
+
+    delay: FloatArray  # (...) s
+    energy: FloatArray  # (...) J
+    edge: FloatArray  # (...) bit, x_i
+    cloud: FloatArray  # (...) bit, x_c
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What may be used besides the device."""
+
+    edge: bool = True
+    cloud: bool = True
+
+
+def pair_routes(slot: Slot, scenario: Scenario) -> Route:
+    """Routes of all S*S pairs, fields (..., S*S); pair p is (i, j) = divmod(p, S)."""
+    count = scenario.servers
+    server, next_server = np.divmod(np.arange(count * count), count)
+    wide = arrays.map_arrays(lambda a: np.asarray(a)[..., None], slot)
+    wide = Slot(
+        wide.work,
+        wide.connection_time,
+        wide.connection_estimate,
+        wide.position,
+        wide.speed,
+        slot.uplink[..., None, :, :],
+        slot.downlink[..., None, :, :],
+        slot.compute[..., None, :, :],
+    )
+    return route(wide, server, next_server)
+
+
+def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments:
+    """The five affine pieces of the edge delay of every pair: (1)-(12) solved for x_i.
+
+    Args:
+        slot: Fields (...).
+        scenario: The parameters.
+        margin: Relative width by which segments are drawn in at a hand-over.
+    """
+    r = pair_routes(slot, scenario)
+    rho, backhaul = scenario.result_ratio, scenario.backhaul
+    tau = r.connection_time
+    send, train = 1.0 / r.uplink_i, 1.0 / r.compute_i
+    handover = tau * 0.0 + scenario.handover_s
+    literal = scenario.variant == "literal"
+    results_j = rho * (1.0 / backhaul + 1.0 / r.downlink_j)
+
+    slope_4 = send + train + rho / r.downlink_i
+    intercept_4 = handover if literal else 0.0 * handover
+    per_bit_back = 1.0 / r.downlink_j + 1.0 / backhaul
+    slope_3 = (rho + r.downlink_i * (send + train)) * per_bit_back
+    intercept_3 = tau + handover - r.downlink_i * tau * per_bit_back
+    if scenario.variant == "finish":
+        slope_2 = send + train + results_j
+        intercept_2 = handover
+    elif literal:
+        slope_2 = results_j + 0.0 * tau
+        intercept_2 = tau + handover
+    else:
+        saved = r.compute_i * ((1.0 - rho) / backhaul + 1.0 / r.compute_j)
+        slope_2 = 1.0 / backhaul + 1.0 / r.compute_j + rho / r.downlink_j + saved * send
+        intercept_2 = tau + handover - saved * tau
+    sent = r.uplink_i * tau
+    slope_1a = 1.0 / r.compute_j + rho / r.downlink_j
+    intercept_1a = tau + handover + sent / backhaul
+    slope_1b = slope_1a + 1.0 / r.uplink_j
+    intercept_1b = tau + handover - sent / r.uplink_j
+
+    ends = [tau / slope_4, tau / (send + train), sent, sent * (1.0 + r.uplink_j / backhaul)]
+    work = np.broadcast_to(slot.work[..., None], tau.shape if tau.ndim else (1,))
+    zero = np.zeros(np.broadcast_shapes(ends[0].shape, work.shape))
+    low = [zero, *[end * (1.0 + margin) for end in ends]]
+    high = [np.minimum(end * (1.0 - margin), work) for end in ends] + [work + zero]
+
+    def join(pieces: list[FloatArray]) -> FloatArray:
+        return np.stack(np.broadcast_arrays(*pieces, zero)[:-1], axis=-1)
+
+    return Segments(
+        join([intercept_4, intercept_3, intercept_2, intercept_1a, intercept_1b]),
+        join([slope_4, slope_3, slope_2, slope_1a, slope_1b]),
+        join(low),
+        join(high),
+    )
+
+
+class SlotFrontier:
+    """Delay against energy of one slot: every question about a single task is asked here.
+
+    Within a segment, given a delay T, the split that spends least energy is known: if
+    offloading a bit saves energy, as much as fits into T goes to edge and cloud, else as
+    little. So energy is a convex, piecewise linear function of T with at most three
+    corners a segment.
+
+    Args:
+        slot: Fields (...); T_ct is ``connection_time``.
+        scenario: The parameters.
+        resources: What may be used besides the device.
+        margin: See :func:`segments`; for decisions that pass through a float32 action,
+            something above its rounding.
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        scenario: Scenario,
+        resources: Resources = Resources(),
+        margin: float = MARGIN,
+    ) -> None:
+        self.scenario = scenario
+        self.margin = margin
+        self.segments = segments(slot, scenario, margin)
+        if not resources.edge:
+            keep = arrays.map_arrays(lambda a: a[..., :1, :1], self.segments)
+            self.segments = Segments(keep.intercept, keep.slope, keep.low, 0.0 * keep.high)
+        self.work = np.asarray(slot.work)[..., None, None]
+        # Bits per second of the cloud's part and the delay per bit of what the edge does
+        # not take, shared between device and cloud so that both end together.
+        self.cloud_rate = 1.0 / scenario.cloud_seconds_per_bit if resources.cloud else 0.0
+        self.rest_slope = 1.0 / (scenario.device_compute + self.cloud_rate)
+        self.saving = scenario.device_energy - scenario.energy_per_offloaded_bit
+        self.exists = self.segments.low <= self.segments.high
+
+    def best(self, energy_limit: npt.ArrayLike = np.inf) -> tuple[Split, Decision]:
+        """The split of least delay that spends at most ``energy_limit`` J (...).
+
+        Returns:
+            The split (...) and the decision (...). Where no split is cheap enough the
+            delay is infinite and the decision is the cheapest split there is.
+        """
+        s = self.segments
+        limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
+        limit = np.where(limit > 0, limit * (1.0 - self.margin), limit)
+        delay = self._least_delay()
+        device_only = self.work * self.scenario.device_energy
+        if self.saving > 0:
+            needed = (device_only - limit) / self.saving
+            # A limit a rounding error below the cheapest split is that split's own energy.
+            needed = np.where(needed <= self.work * (1 + 1e-12), needed, np.inf)
+            delay = np.maximum(delay, self._delay_to_offload(np.minimum(needed, self.work)))
+            possible = needed < np.inf
+        elif self.saving < 0:
+            allowed = (limit - device_only) / -self.saving
+            possible = s.low <= allowed * (1 + 1e-12)
+            delay = np.maximum(
+                delay, (self.work - np.maximum(allowed, s.low)) / self.scenario.device_compute
+            )
+        else:
+            possible = device_only <= limit * (1 + 1e-12)
+        affordable = np.where(self.exists & possible, delay, np.inf)
+        none = ~np.isfinite(affordable).any(axis=(-1, -2), keepdims=True)
+        cheapest = np.where(self.exists, self._cheapest_delay(), np.inf)
+        split = self._split(np.where(none, cheapest, affordable))
+        flat = arrays.map_arrays(self._flatten, split)
+        choice = flat.delay.argmin(axis=-1)
+        chosen = arrays.map_arrays(
+            lambda a: np.take_along_axis(a, choice[..., None], axis=-1)[..., 0], flat
+        )
+        decision = self._decision(chosen, choice // self.segments.low.shape[-1])
+        delay = np.where(none[..., 0, 0], np.inf, chosen.delay)
+        return Split(delay, chosen.energy, chosen.edge, chosen.cloud), decision
+
+    def corners(self) -> Split:
+        """All corners of the frontier, fields (..., pairs * segments * 3).
+
+        Any objective that grows with delay and is linear in energy has its optimum at
+        one of them. Missing corners have infinite delay.
+        """
+        least = self._least_delay()
+        delays = [least, self._cheapest_delay()]
+        if self.saving > 0:
+            s = self.segments
+            delays.append(np.maximum(least, s.intercept + s.slope * s.high))
+        found = [self._split(np.where(self.exists, delay, np.inf)) for delay in delays]
+        return arrays.map_arrays(
+            lambda *pieces: np.concatenate([self._flatten(a) for a in pieces], axis=-1), *found
+        )
+
+    def decide(self, corners: Split, choice: npt.NDArray[np.int64]) -> Decision:
+        """The decision of corner ``choice`` (...)."""
+        chosen = arrays.map_arrays(
+            lambda a: np.take_along_axis(a, choice[..., None], axis=-1)[..., 0], corners
+        )
+        pairs, pieces = self.segments.low.shape[-2:]
+        return self._decision(chosen, choice % (pairs * pieces) // pieces)
+
+    def _flatten(self, array: FloatArray) -> FloatArray:
+        shape = np.broadcast_shapes(array.shape, self.segments.low.shape)
+        return np.broadcast_to(array, shape).reshape(*shape[:-2], -1)
+
+    def _decision(self, split: Split, pair: npt.NDArray[np.int64]) -> Decision:
+        work = self.work[..., 0, 0]
+        server, next_server = np.divmod(pair, self.scenario.servers)
+        edge = np.minimum(split.edge / work, 1.0)
+        return Decision(edge, np.minimum(split.cloud / work, 1.0 - edge), server, next_server)
+
+    def _least_delay(self) -> FloatArray:
+        """Least delay of each segment: where edge meets the balanced rest, clipped."""
+        s = self.segments
+        cross = (self.rest_slope * self.work - s.intercept) / (s.slope + self.rest_slope)
+        edge = np.clip(cross, s.low, np.maximum(s.low, s.high))
+        return np.maximum(s.intercept + s.slope * edge, self.rest_slope * (self.work - edge))
+
+    def _delay_to_offload(self, share: FloatArray) -> FloatArray:
+        """Least T within which edge and cloud together can take ``share`` bits."""
+        s = self.segments
+        cloud = max(self.cloud_rate, 1e-300)
+        with np.errstate(divide="ignore", over="ignore"):
+            by_cloud = (share - s.high) / cloud
+            per_second = cloud + 1.0 / s.slope
+            by_both = (share + s.intercept / s.slope) / per_second
+        by_both = np.where(s.slope > 0, by_both, s.intercept)
+        return np.where(share > s.high, np.maximum(by_cloud, by_both), by_both)
+
+    def _cheapest_delay(self) -> FloatArray:
+        """Least T at which each segment's energy is as low as it gets."""
+        s, least = self.segments, self._least_delay()
+        if self.saving > 0:
+            most = self.work if self.cloud_rate > 0 else s.high
+            return np.maximum(least, self._delay_to_offload(most))
+        if self.saving < 0:
+            return np.maximum(least, (self.work - s.low) / self.scenario.device_compute)
+        return least
+
+    def _split(self, delay: FloatArray) -> Split:
+        """The cheapest split of each segment that is done within ``delay``."""
+        s = self.segments
+        finite = np.isfinite(delay)
+        within = np.where(finite, delay, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = (within - s.intercept) / s.slope
+        room = np.where(s.slope > 0, room, np.inf)
+        edge = np.clip(room, s.low, np.maximum(s.low, s.high))
+        if self.saving > 0:
+            edge = np.minimum(edge, self.work)
+            cloud = np.minimum(within * self.cloud_rate, self.work - edge)
+        else:
+            kept = within * self.scenario.device_compute
+            offloaded = np.maximum(self.work - kept, s.low)
+            edge = np.minimum(edge, offloaded)
+            cloud = offloaded - edge
+        energy = self.work * self.scenario.device_energy - self.saving * (edge + cloud)
+        return Split(
+            np.where(finite, delay, np.inf),
+            np.where(finite, energy, np.inf),
+            edge + 0.0 * within,
+            cloud + 0.0 * edge,
+        )
+
+
+def drive_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> FloatArray:
+    """A lower bound on the total delay of any policy, clairvoyant or not.
+
+    Lagrangian relaxation of the battery, everything known: max over price >= 0 of
+
+        sum_k min( min_s [T_k(s) + price E_k(s)], D_m ) - price * battery
+
+    where s runs over the frontier of task k and a dropped task costs D_m and no energy.
+    Every price gives a valid bound; bisection on the slope finds the best one.
+
+    Args:
+        trace: Fields (n, T, ...).
+        scenario: The parameters.
+        iterations: Of the bisection.
+
+    Returns:
+        Seconds, (n,). With a single task it is the optimum itself.
+    """
+    if scenario.horizon == 1:
+        slot = arrays.at(trace, (slice(None), 0))
+        delay = SlotFrontier(slot, scenario).best(scenario.battery)[0].delay
+        return np.minimum(delay, scenario.deadline)
+    corners = SlotFrontier(trace, scenario).corners()
+    n = corners.delay.shape[0]
+    # Corners beyond the deadline are worse than a drop; a drop is one more corner.
+    useful = corners.delay <= scenario.deadline
+    delay = np.where(useful, corners.delay, scenario.deadline)
+    energy = np.where(useful, corners.energy, 0.0)
+    smallest = np.where(useful, energy, np.inf).min(axis=(1, 2))
+    # At this price every task is dropped, so the best price is below it.
+    high = np.where(np.isfinite(smallest) & (smallest > 0), scenario.deadline / smallest, 0.0)
+    low = np.zeros(n)
+    best = np.full(n, -np.inf)
+    price = low
+    for _ in range(iterations):
+        cost = delay + price[:, None, None] * energy
+        choice = cost.argmin(axis=-1)[..., None]
+        chosen_cost = np.take_along_axis(cost, choice, axis=-1)[..., 0]
+        chosen_energy = np.take_along_axis(energy, choice, axis=-1)[..., 0]
+        value = np.minimum(chosen_cost, scenario.deadline).sum(axis=1) - price * scenario.battery
+        best = np.maximum(best, value)
+        used = np.where(chosen_cost <= scenario.deadline, chosen_energy, 0.0).sum(axis=1)
+        low = np.where(used > scenario.battery, price, low)
+        high = np.where(used > scenario.battery, high, price)
+        price = (low + high) / 2
+    return best
