@@ -103,6 +103,13 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         observation = problem.observe(self._slot, state)
         return observation, float(problem.reward(outcome)), terminated, truncated, info
 
+    @property
+    def trace(self) -> Any:
+        """The episode being played, fields (T, ...): nature's part, hidden parts included."""
+        if self._queue is None:
+            raise gym.error.ResetNeeded("call reset() before asking for the trace")
+        return arrays.at(self._queue.trace(), 0)
+
     def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
         """The episode so far as a picture (H, W, 3), or None without a render mode."""
         if self.render_mode is None:
@@ -112,6 +119,5 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             raise gym.error.ResetNeeded("call reset() before render()")
         from mec_gym.core.pictures import to_array
 
-        trace = arrays.at(self._queue.trace(), 0)
-        episode = Episode(trace, self._states, self._decisions, self._outcomes)
+        episode = Episode(self.trace, self._states, self._decisions, self._outcomes)
         return to_array(self.problem.draw(episode))

@@ -35,7 +35,8 @@ class Road:
 
     The speed is a Gauss-Markov process (Liang & Haas 1999; Camp, Boleng & Davies 2002,
     eq. 1): v' = a v + (1 - a) mean + std sqrt(1 - a^2) w with w ~ N(0, 1), kept between
-    the limits, constant for ``step_s`` at a time.
+    the limits, constant for ``step_s`` at a time. The defaults (assumed) are a city's main
+    road: 54 km/h on average, stop and go, satellite positions blurred by buildings.
 
     Attributes:
         cell_m: Length of road that one station covers, m.
@@ -52,14 +53,14 @@ class Road:
 
     cell_m: float = 500.0
     offset_m: float = 50.0
-    mean_speed: float = 20.0
-    speed_std: float = 4.0
-    memory: float = 0.9
-    min_speed: float = 8.0
-    max_speed: float = 35.0
+    mean_speed: float = 15.0
+    speed_std: float = 5.0
+    memory: float = 0.8
+    min_speed: float = 3.0
+    max_speed: float = 30.0
     step_s: float = 5.0
-    position_error_m: float = 10.0
-    speed_error: float = 1.0
+    position_error_m: float = 30.0
+    speed_error: float = 2.0
 
     def __post_init__(self) -> None:
         for name in ("cell_m", "mean_speed", "min_speed", "max_speed", "step_s"):

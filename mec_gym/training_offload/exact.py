@@ -271,7 +271,7 @@ class SlotFrontier:
         s = self.segments
         finite = np.isfinite(delay)
         within = np.where(finite, delay, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             room = (within - s.intercept) / s.slope
         room = np.where(s.slope > 0, room, np.inf)
         edge = np.clip(room, s.low, np.maximum(s.low, s.high))

@@ -1,0 +1,170 @@
+"""What stands between an environment and a policy network.
+
+A head turns observations into network inputs and network outputs into actions. It sees
+no more than the network does, so a policy with a head is an ordinary agent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from agents.rules import PriceSolver, tune_price
+from agents.solver_agent import SolverAgent
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.rollout import rollout
+from mec_gym.training_offload.problem import TrainingOffload
+
+HeadName = Literal["flat", "price"]
+
+
+class Head(Protocol):
+    """Between the environment and a network.
+
+    Attributes:
+        input_space: Of the network's input.
+        output_space: Of the network's raw output.
+    """
+
+    input_space: spaces.Box
+    output_space: spaces.Box
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Network inputs (..., inputs) for observations (..., observation)."""
+        ...
+
+    def act(
+        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """Actions for observations (..., observation) and raw outputs (..., n)."""
+        ...
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """What a usual policy earns in a slot (...); subtracted while learning.
+
+        It may depend on nature's part of the observation only. Then it changes no
+        preference between policies, but takes away what only nature decides (an
+        input-driven baseline, Mao et al. 2019).
+        """
+        ...
+
+
+class FlatHead:
+    """Raw outputs in [-1, 1], scaled to the bounds of any problem's Box action space.
+
+    A Gaussian policy starts at 0 with a standard deviation of about 1: the middle of
+    such a space, but a corner of [0, 1].
+
+    Args:
+        problem: The problem played.
+
+    Raises:
+        ValueError: The action space is not a Box.
+    """
+
+    def __init__(self, problem: AnyProblem) -> None:
+        box = problem.action_space
+        if not isinstance(box, spaces.Box):
+            raise ValueError(f"a flat head needs a Box action space, got {box}")
+        self.box = box
+        self.input_space = problem.observation_space
+        self.output_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The observation itself."""
+        return observation
+
+    def act(
+        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """Clip and scale."""
+        share = (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0
+        return (self.box.low + share * (self.box.high - self.box.low)).astype(self.box.dtype)
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Nothing is known of the problem: 0."""
+        return np.zeros(observation.shape[:-1])
+
+
+class PriceHead:
+    """The network names a price of energy and how far to trust T_ct; the split follows.
+
+    Both raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw[0] in s/J, and the
+    connection time planned with = estimate * TRUST ** raw[1]. The closed form answers
+    with the best split at that price (``agents.rules.PriceSolver``), so (0, 0) is the
+    price rule itself: what is learnt is when to leave it. In theory the best price is
+    the value of a joule, which the battery and the tasks left decide; so the network
+    also gets the logarithm of battery / (tasks left * what an average task costs when
+    all of it is offloaded), at two scales.
+
+    Args:
+        problem: The problem played.
+    """
+
+    SPAN = 8.0
+    TRUST = 2.0
+    SCALES = (3.0, 12.0)
+
+    def __init__(self, problem: TrainingOffload) -> None:
+        scenario = problem.scenario
+        self.problem = problem
+        # A price of 0, tuned where the battery never binds, could not be scaled.
+        self.price = max(tune_price(problem), 0.01)
+        box = problem.observation_space
+        extra = np.full(len(self.SCALES), 2.0, np.float32)
+        self.input_space = spaces.Box(
+            np.concatenate([box.low, -extra]), np.concatenate([box.high, extra]), dtype=np.float32
+        )
+        self.output_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._usual_energy = sum(scenario.work) / 2 * scenario.energy_per_offloaded_bit
+
+        # Seconds that the price rule takes for one bit, on episodes of its own.
+        trace = problem.sample(np.random.default_rng(0), 64)
+        usual = rollout(problem, SolverAgent(problem, PriceSolver(scenario, self.price)), trace)
+        done = ~usual.outcomes.dropped
+        self._reward_per_work = float(
+            usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1]
+        )
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The observation, and how much battery there is for each task left."""
+        scenario = self.problem.scenario
+        battery = np.maximum(observation[..., 0] * scenario.battery, 1e-9)
+        tasks = np.maximum(observation[..., 1] * scenario.horizon, 1.0)
+        plenty = np.log(battery / (tasks * self._usual_energy))
+        extra = [np.clip(scale * plenty, -2.0, 2.0)[..., None] for scale in self.SCALES]
+        return np.concatenate([observation, *extra], axis=-1).astype(np.float32)
+
+    def act(
+        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """Solve every task at the price named for it."""
+        slot, state = self.problem.decode(observation)
+        raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
+        believed = np.maximum(slot.connection_time * self.TRUST ** raw[..., 1], 1e-3)
+        slot = dataclasses.replace(slot, connection_time=believed)
+        solver = PriceSolver(self.problem.scenario, self.price * self.SPAN ** raw[..., 0])
+        return self.problem.encode(solver.solve(slot, state).decision)
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """In proportion to the size of the task, as measured under the price rule."""
+        return np.asarray(self._reward_per_work * observation[..., 2], dtype=np.float64)
+
+
+def make_head(name: str, problem: AnyProblem) -> Head:
+    """The head of that name.
+
+    Raises:
+        ValueError: Unknown name, or a head that does not fit the problem.
+    """
+    if name == "flat":
+        return FlatHead(problem)
+    if name == "price":
+        if not isinstance(problem, TrainingOffload):
+            raise ValueError(f"head 'price' fits training offload only, got {type(problem)}")
+        return PriceHead(problem)
+    raise ValueError(f"head must be one of flat, price, got {name!r}")

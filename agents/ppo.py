@@ -1,0 +1,194 @@
+"""PPO (Schulman et al. 2017) through Stable-Baselines3, on the native vector environment."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3 import PPO
+
+from agents.heads import Head, HeadName, make_head
+from agents.sb3_vec import SB3VecEnv
+from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.vector_env import MecVectorEnv
+
+MODEL_FILE = "model.zip"
+CONFIG_FILE = "config.json"
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """Everything that shapes learning, but for the seed and the length of the run.
+
+    Attributes:
+        head: What the network decides: ``flat`` the action itself, ``price`` a price of
+            energy and the trust in the connection time (training offload).
+        num_envs: Environments stepped side by side.
+        n_steps: Steps of each environment between two updates.
+        minibatches: Parts that a rollout is cut into.
+        n_epochs: Passes over a rollout.
+        learning_rate: At the start; falls linearly to 0.
+        gamma: Discount; episodes end, so 1 is fine.
+        gae_lambda: Of generalised advantage estimation.
+        clip_range: Of the probability ratio.
+        ent_coef: Weight of the entropy bonus.
+        max_grad_norm: Gradients are scaled down to this norm.
+        reward_scale: Rewards are multiplied by it while learning.
+        log_std_init: Logarithm of the Gaussian's first standard deviation.
+        hidden: Width of the two hidden layers of actor and critic.
+        fused: Adam in one fused kernel.
+    """
+
+    head: HeadName = "flat"
+    num_envs: int = 512
+    n_steps: int = 30
+    minibatches: int = 8
+    n_epochs: int = 4
+    learning_rate: float = 1e-3
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    ent_coef: float = 0.0
+    max_grad_norm: float = 0.5
+    reward_scale: float = 1.0
+    log_std_init: float = -1.0
+    hidden: int = 64
+    fused: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("head", self.head, ("flat", "price"))
+        for name in ("num_envs", "n_steps", "minibatches", "n_epochs", "hidden"):
+            positive_int(name, getattr(self, name))
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "reward_scale"):
+            positive(name, getattr(self, name))
+        for name in ("gamma", "gae_lambda"):
+            fraction(name, getattr(self, name))
+        non_negative("ent_coef", self.ent_coef)
+        if not np.isfinite(self.log_std_init):
+            raise ValueError(f"log_std_init must be finite, got {self.log_std_init!r}")
+        if self.num_envs * self.n_steps % self.minibatches or self.rollout < 2 * self.minibatches:
+            raise ValueError(
+                f"minibatches must divide num_envs * n_steps = {self.rollout} into parts of at "
+                f"least 2, got {self.minibatches}"
+            )
+
+    @property
+    def rollout(self) -> int:
+        """Steps between two updates, all environments together."""
+        return self.num_envs * self.n_steps
+
+
+class PPOAgent:
+    """A trained (or training) PPO model with its head: an agent like any other.
+
+    Args:
+        model: SB3's model.
+        head: The head it was trained with.
+    """
+
+    def __init__(self, model: PPO, head: Head) -> None:
+        self.model = model
+        self.head = head
+
+    def predict(
+        self,
+        observation: npt.NDArray[Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Actions for observations (observation,) or (B, observation)."""
+        raw, _ = self.model.predict(self.head.inputs(observation), deterministic=deterministic)
+        return self.head.act(observation, raw), state
+
+
+def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> SB3VecEnv:
+    """The training environment: B native environments with the head before them."""
+    head = make_head(settings.head, problem)
+    return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
+
+
+def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
+    """A new model, SB3's own PPO.
+
+    Small networks are fastest on one thread, so torch is told to use one.
+    """
+    torch.set_num_threads(1)
+    rate = settings.learning_rate
+    return PPO(
+        "MlpPolicy",
+        env,
+        learning_rate=lambda remaining: rate * remaining,
+        n_steps=settings.n_steps,
+        batch_size=settings.rollout // settings.minibatches,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        ent_coef=settings.ent_coef,
+        max_grad_norm=settings.max_grad_norm,
+        seed=seed,
+        device="cpu",
+        policy_kwargs={
+            "net_arch": [settings.hidden, settings.hidden],
+            "log_std_init": settings.log_std_init,
+            "optimizer_kwargs": {"fused": settings.fused},
+        },
+    )
+
+
+def load_ppo(path: str | Path, problem: AnyProblem) -> PPOAgent:
+    """The agent of a run written by ``mec-gym ppo``.
+
+    Args:
+        path: The run's folder, or the model file in it.
+        problem: What it is to play; must show the observations it was trained on.
+
+    Raises:
+        ValueError: No run there, a damaged file, or a model of another environment.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        folder = folder.parent
+    model_file, config_file = folder / MODEL_FILE, folder / CONFIG_FILE
+    for file in (config_file, model_file):
+        if not file.is_file():
+            raise ValueError(f"{path} holds no finished PPO run: {file.name} is missing")
+    try:
+        config = json.loads(config_file.read_text())
+        head_name = config["settings"]["head"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{config_file} is damaged: {error!r}") from error
+    head = make_head(head_name, problem)
+    try:
+        with zipfile.ZipFile(model_file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} is corrupt")
+        torch.set_num_threads(1)
+        model = PPO.load(model_file, device="cpu")
+    except (zipfile.BadZipFile, EOFError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{model_file} is damaged: {error}") from error
+    check_fits(model, head, f"{path} (trained on {config.get('env')}, {config.get('scenario')})")
+    return PPOAgent(model, head)
+
+
+def check_fits(model: PPO, head: Head, name: str) -> None:
+    """Raise ValueError unless the model reads the head's inputs and writes its outputs."""
+    pairs = (
+        ("observations", model.observation_space.shape, head.input_space.shape),
+        ("actions", model.action_space.shape, head.output_space.shape),
+    )
+    for what, has, needs in pairs:
+        if has != needs:
+            raise ValueError(
+                f"{name} is a model of another environment: its {what} have shape {has}, "
+                f"this one's {needs}"
+            )

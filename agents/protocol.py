@@ -1,0 +1,32 @@
+"""What an agent is, and what a solver is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mec_gym.core.rollout import Predictor
+
+Agent = Predictor
+"""An agent is anything with SB3's ``predict``, for one observation or a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A solver's answer.
+
+    Attributes:
+        decision: The room's decision record, fields (...).
+        evaluations: How often the model was evaluated, an instance.
+    """
+
+    decision: Any
+    evaluations: int
+
+
+class Solver(Protocol):
+    """Maps slots and states as the agent knows them, fields (...), to decisions (...)."""
+
+    def solve(self, slot: Any, state: Any) -> Solution:
+        """Solve the whole batch at once."""
+        ...

@@ -1,0 +1,129 @@
+"""MecVectorEnv as a Stable-Baselines3 VecEnv.
+
+SB3 does not accept Gymnasium vector environments (SB3 issues 1568, 1608, 1745, 2106).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+from agents.heads import Head
+from mec_gym.core.vector_env import MecVectorEnv
+
+
+class SB3VecEnv(VecEnv):
+    """The native vector environment behind SB3's interface, with episode statistics.
+
+    ``infos[i]`` holds ``episode`` (as SB3's VecMonitor writes it), ``terminal_observation``,
+    ``TimeLimit.truncated`` and the outcome's parts where an episode has ended, and is empty
+    elsewhere: a dictionary an environment and step would cost more than the step.
+
+    Args:
+        env: What is stepped.
+        head: Between environment and network; None passes everything through.
+        reward_scale: Rewards are multiplied by this, after the head's usual reward is
+            subtracted; episode statistics keep the environment's own rewards.
+    """
+
+    def __init__(
+        self, env: MecVectorEnv, head: Head | None = None, reward_scale: float = 1.0
+    ) -> None:
+        self.env = env
+        self.head = head
+        self.reward_scale = reward_scale
+        self.parts: dict[str, npt.NDArray[Any]] = {}
+        self._observation: npt.NDArray[np.float32] = np.empty(0, np.float32)
+        self._actions: npt.NDArray[Any] = np.empty(0)
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._begin = time.time()
+        super().__init__(
+            env.num_envs,
+            env.single_observation_space if head is None else head.input_space,
+            env.single_action_space if head is None else head.output_space,
+        )
+
+    def _inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return observation if self.head is None else self.head.inputs(observation)
+
+    def reset(self) -> npt.NDArray[np.float32]:
+        """Begin anew; seeds given with ``seed()`` are used once."""
+        seeds = None if all(s is None for s in self._seeds) else self._seeds
+        self._observation, _ = self.env.reset(seed=seeds)
+        self._reset_seeds()
+        self._returns[:] = 0.0
+        self._lengths[:] = 0
+        return self._inputs(self._observation)
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Keep the actions for ``step_wait``."""
+        self._actions = actions
+
+    def step_wait(
+        self,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
+        """Step; ``self.parts`` then holds every environment's outcome of this step (B,)."""
+        before, actions = self._observation, self._actions
+        if self.head is not None:
+            actions = self.head.act(before, actions)
+        self._observation, reward, terminated, truncated, info = self.env.step(actions)
+        self._returns += reward
+        self._lengths += 1
+        done = terminated | truncated
+        # At the top level and in final_info stand the same arrays, of all environments.
+        self.parts = {name: info[name] for name in info if not name.startswith(("_", "final_"))}
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        elapsed = round(time.time() - self._begin, 6)
+        for i in np.flatnonzero(done):
+            infos[i] = {name: array[i] for name, array in self.parts.items()}
+            infos[i]["episode"] = {
+                "r": float(self._returns[i]), "l": int(self._lengths[i]), "t": elapsed
+            }  # fmt: skip
+            infos[i]["terminal_observation"] = self._inputs(info["final_obs"][i])
+            infos[i]["TimeLimit.truncated"] = bool(truncated[i])
+        self._returns[done] = 0.0
+        self._lengths[done] = 0
+        if self.head is not None:
+            reward = reward - self.head.usual_reward(before)
+        learnt = (reward * self.reward_scale).astype(np.float32)
+        return self._inputs(self._observation), learnt, done, infos
+
+    def close(self) -> None:
+        """Nothing is held open."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The vector environment's attribute, once an index."""
+        return [getattr(self.env, attr_name)] * self._count(indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Not possible for single environments of a batch."""
+        raise ValueError("the environments of a native batch share their attributes")
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Not possible for single environments of a batch."""
+        raise ValueError("the environments of a native batch have no methods of their own")
+
+    def env_is_wrapped(
+        self, wrapper_class: type[Any], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """No environment of a native batch is wrapped."""
+        return [False] * self._count(indices)
+
+    def _count(self, indices: VecEnvIndices) -> int:
+        if indices is None:
+            return self.num_envs
+        return len(indices) if isinstance(indices, Sequence) else 1

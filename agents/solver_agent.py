@@ -1,0 +1,36 @@
+"""Solver + decode -> Agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from agents.protocol import Solver
+from mec_gym.core.problem import AnyProblem
+
+
+class SolverAgent:
+    """Decodes the observation, solves the whole batch at once, encodes the decision.
+
+    So a solver sees exactly what a network sees.
+
+    Args:
+        problem: The problem played.
+        solver: Its solver.
+    """
+
+    def __init__(self, problem: AnyProblem, solver: Solver) -> None:
+        self.problem = problem
+        self.solver = solver
+
+    def predict(
+        self,
+        observation: npt.NDArray[Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Actions for observations (observation,) or (B, observation)."""
+        decision = self.solver.solve(*self.problem.decode(observation)).decision
+        return self.problem.encode(decision), state

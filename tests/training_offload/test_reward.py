@@ -1,0 +1,91 @@
+"""The reward orders decisions as the latency does, whatever the slot."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_offload_oracle import MBIT, VARIANTS
+
+from mec_gym.core import arrays
+from mec_gym.training_offload.model import Decision, State
+from mec_gym.training_offload.problem import TrainingOffload
+from mec_gym.training_offload.scenario import Scenario, Slot
+
+SERVERS, DEADLINE = 2, 30.0
+# A short deadline and a small battery, so that all three ends of a task are common.
+PROBLEMS = {
+    variant: TrainingOffload(
+        Scenario(
+            variant=variant,
+            deadline=DEADLINE,
+            server_uplink=(MBIT,) * SERVERS,
+            server_downlink=(MBIT,) * SERVERS,
+            server_compute=(MBIT,) * SERVERS,
+        )
+    )
+    for variant in VARIANTS
+}
+
+
+@st.composite
+def slots(draw):
+    rate = st.floats(0.5, 40)
+    rates = [
+        MBIT * np.array(draw(st.lists(rate, min_size=2 * SERVERS, max_size=2 * SERVERS)))
+        for _ in range(3)
+    ]
+    stay = np.array(draw(st.floats(0.1, 60)))
+    zero = np.array(0.0)
+    work = np.array(MBIT * draw(st.floats(5, 350)))
+    return Slot(work, stay, stay, zero, zero, *(r.reshape(2, SERVERS) for r in rates))
+
+
+@st.composite
+def decisions(draw):
+    away, edge = draw(st.floats(0, 1)), draw(st.floats(0, 1))
+    server = st.integers(0, SERVERS - 1)
+    shares = np.array(away * edge), np.array(away * (1 - edge))
+    return Decision(*shares, np.array(draw(server)), np.array(draw(server)))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=300, deadline=None)
+@given(slot=slots(), first=decisions(), second=decisions(), battery=st.floats(0, 80))
+def test_reward_never_rises_with_latency(variant, slot, first, second, battery):
+    problem = PROBLEMS[variant]
+    state = State(np.array(battery), np.array(1.0))
+    after, outcome = problem.step(
+        arrays.stack([slot, slot]), arrays.stack([state, state]), arrays.stack([first, second])
+    )
+    reward = problem.reward(outcome)
+    assert ((reward >= -1) & (reward <= 0)).all()
+    assert (after.battery >= 0).all()
+
+    # What the task itself takes; a dropped one counts as D_m.
+    parts = np.max([outcome.edge_s, outcome.device_s, outcome.cloud_s], axis=0)
+    latency = np.where(outcome.dropped, DEADLINE, parts)
+    worse, better = np.argmax(latency), np.argmin(latency)
+    assert reward[worse] <= reward[better]
+    if latency[worse] > latency[better] * (1 + 1e-9):
+        assert reward[worse] < reward[better]
+
+    # Whoever drops gets the least there is, and nobody else gets less.
+    assert (reward[outcome.dropped] == -1).all()
+    assert (reward[~outcome.dropped] == -parts[~outcome.dropped] / DEADLINE).all()
+    assert (outcome.dropped == (outcome.battery_short | (parts > DEADLINE))).all()
+
+
+def test_all_ends_of_a_task_occur():
+    """A guard: the property above is empty if every random task is dropped."""
+    rng = np.random.default_rng(0)
+    shape = (1000,)
+    stay, zero = rng.uniform(0.1, 60, shape), np.zeros(shape)
+    rates = (MBIT * rng.uniform(0.5, 40, (*shape, 2, SERVERS)) for _ in range(3))
+    slot = Slot(MBIT * rng.uniform(5, 350, shape), stay, stay, zero, zero, *rates)
+    away, edge = rng.uniform(size=(2, *shape))
+    pair = rng.integers(SERVERS, size=(2, *shape))
+    decision = Decision(away * edge, away * (1 - edge), *pair)
+    problem = PROBLEMS["finish"]
+    _, outcome = problem.step(slot, State(rng.uniform(0, 80, shape), zero + 1), decision)
+    for end in (outcome.battery_short, outcome.deadline_missed, ~outcome.dropped):
+        assert end.sum() > 50

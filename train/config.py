@@ -1,0 +1,142 @@
+"""What the subcommands can be told. Each class is a command line (tyro)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.ppo import PPOSettings
+from mec_gym.core.checks import positive_int
+from mec_gym.registration import ENVIRONMENTS
+
+DEFAULT_ENV = "mec/TrainingOffload-v0"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides a PPO run's defaults.
+
+    Attributes:
+        env: Environment id.
+        preset: Named settings; by default those of the environment.
+    """
+
+    env: str = DEFAULT_ENV
+    preset: str | None = None
+
+
+@dataclass(frozen=True)
+class PPORun:
+    """Train PPO.
+
+    Attributes:
+        out: Folder of the run.
+        env: Environment id.
+        scenario: Preset name of the scenario; by default the environment's own.
+        preset: Named settings; by default those of the environment.
+        total_timesteps: Environment steps, all environments together.
+        seed: Of networks, environments and minibatches.
+        resume: Go on with the run in ``out`` from its last checkpoint.
+        eval_every: Steps between two evaluations.
+        eval_episodes: Episodes of an evaluation, seeds 1 000 000 and up.
+        checkpoint_every: Steps between two checkpoints.
+        settings: Everything that shapes learning.
+    """
+
+    out: Path
+    env: str = DEFAULT_ENV
+    scenario: str | None = None
+    preset: str = "drive"
+    total_timesteps: int = 2_000_000
+    seed: int = 0
+    resume: bool = False
+    eval_every: int = 250_000
+    eval_episodes: int = 200
+    checkpoint_every: int = 500_000
+    settings: PPOSettings = field(default_factory=PPOSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"):
+            positive_int(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class CompareRun:
+    """Let several agents play the same episodes and compare them pairwise.
+
+    Attributes:
+        out: Folder for results.json, results.csv, comparison.png and the trace.
+        env: Environment id.
+        scenario: Preset name of the scenario; by default the environment's own.
+        agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first.
+        episodes: Number of episodes.
+        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
+        trace: Play the episodes of this file instead.
+        overwrite: Replace the results in ``out``.
+    """
+
+    out: Path
+    env: str = DEFAULT_ENV
+    scenario: str | None = None
+    agents: tuple[str, ...] = ("price", "budget", "exact", "random")
+    episodes: int = 500
+    seed: int = 0
+    trace: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("episodes", self.episodes)
+        if not self.agents:
+            raise ValueError("agents must name at least one agent")
+
+
+@dataclass(frozen=True)
+class EvaluateRun:
+    """Let one agent play and print what came of it.
+
+    Attributes:
+        agent: A name, see ``scenarios``, or ``ppo:PATH``.
+        env: Environment id.
+        scenario: Preset name of the scenario; by default the environment's own.
+        episodes: Number of episodes.
+        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
+        picture: Write a picture of the first episode to this file.
+    """
+
+    agent: Annotated[str, tyro.conf.Positional]
+    env: str = DEFAULT_ENV
+    scenario: str | None = None
+    episodes: int = 500
+    seed: int = 0
+    picture: Path | None = None
+
+
+@dataclass(frozen=True)
+class ReproduceRun:
+    """Redo a source's published figures.
+
+    Attributes:
+        what: Which source.
+        out: Folder for the figures and the table.
+        draws: Random tasks, or random splits, behind every mean.
+        overwrite: Replace the results in ``out``.
+    """
+
+    what: Annotated[str, tyro.conf.Positional]
+    out: Path
+    draws: int = 2000
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("draws", self.draws)
+
+
+@dataclass(frozen=True)
+class ScenariosRun:
+    """List environments, scenarios, agents and PPO presets."""
+
+
+assert DEFAULT_ENV in ENVIRONMENTS

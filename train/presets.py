@@ -1,0 +1,40 @@
+"""Named experiments: settings that are known to work, by environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.ppo import PPOSettings
+
+
+@dataclass(frozen=True, slots=True)
+class PPOPreset:
+    """Settings and how long they need."""
+
+    about: str
+    settings: PPOSettings
+    total_timesteps: int
+
+
+PPO_PRESETS: dict[str, PPOPreset] = {
+    "drive": PPOPreset(
+        "training offload: learn the price of energy, the closed form splits",
+        PPOSettings(head="price", reward_scale=10.0),
+        2_000_000,
+    ),
+    "flat": PPOPreset(
+        "any Box action space: the network decides everything itself",
+        PPOSettings(head="flat"),
+        10_000_000,
+    ),
+    "paper": PPOPreset(
+        "one-task training offload: the network decides everything itself",
+        PPOSettings(head="flat", num_envs=1024, n_steps=16, gamma=0.0),
+        5_000_000,
+    ),
+}
+
+DEFAULT_PPO_PRESET = {
+    "mec/TrainingOffload-v0": "drive",
+    "mec/TrainingOffloadPaper-v0": "paper",
+}
