@@ -49,9 +49,8 @@ class PriceSolver:
         corners = frontier.corners()
         limit = np.asarray(state.battery)[..., None] * (1.0 - FLOAT32_MARGIN)
         ruled_out = (corners.energy > limit) | (corners.delay > self.scenario.deadline)
-        cost = np.where(
-            ruled_out, np.inf, corners.delay + self.price[..., None] * corners.energy
-        )
+        energy = np.where(ruled_out, 0.0, corners.energy)
+        cost = np.where(ruled_out, np.inf, corners.delay + self.price[..., None] * energy)
         # Where everything is ruled out the cheapest corner loses least.
         nothing = ruled_out.all(axis=-1, keepdims=True)
         cost = np.where(nothing, corners.energy, cost)

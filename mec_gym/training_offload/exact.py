@@ -128,6 +128,12 @@ def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments
     )
 
 
+def _take(splits: Split, choice: npt.NDArray[np.int64]) -> Split:
+    return arrays.map_arrays(
+        lambda a: np.take_along_axis(a, choice[..., None], axis=-1)[..., 0], splits
+    )
+
+
 class SlotFrontier:
     """Delay against energy of one slot: every question about a single task is asked here.
 
@@ -135,6 +141,9 @@ class SlotFrontier:
     offloading a bit saves energy, as much as fits into T goes to edge and cloud, else as
     little. So energy is a convex, piecewise linear function of T with at most three
     corners a segment.
+
+    For ``literal`` the optimum is that of the closed segments: the paper sends the exact
+    boundaries between the cases to case 4, single points that are left out here.
 
     Args:
         slot: Fields (...); T_ct is ``connection_time``.
@@ -174,33 +183,28 @@ class SlotFrontier:
         """
         s = self.segments
         limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
-        limit = np.where(limit > 0, limit * (1.0 - self.margin), limit)
-        delay = self._least_delay()
+        least, cheapest_delay = self._least_delay(), self._cheapest_delay()
+        cheapest = self._split(np.where(self.exists, cheapest_delay, np.inf))
+        possible = cheapest.energy <= limit * (1.0 + MARGIN)  # equal, but for rounding
+        # The margin keeps away from the limit, but never below what is possible at all.
+        target = np.maximum(limit * (1.0 - self.margin), cheapest.energy)
         device_only = self.work * self.scenario.device_energy
+        with np.errstate(invalid="ignore", divide="ignore"):
+            offloaded = np.clip((device_only - target) / self.saving, 0.0, self.work)
         if self.saving > 0:
-            needed = (device_only - limit) / self.saving
-            # A limit a rounding error below the cheapest split is that split's own energy.
-            needed = np.where(needed <= self.work * (1 + 1e-12), needed, np.inf)
-            delay = np.maximum(delay, self._delay_to_offload(np.minimum(needed, self.work)))
-            possible = needed < np.inf
+            delay = np.maximum(least, self._delay_to_offload(offloaded))
         elif self.saving < 0:
-            allowed = (limit - device_only) / -self.saving
-            possible = s.low <= allowed * (1 + 1e-12)
-            delay = np.maximum(
-                delay, (self.work - np.maximum(allowed, s.low)) / self.scenario.device_compute
-            )
+            kept = self.work - np.maximum(offloaded, s.low)
+            delay = np.maximum(least, kept / self.scenario.device_compute)
         else:
-            possible = device_only <= limit * (1 + 1e-12)
-        affordable = np.where(self.exists & possible, delay, np.inf)
-        none = ~np.isfinite(affordable).any(axis=(-1, -2), keepdims=True)
-        cheapest = np.where(self.exists, self._cheapest_delay(), np.inf)
-        split = self._split(np.where(none, cheapest, affordable))
+            delay = least
+        none = ~possible.any(axis=(-1, -2), keepdims=True)
+        split = self._split(np.where(none, cheapest_delay, np.where(possible, delay, np.inf)))
         flat = arrays.map_arrays(self._flatten, split)
-        choice = flat.delay.argmin(axis=-1)
-        chosen = arrays.map_arrays(
-            lambda a: np.take_along_axis(a, choice[..., None], axis=-1)[..., 0], flat
-        )
-        decision = self._decision(chosen, choice // self.segments.low.shape[-1])
+        objective = self._flatten(np.where(none, cheapest.energy, split.delay))
+        choice = objective.argmin(axis=-1)
+        chosen = _take(flat, choice)
+        decision = self._decision(chosen, choice // s.low.shape[-1])
         delay = np.where(none[..., 0, 0], np.inf, chosen.delay)
         return Split(delay, chosen.energy, chosen.edge, chosen.cloud), decision
 
@@ -222,9 +226,7 @@ class SlotFrontier:
 
     def decide(self, corners: Split, choice: npt.NDArray[np.int64]) -> Decision:
         """The decision of corner ``choice`` (...)."""
-        chosen = arrays.map_arrays(
-            lambda a: np.take_along_axis(a, choice[..., None], axis=-1)[..., 0], corners
-        )
+        chosen = _take(corners, choice)
         pairs, pieces = self.segments.low.shape[-2:]
         return self._decision(chosen, choice % (pairs * pieces) // pieces)
 
@@ -248,10 +250,9 @@ class SlotFrontier:
     def _delay_to_offload(self, share: FloatArray) -> FloatArray:
         """Least T within which edge and cloud together can take ``share`` bits."""
         s = self.segments
-        cloud = max(self.cloud_rate, 1e-300)
-        with np.errstate(divide="ignore", over="ignore"):
-            by_cloud = (share - s.high) / cloud
-            per_second = cloud + 1.0 / s.slope
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            by_cloud = (share - s.high) / self.cloud_rate if self.cloud_rate > 0 else np.inf
+            per_second = self.cloud_rate + 1.0 / s.slope
             by_both = (share + s.intercept / s.slope) / per_second
         by_both = np.where(s.slope > 0, by_both, s.intercept)
         return np.where(share > s.high, np.maximum(by_cloud, by_both), by_both)
@@ -320,9 +321,9 @@ def drive_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> FloatA
     useful = corners.delay <= scenario.deadline
     delay = np.where(useful, corners.delay, scenario.deadline)
     energy = np.where(useful, corners.energy, 0.0)
-    smallest = np.where(useful, energy, np.inf).min(axis=(1, 2))
-    # At this price every task is dropped, so the best price is below it.
-    high = np.where(np.isfinite(smallest) & (smallest > 0), scenario.deadline / smallest, 0.0)
+    smallest = np.where(energy > 0, energy, np.inf).min(axis=(1, 2))
+    # At this price only splits that cost no energy are left, so the best one is below it.
+    high = scenario.deadline / smallest
     low = np.zeros(n)
     best = np.full(n, -np.inf)
     price = low

@@ -253,7 +253,7 @@ def draw_road(
     if road:
         start, speed = float(slot.position), float(slot.speed)
         ahead, error = 5.0 * speed, road.position_error_m
-        note = f"at {start:.0f} m, {speed:.1f} m/s (arrow: 5 s), leaves in about {believed:.1f} s"
+        note = f"{start:.0f} ± {error:.0f} m, {speed:.1f} m/s, leaves in about {believed:.1f} s"
         axes.errorbar(start, 0.73, xerr=error, color="black", capsize=4, transform=level)
     axes.plot(start, 0.73, "o", color="black", ms=8, transform=level)
     if true_position is not None:
@@ -263,7 +263,7 @@ def draw_road(
     axes.text(start, 0.57, note, transform=level, va="center", fontsize=SMALL)
     axes.set(xlim=(0, 2 * length), ylim=(0, 1), yticks=[])
     title = "The vehicle, as measured" if road else "Regions and servers"
-    _style(axes, title, "along the road (m); not to scale across it" if road else "")
+    _style(axes, title, "along the road (m); arrow: the next 5 s" if road else "")
     axes.xaxis.set_visible(road is not None)
     axes.spines[["left", "bottom"]].set_visible(False)
 

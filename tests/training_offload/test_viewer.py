@@ -15,14 +15,16 @@ from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import Episode
-from mec_gym.registration import make_problem
 from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import Decision, State
+from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import MEGA, PRESETS, VARIANTS, Scenario, Slot
 from mec_gym.training_offload.viewer import (
     ROWS,
     Bar,
+    Drive,
+    draw_episode,
     draw_gantt,
     draw_road,
     never_trained,
@@ -30,7 +32,6 @@ from mec_gym.training_offload.viewer import (
 )
 
 EDGE = ("edge i", "backhaul", "edge j")
-IDS = {"paper": "mec/TrainingOffloadPaper-v0", "drive": "mec/TrainingOffload-v0"}
 
 
 def scenario_of(variant: str) -> Scenario:
@@ -206,51 +207,52 @@ def assert_legible(figure: Figure) -> None:
         assert min(dx, dy) <= 3, f"{name!r} covers {other_name!r}"
 
 
-def figure_of(env: MecEnv) -> Figure:
-    """What ``render`` turns into pixels."""
-    assert env._queue is not None
-    trace = arrays.at(env._queue.trace(), 0)
-    figure = env.problem.draw(Episode(trace, env._states, env._decisions, env._outcomes))
-    assert isinstance(figure, Figure)
-    return figure
+def play(problem: TrainingOffload, trace: Slot, player: str, steps: int) -> Drive:
+    """An episode of some steps; ``player`` is random or exact. Trace fields (T, ...)."""
+    problem.action_space.seed(1)
+    states, decisions, outcomes = [problem.start(arrays.at(trace, 0))], [], []
+    for t in range(steps):
+        slot = arrays.at(trace, t)
+        best = SlotFrontier(slot, problem.scenario).best(states[-1].battery)[1]
+        # Through the action space, float32, as an agent's decisions come.
+        action = problem.encode(best) if player == "exact" else problem.action_space.sample()
+        decisions.append(problem.decision(action))
+        state, outcome = problem.step(slot, states[-1], decisions[-1])
+        states.append(state)
+        outcomes.append(outcome)
+    return Episode(trace, states, decisions, outcomes)
 
 
 @pytest.mark.parametrize("edge", [50.0, 103.0, 180.0, 260.0, 0.0])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_paper_pictures_are_legible(variant: str, edge: float) -> None:
     scenario = Scenario(variant=variant)  # type: ignore[arg-type]
-    env = MecEnv(make_problem(IDS["paper"], scenario), "rgb_array")
-    trace = arrays.map_arrays(lambda a: np.asarray(a)[None, None], paper_slot())
-    env.reset(seed=0, options={"trace": trace})
-    env.step(env.problem.encode(split(edge)))
-    figure = figure_of(env)
+    problem = TrainingOffload(scenario)
+    before = problem.start(paper_slot())
+    after, outcome = problem.step(paper_slot(), before, split(edge))
+    trace = arrays.map_arrays(lambda a: np.asarray(a)[None], paper_slot())
+    figure = draw_episode(scenario, Episode(trace, [before, after], [split(edge)], [outcome]))
     assert_legible(figure)
     notes = [t.get_text() for t in figure.findobj(Text) if isinstance(t, Text)]
     forgotten = any("never trained" in note for note in notes)
     assert forgotten == (variant == "literal" and edge == 180.0)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 12, 30])
 @pytest.mark.parametrize("player", ["random", "exact"])
-def test_drive_pictures_are_legible(player: str) -> None:
-    env = MecEnv(make_problem(IDS["drive"]), "rgb_array")
-    env.action_space.seed(1)
-    env.reset(seed=3)
-    for step in range(30):
-        if step in (0, 1, 12):
-            assert_legible(figure_of(env))
-        frontier = SlotFrontier(env._slot, PRESETS["drive"].make())
-        decision = frontier.best(env._states[-1].battery)[1]
-        exact = env.problem.encode(decision)
-        env.step(env.action_space.sample() if player == "random" else exact)
-    assert_legible(figure_of(env))
+def test_drive_pictures_are_legible(player: str, steps: int) -> None:
+    problem = TrainingOffload(PRESETS["drive"].make())
+    trace = arrays.at(problem.sample(np.random.default_rng(3), 1), 0)
+    assert_legible(draw_episode(problem.scenario, play(problem, trace, player, steps)))
 
 
 def test_frames_of_a_film_have_one_size() -> None:
-    env = MecEnv(make_problem(IDS["paper"]), "rgb_array")
+    problem = TrainingOffload(Scenario())
+    assert_legible(problem.draw(play(problem, arrays.stack([paper_slot()]), "exact", 0)))
+    env = MecEnv(problem, "rgb_array")
     env.reset(seed=0)
     before = env.render()
-    assert_legible(figure_of(env))
-    env.step(env.problem.encode(split(100.0)))
+    env.step(problem.encode(split(100.0)))
     after = env.render()
     assert before is not None and after is not None
     assert before.shape == after.shape == (700, 1100, 3)
@@ -274,7 +276,7 @@ def test_road_is_legible_wherever_the_vehicle_is(place: float) -> None:
     figure = new_figure(11, 2)
     axes = figure.add_subplot()
     draw_road(axes, Slot(**values), scenario, true_position=place)
-    assert axes.get_xlim() == (0.0, 1000.0)
+    assert scenario.road is not None and axes.get_xlim() == (0.0, 2 * scenario.road.cell_m)
     assert_legible(figure)
 
 

@@ -1,0 +1,51 @@
+# Everything sets itself up: a virtual environment in .venv, then the job.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Small networks and batches are fastest on one thread each.
+export OMP_NUM_THREADS ?= 1
+DEMO ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+.PHONY: demo test lint format bench notebooks clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(VENV)/.benchmarks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[benchmarks]'
+	touch $@
+
+$(VENV)/.notebooks: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
+	touch $@
+
+demo: $(VENV)/.installed  ## train PPO on the drive, compare everything, draw
+	$(BIN)/python -m train ppo --out $(DEMO)/ppo
+	$(BIN)/python -m train compare --out $(DEMO)/compare \
+	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
+	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
+	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
+
+test: $(VENV)/.installed  ## the whole test suite, notebooks included
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.benchmarks  ## one table: environments, solvers, sparrow search, PPO
+	$(BIN)/python -m benchmarks
+
+notebooks: $(VENV)/.notebooks
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

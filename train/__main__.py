@@ -1,0 +1,120 @@
+"""The command line: ``python -m train SUBCOMMAND ...``, or ``mec-gym SUBCOMMAND ...``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from mec_gym.registration import ENVIRONMENTS
+from train.config import (
+    Choice,
+    CompareRun,
+    EvaluateRun,
+    PPORun,
+    ReproduceRun,
+    ScenariosRun,
+)
+
+COMMANDS = {
+    "ppo": "train PPO",
+    "evaluate": "let one agent play",
+    "compare": "let several agents play the same episodes",
+    "reproduce": "redo a source's published figures",
+    "scenarios": "list environments, scenarios, agents and presets",
+}
+
+
+def _ppo(args: Sequence[str]) -> None:
+    from train.presets import DEFAULT_PPO_PRESET, PPO_PRESETS
+    from train.run import train_ppo
+
+    # The environment and the preset decide the defaults of everything else.
+    asked = [a for a in args if a not in ("-h", "--help")]
+    choice, _ = tyro.cli(Choice, args=asked, return_unknown_args=True, add_help=False)
+    name = choice.preset or DEFAULT_PPO_PRESET.get(choice.env, "flat")
+    if name not in PPO_PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PPO_PRESETS)}, got {name!r}")
+    preset = PPO_PRESETS[name]
+    default = PPORun(
+        out=tyro.MISSING,
+        env=choice.env,
+        preset=name,
+        total_timesteps=preset.total_timesteps,
+        settings=preset.settings,
+    )
+    train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
+
+
+def _evaluate(args: Sequence[str]) -> None:
+    from train.compare import evaluate_one
+
+    evaluate_one(tyro.cli(EvaluateRun, args=args, prog="mec-gym evaluate"))
+
+
+def _compare(args: Sequence[str]) -> None:
+    from train.compare import compare
+
+    compare(tyro.cli(CompareRun, args=args, prog="mec-gym compare"))
+
+
+def _reproduce(args: Sequence[str]) -> None:
+    from train.reproduce import reproduce
+
+    reproduce(tyro.cli(ReproduceRun, args=args, prog="mec-gym reproduce"))
+
+
+def _scenarios(args: Sequence[str]) -> None:
+    tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
+    from agents.registry import AGENTS
+    from train.presets import PPO_PRESETS
+
+    print("environments (--env) and their scenarios (--scenario)")
+    for env_id, entry in ENVIRONMENTS.items():
+        print(f"  {env_id:28} {entry.about}")
+        for name, preset in entry.presets.items():
+            mark = " (default)" if name == entry.default else ""
+            print(f"    {name + mark:26} {preset.about}")
+    print("agents (--agents)")
+    for name, agent in AGENTS.items():
+        print(f"  {name:28} {agent.about}")
+    print(f"  {'ppo:PATH':28} a model trained by 'ppo', PATH being its folder")
+    print("PPO presets (--preset)")
+    for name, experiment in PPO_PRESETS.items():
+        print(f"  {name:28} {experiment.about}; {experiment.total_timesteps:,} steps")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status."""
+    args = list(sys.argv[1:] if args is None else args)
+    run = {
+        "ppo": _ppo,
+        "evaluate": _evaluate,
+        "compare": _compare,
+        "reproduce": _reproduce,
+        "scenarios": _scenarios,
+    }
+    if not args or args[0] not in run:
+        print("usage: mec-gym SUBCOMMAND ...   (mec-gym SUBCOMMAND --help tells more)")
+        for name, about in COMMANDS.items():
+            print(f"  {name:12} {about}")
+        return 0 if args and args[0] in ("-h", "--help") else 2
+    try:
+        run[args[0]](args[1:])
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        print("stopped; go on with the same command and --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""Several agents on the same episodes: table, results.json, results.csv, a plot."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from agents.registry import make_agent
+from mec_gym.core.pictures import new_figure
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.rollout import Rollout, sample_episodes
+from mec_gym.core.traces import load_trace, save_trace
+from mec_gym.registration import make_problem
+from train.config import CompareRun, EvaluateRun
+from train.evaluate import Result, evaluate, gap_percent
+from train.files import refuse_used, write_json, write_whole
+
+RESULTS = "results.json"
+
+
+def compare(run: CompareRun) -> list[Result]:
+    """Carry out a comparison and write its files.
+
+    Raises:
+        ValueError: Unknown environment, scenario or agent, an unusable trace, or a folder
+            that already holds results.
+    """
+    if not run.overwrite:
+        refuse_used(run.out, RESULTS, "choose another folder or give --overwrite")
+    problem = make_problem(run.env, run.scenario)
+    # Every agent is made before any plays: a wrong name costs no work.
+    agents = [make_agent(name, problem, run.seed) for name in run.agents]
+    trace = (
+        sample_episodes(problem, run.seed, run.episodes)
+        if run.trace is None
+        else load_trace(run.trace, problem)
+    )
+    bound = problem.bound(trace)
+    results: list[Result] = []
+    played: list[Rollout] = []
+    for name, agent in zip(
+        tqdm(run.agents, desc="agents", unit="agent", leave=False), agents, strict=True
+    ):
+        first = played[0].returns if played else None
+        result, episodes = evaluate(problem, name, agent, trace, bound, first)
+        results.append(result)
+        played.append(episodes)
+    print_table(results, f"{run.env}, {len(bound)} episodes")
+
+    save_trace(run.out / "trace.npz", trace)
+    write_csv(run.out / "results.csv", results)
+    gaps = [gap_percent(p.returns, bound) for p in played]
+    draw(run.out / "comparison.png", results, gaps, run.env)
+    write_json(run.out / RESULTS, [dataclasses.asdict(result) for result in results])
+    print(f"wrote {run.out}/{RESULTS}, results.csv, comparison.png, trace.npz")
+    return results
+
+
+def evaluate_one(run: EvaluateRun) -> Result:
+    """Let one agent play, print its line, draw its first episode if asked."""
+    problem = make_problem(run.env, run.scenario)
+    agent = make_agent(run.agent, problem, run.seed)
+    trace = sample_episodes(problem, run.seed, run.episodes)
+    result, _ = evaluate(problem, run.agent, agent, trace, problem.bound(trace))
+    print_table([result], f"{run.env}, {run.episodes} episodes")
+    if run.picture is not None:
+        write_picture(run.picture, problem, agent, run.seed)
+        print(f"wrote {run.picture}")
+    return result
+
+
+def write_picture(path: Path, problem: AnyProblem, agent: object, seed: int) -> None:
+    """Draw what the agent did in the episode of a seed."""
+    from matplotlib.image import imsave
+
+    from mec_gym.core.env import MecEnv
+
+    env = MecEnv(problem, render_mode="rgb_array")
+    observation, _ = env.reset(seed=seed)
+    ended = False
+    while not ended:
+        action, _ = agent.predict(observation, deterministic=True)  # type: ignore[attr-defined]
+        observation, _, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imsave(path, env.render())
+
+
+def print_table(results: Sequence[Result], title: str) -> None:
+    """Print results; ± is half of the 95 % bootstrap interval."""
+    table = Table(title=title)
+    table.add_column("agent", overflow="fold")
+    columns = ("return", "latency s", "p95 s", "energy J", "drops", "gap %")
+    for column in (*columns, f"return minus {results[0].agent}'s", "ms/decision"):
+        table.add_column(column, justify="right")
+    for r in results:
+        low, high = r.gap_percent_ci95
+        low_d, high_d = r.difference_ci95
+        first = r is results[0]
+        table.add_row(
+            r.agent,
+            f"{r.return_mean:.3f}",
+            f"{r.latency_s_mean:.2f}",
+            f"{r.latency_s_p95:.2f}",
+            f"{r.energy_j_mean:.1f}",
+            f"{r.drops_mean:.2f}",
+            f"{r.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}",
+            "" if first else f"{r.difference_mean:+.4f} [{low_d:+.4f}, {high_d:+.4f}]",
+            f"{r.decision_ms:.3g}",
+        )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
+
+
+def write_csv(path: Path, results: Sequence[Result]) -> None:
+    """One line an agent; intervals in two columns each."""
+    text = io.StringIO()
+    rows = []
+    for result in results:
+        row: dict[str, object] = {}
+        for name, value in dataclasses.asdict(result).items():
+            if name.endswith("_ci95"):
+                row[f"{name}_low"], row[f"{name}_high"] = value
+            else:
+                row[name] = value
+        rows.append(row)
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
+def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], title: str) -> None:
+    """Mean gap with its interval, and the share of episodes within a gap."""
+    figure = new_figure(11, 0.45 * len(results) + 2.6)
+    bars, shares = figure.subplots(1, 2)
+    names = [r.agent if len(r.agent) < 28 else "…" + r.agent[-26:] for r in results]
+    means = np.array([r.gap_percent_mean for r in results])
+    ends = np.array([r.gap_percent_ci95 for r in results])
+    errors = np.maximum(np.abs(ends.T - means), 0.0)
+    colours = [f"C{i}" for i in range(len(results))]
+    rows = np.arange(len(results))[::-1]
+    bars.barh(rows, means, xerr=errors, color=colours, capsize=3)
+    bars.set_yticks(rows, names)
+    for row, mean, end in zip(rows, means, ends, strict=True):
+        bars.annotate(
+            f"{mean:.3g} %", (end[1], row), (5, 0), textcoords="offset points", va="center"
+        )
+    bars.margins(x=0.2)
+    bars.set_xlabel("mean gap to the bound, % (bar: 95 % interval)")
+    for values, name, colour in zip(gaps, names, colours, strict=True):
+        ordered = np.sort(values)
+        shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), label=name, c=colour)
+    # The worst policies are off the chart; the interesting part is near the bound.
+    shares.set_xlim(left=0)
+    if max(g.max() for g in gaps) > 20:
+        shares.set_xscale("symlog", linthresh=10)
+    shares.set_ylim(0, 1.02)
+    shares.set_xlabel("gap to the bound, %")
+    shares.set_ylabel("share of episodes within it")
+    shares.legend(loc="lower right", fontsize="small")
+    shares.grid(alpha=0.3)
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

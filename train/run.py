@@ -1,0 +1,213 @@
+"""A PPO run: a folder that can be interrupted, looked at and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import random
+import signal
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.logger import configure
+
+from agents.ppo import CONFIG_FILE, MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
+from agents.sb3_vec import SB3VecEnv
+from mec_gym.registration import make_problem
+from train.config import PPORun
+from train.files import refuse_used, write_json, write_whole
+from train.tensorboard import Metrics
+
+KEPT = 2
+_PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
+
+
+class Interrupted(Exception):
+    """Ctrl-C was pressed; everything learnt is in the last checkpoint."""
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*.zip"))
+
+
+def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
+    """Write everything the run consists of: networks, optimiser, environments, generators.
+
+    Must be called between two rollouts. A run resumed from here goes on bit for bit as
+    if it had never stopped.
+    """
+    buffer = io.BytesIO()
+    model.save(buffer)
+    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("model.zip", buffer.getvalue())
+        archive.writestr("env.pkl", pickle.dumps(env))
+        archive.writestr("random.pkl", pickle.dumps(state))
+        archive.writestr("progress.json", json.dumps({"num_timesteps": model.num_timesteps}))
+    path = folder / "checkpoints" / f"step-{model.num_timesteps:012d}.zip"
+    write_whole(path, whole.getvalue())
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink()
+
+
+def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
+    """Read a checkpoint and restore the generators.
+
+    Only open checkpoints you trust: they are pickles, as SB3's models are.
+
+    Raises:
+        ValueError: The file is truncated or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if set(archive.namelist()) != set(_PARTS) or archive.testzip() is not None:
+                raise zipfile.BadZipFile("parts are missing or corrupt")
+            env = pickle.loads(archive.read("env.pkl"))
+            state = pickle.loads(archive.read("random.pkl"))
+            model = PPO.load(
+                io.BytesIO(archive.read("model.zip")), env=env, device="cpu", force_reset=False
+            )
+    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError) as error:
+        others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
+        hint = f"; delete it to go on from {others[-1]}" if others else ""
+        raise ValueError(f"checkpoint {path} is damaged ({error}){hint}") from error
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+    torch.set_num_threads(1)
+    return model, env
+
+
+class Checkpoints(BaseCallback):
+    """Writes a checkpoint now and then, and stops cleanly when asked to."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        super().__init__()
+        self.folder = folder
+        self.every = every
+        self.stop = False
+        self._saved = 0
+
+    def _on_training_start(self) -> None:
+        self._saved = self.num_timesteps // self.every
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        due = self.num_timesteps // self.every > self._saved
+        if due or self.stop:
+            self._saved = self.num_timesteps // self.every
+            self.save()
+        if self.stop:
+            raise Interrupted
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        assert isinstance(self.model, PPO) and isinstance(self.training_env, SB3VecEnv)
+        save_checkpoint(self.folder, self.model, self.training_env)
+
+
+@contextmanager
+def stop_on_interrupt(callback: Checkpoints) -> Iterator[None]:
+    """The first Ctrl-C stops after the rollout at hand, a second one at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        if callback.stop:
+            raise KeyboardInterrupt
+        callback.stop = True
+        print("\nstopping after this rollout; Ctrl-C again to stop at once", flush=True)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def resolved(run: PPORun) -> dict[str, Any]:
+    """A run's configuration as JSON."""
+    config = dataclasses.asdict(run)
+    config["out"] = str(run.out)
+    return config
+
+
+def _check_same(run: PPORun, config: dict[str, Any]) -> None:
+    """Raise ValueError if a resumed run would differ from what it was begun as."""
+    now = json.loads(json.dumps(resolved(run)))
+    free = {"out", "resume", "total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"}
+    for name in sorted(set(now) - free):
+        if now[name] != config.get(name):
+            raise ValueError(
+                f"{name} must stay {config.get(name)!r}, as the run in {run.out} began, "
+                f"got {now[name]!r}"
+            )
+
+
+def train_ppo(run: PPORun) -> PPOAgent:
+    """Begin or resume a run.
+
+    Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/
+    and, at the end, model.zip.
+
+    Raises:
+        ValueError: Unknown names, a folder in use, a damaged checkpoint, or other
+            settings than the run was begun with.
+        Interrupted: After Ctrl-C; the run can be resumed.
+    """
+    folder = run.out
+    problem = make_problem(run.env, run.scenario)
+    if run.resume:
+        config_file = folder / CONFIG_FILE
+        if not config_file.is_file():
+            raise ValueError(f"out {folder} holds no run to resume: {CONFIG_FILE} is missing")
+        _check_same(run, json.loads(config_file.read_text()))
+    else:
+        refuse_used(folder, CONFIG_FILE, "choose another folder or give --resume")
+    found = checkpoints(folder) if run.resume else []
+    if found:
+        model, env = load_checkpoint(found[-1])
+        assert env.head is not None
+        check_fits(model, env.head, str(found[-1]))
+    else:
+        env = make_vec_env(problem, run.settings)
+        model = make_ppo(env, run.settings, run.seed)
+    write_json(folder / CONFIG_FILE, resolved(run))
+    assert env.head is not None
+    agent = PPOAgent(model, env.head)
+    left = run.total_timesteps - model.num_timesteps
+    if left <= 0:
+        print(f"{folder} is complete: {model.num_timesteps} steps")
+    else:
+        _append_progress(folder)
+        model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
+        saver = Checkpoints(folder, run.checkpoint_every)
+        metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
+        # The saver comes last, so that what is saved has been evaluated.
+        callbacks = CallbackList([ProgressBarCallback(), metrics, saver])
+        with stop_on_interrupt(saver):
+            model.learn(left, callback=callbacks, reset_num_timesteps=False)
+        save_checkpoint(folder, model, env)
+    buffer = io.BytesIO()
+    model.save(buffer)
+    write_whole(folder / MODEL_FILE, buffer.getvalue())
+    return agent
+
+
+def _append_progress(folder: Path) -> None:
+    """Keep the CSV of an earlier part of the run: SB3's logger begins the file anew."""
+    progress = folder / "progress.csv"
+    if progress.exists():
+        part = len(list(folder.glob("progress-*.csv"))) + 1
+        progress.rename(folder / f"progress-{part}.csv")

@@ -1,0 +1,125 @@
+"""What is written down while an agent learns."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure
+
+from agents.ppo import PPOAgent
+from agents.sb3_vec import SB3VecEnv
+from mec_gym.core.pictures import new_figure
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.rollout import Rollout, rollout, sample_episodes
+from train.evaluate import summarise
+
+EVAL_SEED = 1_000_000
+
+
+class Metrics(BaseCallback):
+    """Latency, energy and drops of every rollout; return and gap of every evaluation.
+
+    Evaluations play the same episodes each time: seeds 1 000 000 and up, which training
+    (small seeds) does not meet.
+
+    Args:
+        problem: What is played.
+        agent: The agent that learns.
+        eval_every: Steps between two evaluations.
+        eval_episodes: Episodes of an evaluation.
+    """
+
+    def __init__(
+        self, problem: AnyProblem, agent: PPOAgent, eval_every: int, eval_episodes: int
+    ) -> None:
+        super().__init__()
+        self.problem = problem
+        self.agent = agent
+        self.eval_every = eval_every
+        self.trace = sample_episodes(problem, EVAL_SEED, eval_episodes)
+        self.bound = problem.bound(self.trace)
+        self._latency: list[Any] = []
+        self._energy: list[Any] = []
+        self._dropped: list[Any] = []
+        self._clock = (0.0, 0)
+
+    def _on_training_start(self) -> None:
+        self._clock = (time.perf_counter(), self.num_timesteps)
+        # A run that is resumed has been evaluated up to here.
+        self._evaluated = self.num_timesteps // self.eval_every
+        if self.num_timesteps == 0:
+            self.evaluate()
+
+    def _on_step(self) -> bool:
+        env = self.training_env
+        assert isinstance(env, SB3VecEnv)
+        self._latency.append(env.parts["latency_s"])
+        self._energy.append(env.parts["energy_j"])
+        self._dropped.append(env.parts["dropped"])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        latency = np.concatenate(self._latency)
+        self.logger.record("rollout/latency_s_mean", float(latency.mean()))
+        self.logger.record("rollout/latency_s_p95", float(np.percentile(latency, 95)))
+        self.logger.record("rollout/energy_j_per_step", float(np.mean(self._energy)))
+        self.logger.record("rollout/drop_rate", float(np.mean(self._dropped)))
+        self._latency, self._energy, self._dropped = [], [], []
+        then, steps = self._clock
+        now = time.perf_counter()
+        self.logger.record("time/steps_per_second", (self.num_timesteps - steps) / (now - then))
+        self._clock = (now, self.num_timesteps)
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps // self.eval_every > self._evaluated:
+            self._evaluated = self.num_timesteps // self.eval_every
+            self.evaluate()
+
+    def _on_training_end(self) -> None:
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Play the evaluation episodes and write everything down."""
+        played = rollout(self.problem, self.agent, self.trace)
+        result = summarise("ppo", played, self.bound, played.returns)
+        for name in (
+            "return_mean", "latency_s_mean", "latency_s_p95", "energy_j_mean", "drops_mean",
+            "gap_percent_mean",
+        ):  # fmt: skip
+            self.logger.record(f"eval/{name}", getattr(result, name))
+        self.logger.record(
+            "eval/decisions",
+            Figure(decisions_figure(played), close=False),
+            exclude=("stdout", "log", "json", "csv"),
+        )
+        self.logger.dump(self.num_timesteps)
+
+
+def decisions_figure(played: Rollout) -> Any:
+    """How each part of the decision is spread over the slots of an episode."""
+    names = [
+        name for name in type(played.decisions).__slots__
+        if np.ndim(getattr(played.decisions, name)) == 2
+    ]  # fmt: skip
+    figure = new_figure(10, 2.2 * len(names))
+    axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    for axis, name in zip(axes, names, strict=True):
+        values = getattr(played.decisions, name)
+        slots = np.arange(1, values.shape[1] + 1)
+        if np.issubdtype(values.dtype, np.integer):
+            shares = [(values == k).mean(axis=0) for k in range(int(values.max()) + 1)]
+            axis.stackplot(slots, shares, labels=[str(k) for k in range(len(shares))])
+            axis.legend(loc="upper right", ncols=len(shares), fontsize="x-small", title=name)
+            axis.set_ylabel("share of episodes")
+        else:
+            low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
+            axis.fill_between(slots, low, high, alpha=0.3, label="10-90 %")
+            axis.plot(slots, middle, marker=".", label="median")
+            axis.legend(loc="upper right", fontsize="x-small")
+        axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
+        axis.set_xlim(0.5, slots[-1] + 0.5)
+    axes[-1].set_xlabel("slot")
+    return figure
