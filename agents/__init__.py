@@ -1,0 +1,1 @@
+"""Agents and solvers: everything that plays a problem of mec_gym."""

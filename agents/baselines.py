@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 
 from agents.protocol import Solution
 from mec_gym.core.problem import AnyProblem
@@ -36,11 +37,12 @@ class RandomAgent:
         """Actions for observations (observation,) or (B, observation)."""
         space = self.space
         batch = np.shape(observation)[: -len(self.problem.observation_space.shape or ())]
-        if hasattr(space, "nvec"):
+        if isinstance(space, spaces.MultiDiscrete):
             return self.rng.integers(space.nvec, size=(*batch, *space.nvec.shape)), state
-        if hasattr(space, "n"):
+        if isinstance(space, spaces.Discrete):
             return self.rng.integers(space.n, size=batch), state
-        actions = self.rng.uniform(space.low, space.high, (*batch, *(space.shape or ())))
+        assert isinstance(space, spaces.Box)
+        actions = self.rng.uniform(space.low, space.high, (*batch, *space.shape))
         return actions.astype(space.dtype), state
 
 

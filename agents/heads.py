@@ -30,16 +30,14 @@ class Head(Protocol):
         output_space: Of the network's raw output.
     """
 
-    input_space: spaces.Box
-    output_space: spaces.Box
+    input_space: spaces.Space[Any]
+    output_space: spaces.Space[Any]
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Network inputs (..., inputs) for observations (..., observation)."""
         ...
 
-    def act(
-        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Actions for observations (..., observation) and raw outputs (..., n)."""
         ...
 
@@ -72,18 +70,17 @@ class FlatHead:
             raise ValueError(f"a flat head needs a Box action space, got {box}")
         self.box = box
         self.input_space = problem.observation_space
-        self.output_space = spaces.Box(-1.0, 1.0, box.shape, np.float32)
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, box.shape, np.float32)
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The observation itself."""
         return observation
 
-    def act(
-        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Clip and scale."""
         share = (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0
-        return (self.box.low + share * (self.box.high - self.box.low)).astype(self.box.dtype)
+        action = self.box.low + share * (self.box.high - self.box.low)
+        return np.asarray(action, dtype=self.box.dtype)
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Nothing is known of the problem: 0."""
@@ -116,10 +113,10 @@ class PriceHead:
         self.price = max(tune_price(problem), 0.01)
         box = problem.observation_space
         extra = np.full(len(self.SCALES), 2.0, np.float32)
-        self.input_space = spaces.Box(
+        self.input_space: spaces.Space[Any] = spaces.Box(
             np.concatenate([box.low, -extra]), np.concatenate([box.high, extra]), dtype=np.float32
         )
-        self.output_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._usual_energy = sum(scenario.work) / 2 * scenario.energy_per_offloaded_bit
 
         # Seconds that the price rule takes for one bit, on episodes of its own.
@@ -139,9 +136,7 @@ class PriceHead:
         extra = [np.clip(scale * plenty, -2.0, 2.0)[..., None] for scale in self.SCALES]
         return np.concatenate([observation, *extra], axis=-1).astype(np.float32)
 
-    def act(
-        self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Solve every task at the price named for it."""
         slot, state = self.problem.decode(observation)
         raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)

@@ -117,9 +117,7 @@ class SB3VecEnv(VecEnv):
         """Not possible for single environments of a batch."""
         raise ValueError("the environments of a native batch have no methods of their own")
 
-    def env_is_wrapped(
-        self, wrapper_class: type[Any], indices: VecEnvIndices = None
-    ) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """No environment of a native batch is wrapped."""
         return [False] * self._count(indices)
 

@@ -114,7 +114,6 @@ def move_scouts(
     return np.where((cost > best_cost)[..., None], inward, aside)
 
 
-
 def move_flock(
     objective: Objective,
     x: FloatArray,
@@ -215,9 +214,7 @@ class SparrowSolver:
                 x = np.take_along_axis(x, kept[..., None, None], axis=1)
                 cost = np.take_along_axis(cost, kept[..., None], axis=1)
             rows = np.repeat(np.arange(count), pairs.shape[1])[:, None]
-            objective = self._objective(
-                arrays.at(flat, rows), battery[rows], pairs.reshape(-1, 1)
-            )
+            objective = self._objective(arrays.at(flat, rows), battery[rows], pairs.reshape(-1, 1))
             side_by_side = x.reshape(-1, population, 2)
             at_start = objective(side_by_side) if stage == 0 else cost.reshape(-1, population)
             moved = move_flock(
@@ -237,9 +234,7 @@ class SparrowSolver:
         server, next_server = np.divmod(pair, self.scenario.servers)
         return Decision(edge, x[..., 0] - edge, server, next_server)
 
-    def _objective(
-        self, slot: Slot, battery: FloatArray, pair: npt.NDArray[np.int64]
-    ) -> Objective:
+    def _objective(self, slot: Slot, battery: FloatArray, pair: npt.NDArray[np.int64]) -> Objective:
         allowed = battery * (1.0 - FLOAT32_MARGIN)
         unlimited = State(np.full_like(battery, np.inf), battery)
 

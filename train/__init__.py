@@ -1,0 +1,1 @@
+"""Training, evaluation and comparison, on the command line and from Python."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from agents.protocol import Agent
 from agents.registry import make_agent
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
@@ -77,7 +78,7 @@ def evaluate_one(run: EvaluateRun) -> Result:
     return result
 
 
-def write_picture(path: Path, problem: AnyProblem, agent: object, seed: int) -> None:
+def write_picture(path: Path, problem: AnyProblem, agent: Agent, seed: int) -> None:
     """Draw what the agent did in the episode of a seed."""
     from matplotlib.image import imsave
 
@@ -87,11 +88,13 @@ def write_picture(path: Path, problem: AnyProblem, agent: object, seed: int) -> 
     observation, _ = env.reset(seed=seed)
     ended = False
     while not ended:
-        action, _ = agent.predict(observation, deterministic=True)  # type: ignore[attr-defined]
+        action, _ = agent.predict(observation, deterministic=True)
         observation, _, terminated, truncated, _ = env.step(action)
         ended = terminated or truncated
     path.parent.mkdir(parents=True, exist_ok=True)
-    imsave(path, env.render())
+    picture = env.render()
+    assert picture is not None
+    imsave(path, picture)
 
 
 def print_table(results: Sequence[Result], title: str) -> None:

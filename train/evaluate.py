@@ -68,9 +68,7 @@ def interval(values: FloatArray) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def summarise(
-    name: str, played: Rollout, bound: FloatArray, first_returns: FloatArray
-) -> Result:
+def summarise(name: str, played: Rollout, bound: FloatArray, first_returns: FloatArray) -> Result:
     """The line of one agent.
 
     Args:

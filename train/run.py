@@ -48,7 +48,8 @@ def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
     """
     buffer = io.BytesIO()
     model.save(buffer)
-    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    # SB3 shuffles minibatches with numpy's global generator.
+    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w") as archive:
         archive.writestr("model.zip", buffer.getvalue())
@@ -83,7 +84,7 @@ def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
         hint = f"; delete it to go on from {others[-1]}" if others else ""
         raise ValueError(f"checkpoint {path} is damaged ({error}){hint}") from error
     random.setstate(state[0])
-    np.random.set_state(state[1])
+    np.random.set_state(state[1])  # noqa: NPY002
     torch.set_rng_state(state[2])
     torch.set_num_threads(1)
     return model, env

@@ -6,9 +6,7 @@ last; whatever batch axes there are come first and are the same for every field.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,10 +15,9 @@ import numpy.typing as npt
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=None)
-def field_names(cls: type) -> tuple[str, ...]:
-    """Names of the fields of a dataclass, in order."""
-    return tuple(field.name for field in dataclasses.fields(cls))
+def field_names(cls: Any) -> tuple[str, ...]:
+    """Names of the fields of a dataclass, in order (faster than dataclasses.fields)."""
+    return tuple(cls.__dataclass_fields__)
 
 
 def as_dict(record: Any) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             an action outside the space.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}
+    metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium"render_modes": ["rgb_array"], "render_fps": 1}
 
     def __init__(self, problem: AnyProblem, render_mode: str | None = None) -> None:
         if render_mode is not None:
@@ -110,7 +110,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             raise gym.error.ResetNeeded("call reset() before asking for the trace")
         return arrays.at(self._queue.trace(), 0)
 
-    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> npt.NDArray[np.uint8] | None:
         """The episode so far as a picture (H, W, 3), or None without a render mode."""
         if self.render_mode is None:
             gym.logger.warn("render() needs gym.make(..., render_mode='rgb_array')")

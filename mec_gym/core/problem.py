@@ -47,26 +47,30 @@ class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
 
     A trace is a slot whose fields carry the leading axes (n, T): n episodes of T slots.
     Slots, states, decisions and outcomes are frozen dataclasses of arrays.
-
-    Attributes:
-        observation_space: Of one observation.
-        action_space: Of one action: Box, Discrete or MultiDiscrete.
-        horizon: T, slots an episode.
-        episodes_ahead: Episodes drawn in one call of ``sample``; part of what a seed
-            means, so equal for every adapter of the problem.
     """
 
     @property
-    def observation_space(self) -> spaces.Space[Any]: ...
+    def observation_space(self) -> spaces.Space[Any]:
+        """Of one observation."""
+        ...
 
     @property
-    def action_space(self) -> spaces.Space[Any]: ...
+    def action_space(self) -> spaces.Space[Any]:
+        """Of one action: Box, Discrete or MultiDiscrete."""
+        ...
 
     @property
-    def horizon(self) -> int: ...
+    def horizon(self) -> int:
+        """T, slots an episode."""
+        ...
 
     @property
-    def episodes_ahead(self) -> int: ...
+    def episodes_ahead(self) -> int:
+        """Episodes drawn in one call of ``sample``.
+
+        Part of what a seed means, so equal for every adapter of the problem.
+        """
+        ...
 
     def sample(self, rng: np.random.Generator, n: int) -> SlotT:
         """Draw n episodes, fields (n, T, ...): the only randomness there is."""
@@ -92,9 +96,7 @@ class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
         """Inverse of ``decision``, for solvers."""
         ...
 
-    def step(
-        self, slot: SlotT, state: StateT, decision: DecisionT
-    ) -> tuple[StateT, OutcomeT]:
+    def step(self, slot: SlotT, state: StateT, decision: DecisionT) -> tuple[StateT, OutcomeT]:
         """Apply a decision to a slot."""
         ...
 

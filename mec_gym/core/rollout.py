@@ -24,7 +24,9 @@ class Predictor(Protocol):
         state: Any = None,
         episode_start: Any = None,
         deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], Any]: ...
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Actions (B, ...) for observations (B, ...), and a memory that is handed back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,10 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
             of this problem; on step an action outside the space.
     """
 
-    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
 
     def __init__(self, problem: AnyProblem, num_envs: int = 1) -> None:
         positive_int("num_envs", num_envs)

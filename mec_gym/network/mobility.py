@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from mec_gym.core.checks import fraction, non_negative, positive
 
@@ -80,17 +79,18 @@ class Road:
         return self.cell_m / self.min_speed
 
     def speeds(self, rng: np.random.Generator, n: int, steps: int) -> FloatArray:
-        """n sample paths of the speed, stationary from the start, (n, steps) m/s."""
+        """N sample paths of the speed, stationary from the start, (n, steps) m/s."""
+        # scipy.signal takes most of a second to load: not before a drive is wanted.
+        from scipy.signal import lfilter
+
         a = self.memory
         noise = rng.standard_normal((n, steps))
         noise[:, 1:] *= math.sqrt(1.0 - a * a)
         deviation = lfilter([1.0], [1.0, -a], noise, axis=-1)
-        return np.clip(
-            self.mean_speed + self.speed_std * deviation, self.min_speed, self.max_speed
-        )
+        return np.clip(self.mean_speed + self.speed_std * deviation, self.min_speed, self.max_speed)
 
     def drive(self, rng: np.random.Generator, n: int, horizon: int, slot_s: float) -> Drive:
-        """n drives, seen every ``slot_s`` seconds, ``horizon`` times.
+        """N drives, seen every ``slot_s`` seconds, ``horizon`` times.
 
         A drive begins at a uniformly drawn place within its first cell.
 
@@ -118,11 +118,9 @@ class Road:
         rows = np.arange(n)[:, None] * stride
         after = np.searchsorted((place + rows).ravel(), (border + rows).ravel(), side="left")
         after = after.reshape(n, horizon) - np.arange(n)[:, None] * place.shape[1] - 1
-        leaving = (
-            after * self.step_s
-            + (border - np.take_along_axis(place, after, -1))
-            / np.take_along_axis(speed, after, -1)
-        )
+        leaving = after * self.step_s + (
+            border - np.take_along_axis(place, after, -1)
+        ) / np.take_along_axis(speed, after, -1)
         # Rounding may put a vehicle on the border itself; it is then just about to leave.
         return Drive(position, now_speed, np.maximum(leaving - time, 1e-6))
 

@@ -198,7 +198,7 @@ class SlotFrontier:
             delay = np.maximum(least, kept / self.scenario.device_compute)
         else:
             delay = least
-        none = ~possible.any(axis=(-1, -2), keepdims=True)
+        none = np.asarray(~possible.any(axis=(-1, -2), keepdims=True))
         split = self._split(np.where(none, cheapest_delay, np.where(possible, delay, np.inf)))
         flat = arrays.map_arrays(self._flatten, split)
         objective = self._flatten(np.where(none, cheapest.energy, split.delay))

@@ -91,7 +91,8 @@ class TrainingOffload:
         for k, rates in enumerate((slot.uplink, slot.downlink, slot.compute)):
             begin = 6 + k * servers
             parts[..., begin : begin + servers] = rates.reshape(*batch, servers)
-        return (parts / self._scales).astype(np.float32)
+        observation: npt.NDArray[np.float32] = (parts / self._scales).astype(np.float32)
+        return observation
 
     def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:
         """Slot and state as the agent knows them: T_ct is the estimate of it."""

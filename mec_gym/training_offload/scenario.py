@@ -6,6 +6,7 @@ Models Based on End-Edge-Cloud Collaboration in Mobile Scenarios" (2025).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -175,8 +176,8 @@ class Scenario:
         profile = 1.0 if self.radio is None else float(_rate_profile(self)[1].max())
         link = max(*self.server_uplink, *self.server_downlink) * profile
         return max(
-            link * np.exp(2 * self.link_spread),
-            max(self.server_compute) * np.exp(2 * self.compute_spread),
+            link * math.exp(2 * self.link_spread),
+            max(self.server_compute) * math.exp(2 * self.compute_spread),
         )
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -134,7 +134,7 @@ def test_bars_of_a_row_do_not_overlap(variant: str) -> None:
         bars = timeline(slot, decision, scenario)
         for row in ROWS:
             of_row = sorted((b for b in bars if b.row == row), key=lambda b: b.start)
-            for first, second in zip(of_row, of_row[1:], strict=False):
+            for first, second in pairwise(of_row):
                 assert first.end <= second.start + 1e-9
 
 
