@@ -45,7 +45,10 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             an action outside the space.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium"render_modes": ["rgb_array"], "render_fps": 1}
+    metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium
+        "render_modes": ["rgb_array"],
+        "render_fps": 1,
+    }
 
     def __init__(self, problem: AnyProblem, render_mode: str | None = None) -> None:
         if render_mode is not None:
