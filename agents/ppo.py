@@ -144,12 +144,14 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     )
 
 
-def load_ppo(path: str | Path, problem: AnyProblem) -> PPOAgent:
+def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> PPOAgent:
     """The agent of a run written by ``mec-gym ppo``.
 
     Args:
         path: The run's folder, or the model file in it.
         problem: What it is to play; must show the observations it was trained on.
+        env_id: If given, the environment it must have been trained on; its scenario may
+            differ.
 
     Raises:
         ValueError: No run there, a damaged file, or a model of another environment.
@@ -163,9 +165,11 @@ def load_ppo(path: str | Path, problem: AnyProblem) -> PPOAgent:
             raise ValueError(f"{path} holds no finished PPO run: {file.name} is missing")
     try:
         config = json.loads(config_file.read_text())
-        head_name = config["settings"]["head"]
+        head_name, trained_on = config["settings"]["head"], config["env"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{config_file} is damaged: {error!r}") from error
+    if env_id is not None and trained_on != env_id:
+        raise ValueError(f"{path} is a model of another environment: {trained_on}, not {env_id}")
     head = make_head(head_name, problem)
     try:
         with zipfile.ZipFile(model_file) as archive:
@@ -176,7 +180,7 @@ def load_ppo(path: str | Path, problem: AnyProblem) -> PPOAgent:
         model = PPO.load(model_file, device="cpu")
     except (zipfile.BadZipFile, EOFError, KeyError, RuntimeError) as error:
         raise ValueError(f"{model_file} is damaged: {error}") from error
-    check_fits(model, head, f"{path} (trained on {config.get('env')}, {config.get('scenario')})")
+    check_fits(model, head, f"{path} (trained on {trained_on}, {config.get('scenario')})")
     return PPOAgent(model, head)
 
 

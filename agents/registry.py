@@ -80,13 +80,16 @@ AGENTS: dict[str, AgentEntry] = {
 }
 
 
-def make_agent(name: str, problem: AnyProblem, seed: int = 0) -> Agent:
+def make_agent(
+    name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None
+) -> Agent:
     """The agent of a name, or of ``ppo:PATH``.
 
     Args:
         name: A key of ``AGENTS``, or ``ppo:`` and the folder of a run.
         problem: The problem played.
         seed: Of the agent's own generator, if it draws anything.
+        env_id: If given, a run must have been trained on this environment.
 
     Raises:
         ValueError: Unknown name, an agent that does not fit, an unusable run.
@@ -95,7 +98,7 @@ def make_agent(name: str, problem: AnyProblem, seed: int = 0) -> Agent:
         # torch takes seconds to load; nobody else needs it.
         from agents.ppo import load_ppo
 
-        return load_ppo(name.removeprefix("ppo:"), problem)
+        return load_ppo(name.removeprefix("ppo:"), problem, env_id)
     entry = AGENTS.get(name)
     if entry is None:
         raise ValueError(f"agent must be one of {', '.join(AGENTS)}, ppo:PATH, got {name!r}")

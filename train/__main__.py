@@ -105,13 +105,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
-        print("stopped; go on with the same command and --resume", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"stopped{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
     return 0
 

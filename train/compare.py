@@ -38,7 +38,7 @@ def compare(run: CompareRun) -> list[Result]:
         refuse_used(run.out, RESULTS, "choose another folder or give --overwrite")
     problem = make_problem(run.env, run.scenario)
     # Every agent is made before any plays: a wrong name costs no work.
-    agents = [make_agent(name, problem, run.seed) for name in run.agents]
+    agents = [make_agent(name, problem, run.seed, run.env) for name in run.agents]
     trace = (
         sample_episodes(problem, run.seed, run.episodes)
         if run.trace is None
@@ -68,7 +68,7 @@ def compare(run: CompareRun) -> list[Result]:
 def evaluate_one(run: EvaluateRun) -> Result:
     """Let one agent play, print its line, draw its first episode if asked."""
     problem = make_problem(run.env, run.scenario)
-    agent = make_agent(run.agent, problem, run.seed)
+    agent = make_agent(run.agent, problem, run.seed, run.env)
     trace = sample_episodes(problem, run.seed, run.episodes)
     result, _ = evaluate(problem, run.agent, agent, trace, problem.bound(trace))
     print_table([result], f"{run.env}, {run.episodes} episodes")

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
+from tqdm import tqdm
 
 from agents.ppo import CONFIG_FILE, MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
 from agents.sb3_vec import SB3VecEnv
@@ -31,7 +32,7 @@ KEPT = 2
 _PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C was pressed; everything learnt is in the last checkpoint."""
 
 
@@ -90,6 +91,29 @@ def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
     return model, env
 
 
+class Progress(BaseCallback):
+    """A progress bar over the whole run, parts before a resume included."""
+
+    def __init__(self, total: int) -> None:
+        super().__init__()
+        self._total = total
+        self._bar: tqdm[Any] | None = None
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self._total, initial=self.num_timesteps, unit="step")
+        self._bar.unit_scale = True
+
+    def _on_step(self) -> bool:
+        assert self._bar is not None
+        self._bar.update(self.num_timesteps - self._bar.n)
+        return True
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
 class Checkpoints(BaseCallback):
     """Writes a checkpoint now and then, and stops cleanly when asked to."""
 
@@ -112,7 +136,7 @@ class Checkpoints(BaseCallback):
             self._saved = self.num_timesteps // self.every
             self.save()
         if self.stop:
-            raise Interrupted
+            raise Interrupted("go on with the same command and --resume")
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -196,9 +220,14 @@ def train_ppo(run: PPORun) -> PPOAgent:
         saver = Checkpoints(folder, run.checkpoint_every)
         metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
         # The saver comes last, so that what is saved has been evaluated.
-        callbacks = CallbackList([ProgressBarCallback(), metrics, saver])
-        with stop_on_interrupt(saver):
-            model.learn(left, callback=callbacks, reset_num_timesteps=False)
+        bar = Progress(run.total_timesteps)
+        callbacks = CallbackList([bar, metrics, saver])
+        try:
+            with stop_on_interrupt(saver):
+                model.learn(left, callback=callbacks, reset_num_timesteps=False)
+        finally:
+            bar.close()
+            model.logger.close()
         save_checkpoint(folder, model, env)
     buffer = io.BytesIO()
     model.save(buffer)

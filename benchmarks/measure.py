@@ -1,0 +1,103 @@
+"""Timing that both sides share, and the table a part of the benchmarks returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Row = dict[str, Any]
+Measure = Callable[[], float]
+"""One measurement: does some work and returns its figure, say steps per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one part of the benchmarks found.
+
+    Attributes:
+        title: One line.
+        rows: The table; all rows have the same keys.
+        notes: What was compared with what, and which side is favoured by it.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    notes: Sequence[str] = ()
+
+    def show(self, console: Console) -> None:
+        """Print the table and its notes."""
+        table = Table(title=self.title, title_justify="left")
+        for key, value in self.rows[0].items():
+            table.add_column(key, justify="left" if isinstance(value, str) else "right")
+        for row in self.rows:
+            table.add_row(*[_text(value) for value in row.values()])
+        console.print(table)
+        for note in self.notes:
+            console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
+        console.print()
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Repeated measurements of one side, in the order taken."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The figure to report."""
+        return median(self.values)
+
+    @property
+    def spread(self) -> str:
+        """Smallest and largest, relative to the median."""
+        low, high = min(self.values) / self.median, max(self.values) / self.median
+        return f"{low:.2f}-{high:.2f}"
+
+
+def interleave(sides: Mapping[str, Measure], repeats: int) -> dict[str, Figures]:
+    """Measure all sides in turn, A B C A B C ...: a slow spell of the machine hits all."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, measure in sides.items():
+            found[name].append(measure())
+    return {name: Figures(tuple(values)) for name, values in found.items()}
+
+
+def rate(
+    work: Callable[[], object], units: int, seconds: float, cycle: int = 1, cycles: int = 1
+) -> float:
+    """Units per second of calling ``work`` for at least some seconds.
+
+    Args:
+        work: Called over and over; does ``units`` units a call.
+        units: Of work in one call.
+        seconds: Wall time to spend, at least.
+        cycle: Calls are made in whole multiples of this, so that what happens only once
+            in so many calls gets its fair share.
+        cycles: Multiples, at least.
+    """
+    calls = done = 0
+    begin = time.perf_counter()
+    while True:
+        for _ in range(cycle):
+            work()
+        calls += cycle
+        done += 1
+        elapsed = time.perf_counter() - begin
+        if done >= cycles and elapsed >= seconds:
+            return calls * units / elapsed
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
