@@ -141,7 +141,7 @@ class TinyProblem:
         figure = new_figure(3.0, 2.0)
         axes = figure.add_subplot()
         axes.bar(range(self.horizon), episode.trace.work)
-        axes.plot([outcome.latency_s for outcome in episode.outcomes], "o")
+        axes.plot([outcome.latency_s for outcome in episode.outcomes], "ro")
         return figure
 
 
@@ -160,3 +160,22 @@ class TinyDiscrete(TinyProblem):
 
     def encode(self, decision):
         return np.asarray(decision.machine * 3 + decision.units + self.FIRST, dtype=np.int64)
+
+
+def random_actions(problem, seed, *batch):
+    """Actions of either problem, (*batch, ...)."""
+    rng = np.random.default_rng(seed)
+    space = problem.action_space
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(space.start, space.start + space.n, size=batch)
+    return rng.integers(space.nvec, size=(*batch, 2))
+
+
+def episode(works, speed, length):
+    """A trace of one episode with the same speeds in every slot."""
+    shape = (1, HORIZON)
+    return Slot(
+        np.array([works], dtype=np.float64),
+        np.full(shape, float(length)),
+        np.broadcast_to(np.array(speed, dtype=np.float64), (*shape, 2)).copy(),
+    )

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.training_offload.model import Decision, Route, route
+from mec_gym.training_offload.model import Decision, Route
 from mec_gym.training_offload.scenario import Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,20 +58,16 @@ class Resources:
 
 def pair_routes(slot: Slot, scenario: Scenario) -> Route:
     """Routes of all S*S pairs, fields (..., S*S); pair p is (i, j) = divmod(p, S)."""
-    count = scenario.servers
-    server, next_server = np.divmod(np.arange(count * count), count)
-    wide = arrays.map_arrays(lambda a: np.asarray(a)[..., None], slot)
-    wide = Slot(
-        wide.work,
-        wide.connection_time,
-        wide.connection_estimate,
-        wide.position,
-        wide.speed,
-        slot.uplink[..., None, :, :],
-        slot.downlink[..., None, :, :],
-        slot.compute[..., None, :, :],
+    i, j = np.divmod(np.arange(scenario.servers**2), scenario.servers)
+    return Route(
+        slot.uplink[..., 0, i],
+        slot.downlink[..., 0, i],
+        slot.compute[..., 0, i],
+        slot.uplink[..., 1, j],
+        slot.downlink[..., 1, j],
+        slot.compute[..., 1, j],
+        np.asarray(slot.connection_time)[..., None],
     )
-    return route(wide, server, next_server)
 
 
 def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments:
@@ -83,48 +79,41 @@ def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments
         margin: Relative width by which segments are drawn in at a hand-over.
     """
     r = pair_routes(slot, scenario)
-    rho, backhaul = scenario.result_ratio, scenario.backhaul
-    tau = r.connection_time
-    send, train = 1.0 / r.uplink_i, 1.0 / r.compute_i
-    handover = tau * 0.0 + scenario.handover_s
+    rho, backhaul, handover = scenario.result_ratio, scenario.backhaul, scenario.handover_s
     literal = scenario.variant == "literal"
-    results_j = rho * (1.0 / backhaul + 1.0 / r.downlink_j)
+    tau, sent = r.connection_time, r.uplink_i * r.connection_time
+    send, train = 1.0 / r.uplink_i, 1.0 / r.compute_i
+    train_j, return_j = 1.0 / r.compute_j, rho / r.downlink_j
 
     slope_4 = send + train + rho / r.downlink_i
-    intercept_4 = handover if literal else 0.0 * handover
+    intercept_4 = handover if literal else 0.0
     per_bit_back = 1.0 / r.downlink_j + 1.0 / backhaul
     slope_3 = (rho + r.downlink_i * (send + train)) * per_bit_back
     intercept_3 = tau + handover - r.downlink_i * tau * per_bit_back
+    intercept_2: FloatArray | float
     if scenario.variant == "finish":
-        slope_2 = send + train + results_j
-        intercept_2 = handover
+        slope_2, intercept_2 = send + train + rho * per_bit_back, handover
     elif literal:
-        slope_2 = results_j + 0.0 * tau
-        intercept_2 = tau + handover
+        slope_2, intercept_2 = rho * per_bit_back, tau + handover
     else:
-        saved = r.compute_i * ((1.0 - rho) / backhaul + 1.0 / r.compute_j)
-        slope_2 = 1.0 / backhaul + 1.0 / r.compute_j + rho / r.downlink_j + saved * send
+        saved = r.compute_i * ((1.0 - rho) / backhaul + train_j)
+        slope_2 = 1.0 / backhaul + train_j + return_j + saved * send
         intercept_2 = tau + handover - saved * tau
-    sent = r.uplink_i * tau
-    slope_1a = 1.0 / r.compute_j + rho / r.downlink_j
-    intercept_1a = tau + handover + sent / backhaul
-    slope_1b = slope_1a + 1.0 / r.uplink_j
-    intercept_1b = tau + handover - sent / r.uplink_j
+    slope_1a, intercept_1a = train_j + return_j, tau + handover + sent / backhaul
+    slope_1b, intercept_1b = slope_1a + 1.0 / r.uplink_j, tau + handover - sent / r.uplink_j
 
+    work = np.asarray(slot.work)[..., None]
     ends = [tau / slope_4, tau / (send + train), sent, sent * (1.0 + r.uplink_j / backhaul)]
-    work = np.broadcast_to(slot.work[..., None], tau.shape if tau.ndim else (1,))
-    zero = np.zeros(np.broadcast_shapes(ends[0].shape, work.shape))
-    low = [zero, *[end * (1.0 + margin) for end in ends]]
-    high = [np.minimum(end * (1.0 - margin), work) for end in ends] + [work + zero]
+    nothing = np.zeros_like(send)
 
-    def join(pieces: list[FloatArray]) -> FloatArray:
-        return np.stack(np.broadcast_arrays(*pieces, zero)[:-1], axis=-1)
+    def join(pieces: list[FloatArray | float]) -> FloatArray:
+        return np.stack([piece + nothing for piece in pieces], axis=-1)
 
     return Segments(
         join([intercept_4, intercept_3, intercept_2, intercept_1a, intercept_1b]),
         join([slope_4, slope_3, slope_2, slope_1a, slope_1b]),
-        join(low),
-        join(high),
+        join([0.0, *[end * (1.0 + margin) for end in ends]]),
+        join([*[np.minimum(end * (1.0 - margin), work) for end in ends], work]),
     )
 
 
