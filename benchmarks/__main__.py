@@ -39,7 +39,7 @@ class Benchmark:
 def main() -> None:
     """Measure what the command line asks for."""
     args = tyro.cli(Benchmark, prog="python -m benchmarks")
-    console = Console(width=None if os.isatty(1) else 160)
+    console = Console(width=None if os.isatty(1) else 220)
     reports: dict[str, Report] = {}
     for part in args.parts:
         # Each part is the function of its module's name; torch is loaded only if needed.

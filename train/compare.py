@@ -161,17 +161,19 @@ def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], titl
         )
     bars.margins(x=0.2)
     bars.set_xlabel("mean gap to the bound, % (bar: 95 % interval)")
-    for values, name, colour in zip(gaps, names, colours, strict=True):
+    for values, colour in zip(gaps, colours, strict=True):
         ordered = np.sort(values)
-        shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), label=name, c=colour)
+        shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)
     # The worst policies are off the chart; the interesting part is near the bound.
     shares.set_xlim(left=0)
     if max(g.max() for g in gaps) > 20:
         shares.set_xscale("symlog", linthresh=10)
+        shares.set_xticks([0, 2, 5, 10, 20, 50, 100, 200, 500], minor=False)
+        shares.xaxis.set_major_formatter("{x:g}")
+        shares.set_xlim(right=1.1 * max(g.max() for g in gaps))
     shares.set_ylim(0, 1.02)
-    shares.set_xlabel("gap to the bound, %")
+    shares.set_xlabel("gap to the bound, % (colours as on the left)")
     shares.set_ylabel("share of episodes within it")
-    shares.legend(loc="lower right", fontsize="small")
     shares.grid(alpha=0.3)
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)

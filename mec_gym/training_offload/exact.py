@@ -168,7 +168,7 @@ class SlotFrontier:
 
         Returns:
             The split (...) and the decision (...). Where no split is cheap enough the
-            delay is infinite and the decision is the cheapest split there is.
+            delay is infinite and the decision is the fastest of the cheapest splits.
         """
         s = self.segments
         limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
@@ -190,7 +190,10 @@ class SlotFrontier:
         none = np.asarray(~possible.any(axis=(-1, -2), keepdims=True))
         split = self._split(np.where(none, cheapest_delay, np.where(possible, delay, np.inf)))
         flat = arrays.map_arrays(self._flatten, split)
-        objective = self._flatten(np.where(none, cheapest.energy, split.delay))
+        # Many splits cost least: all that offload everything, say. The fastest of them.
+        least_energy = cheapest.energy.min(axis=(-1, -2), keepdims=True)
+        is_cheapest = cheapest.energy <= least_energy * (1.0 + MARGIN)
+        objective = self._flatten(np.where(none & ~is_cheapest, np.inf, split.delay))
         choice = objective.argmin(axis=-1)
         chosen = _take(flat, choice)
         decision = self._decision(chosen, choice // s.low.shape[-1])

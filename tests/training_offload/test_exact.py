@@ -500,3 +500,15 @@ def test_drive_bound_with_free_computing():
     nearly, _ = one_server(device_energy=1e-9 / MBIT, **changes)
     trace = arrays.map_arrays(lambda a: np.stack([a] * 3)[None], slot)
     assert drive_bound(trace, free) == pytest.approx(drive_bound(trace, nearly), rel=1e-6)
+
+
+def test_fallback_is_the_fastest_of_the_cheapest_splits():
+    """Offloading everything costs the same however it is divided; the delay does not."""
+    scenario, slot = one_server()
+    cheapest = 350 * MBIT * scenario.energy_per_offloaded_bit
+    affordable, _ = SlotFrontier(slot, scenario).best(cheapest * (1 + 1e-9))
+    split, decision = SlotFrontier(slot, scenario).best(cheapest / 2)
+    assert np.isinf(split.delay)
+    assert split.energy == pytest.approx(cheapest)
+    outcome = model.evaluate(slot, rich(()), decision, scenario)
+    assert outcome.latency_s == pytest.approx(affordable.delay, rel=1e-6)

@@ -1,0 +1,308 @@
+"""Every registered environment through everything that users put around it."""
+
+import functools
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import DictInfoToList
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.env_util import make_vec_env
+
+import mec_gym
+from agents.registry import AGENTS, make_agent
+from mec_gym.core import arrays
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.testing import check_agent, check_problem
+
+PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
+IDS = list(mec_gym.ENVIRONMENTS)
+WITH_PRESETS = [(i, preset) for i, entry in mec_gym.ENVIRONMENTS.items() for preset in entry.presets]
+
+EXPECTED_WARNINGS = {
+    # SB3 would have Box actions in [-1, 1], where a new Gaussian policy begins in the middle.
+    # Ours are shares in [0, 1] by design; agents/heads.py rescales for learners.
+    "stable_baselines3": [
+        "We recommend you to use a symmetric and normalized Box action space (range=[-1, 1])"
+    ],
+    "gymnasium": [],
+}
+
+
+def some_actions(space, seed, *batch):
+    shape = (*batch, *space.shape)
+    return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+def test_the_table():
+    assert IDS == [PAPER, DRIVE]
+    assert {env_id: entry.default for env_id, entry in mec_gym.ENVIRONMENTS.items()} == {
+        PAPER: "paper",
+        DRIVE: "drive",
+    }
+    assert mec_gym.make_problem(PAPER).horizon == 1
+    assert mec_gym.make_problem(DRIVE).horizon == 30
+    for env_id, preset in WITH_PRESETS:
+        entry = mec_gym.ENVIRONMENTS[env_id]
+        assert isinstance(entry.presets[preset].make(), entry.scenario_type)
+        assert "\n" not in entry.about and "\n" not in entry.presets[preset].about
+    for env_id in IDS:
+        assert env_id in gym.registry
+        # No time limit around it: the adapters have their own.
+        assert gym.spec(env_id).max_episode_steps is None
+
+
+@pytest.mark.parametrize(("env_id", "preset"), WITH_PRESETS)
+def test_conformance(env_id, preset):
+    check_problem(env_id, preset)
+
+
+@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_checkers_of_gymnasium_and_sb3(env_id, render_mode):
+    checkers = {"gymnasium": gymnasium_check_env, "stable_baselines3": sb3_check_env}
+    for name, check in checkers.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            env = gym.make(env_id, render_mode=render_mode)
+            check(env.unwrapped if name == "gymnasium" else env)
+        messages = [str(w.message) for w in caught]
+        assert len(messages) == len(EXPECTED_WARNINGS[name]), messages
+        for message, expected in zip(messages, EXPECTED_WARNINGS[name], strict=True):
+            assert expected in message
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_same_seed_same_episode(env_id):
+    env, other = gym.make(env_id), gym.make(env_id)
+    first = env.reset(seed=3)[0]
+    assert np.array_equal(first, other.reset(seed=3)[0])
+    action = some_actions(env.action_space, 0)
+    one, two = env.step(action), other.step(action)
+    assert np.array_equal(one[0], two[0]) and one[1:] == two[1:]
+    assert np.array_equal(env.reset()[0], other.reset()[0])
+    assert np.array_equal(env.reset(seed=3)[0], first)
+    seen = [env.reset(seed=seed)[0][2] for seed in range(50)]
+    assert len(set(seen)) == 50
+    assert not np.array_equal(gym.make(env_id).reset()[0], gym.make(env_id).reset()[0])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_native_vector_is_the_default(env_id):
+    vector = gym.make_vec(env_id, num_envs=3)
+    assert type(vector) is mec_gym.MecVectorEnv
+    assert vector.num_envs == 3
+    assert vector.spec.id == env_id
+    alone = [gym.make(env_id).reset(seed=5 + i)[0] for i in range(3)]
+    assert np.array_equal(vector.reset(seed=5)[0], np.stack(alone))
+    split = gym.make_vec(env_id, num_envs=2, scenario="drive-split")
+    assert split.problem.scenario.variant == "split" and split.problem.horizon == 30
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_other_vector_modes_equal_the_native_one(env_id, mode):
+    native = gym.make_vec(env_id, num_envs=2)
+    other = gym.make_vec(
+        env_id,
+        num_envs=2,
+        vectorization_mode=mode,
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+    )
+    assert type(other) is not type(native)
+    try:
+        assert np.array_equal(native.reset(seed=8)[0], other.reset(seed=8)[0])
+        for actions in some_actions(native.single_action_space, 0, 35, 2):
+            one, two = native.step(actions), other.step(actions)
+            for a, b in zip(one[:4], two[:4], strict=True):
+                assert np.array_equal(a, b)
+            assert ("final_info" in one[4]) == ("final_info" in two[4])
+            if "final_info" in one[4]:
+                assert (
+                    one[4]["final_info"]["latency_s"].tolist()
+                    == two[4]["final_info"]["latency_s"].tolist()
+                )
+                for a, b in zip(one[4]["final_obs"], two[4]["final_obs"], strict=True):
+                    assert np.array_equal(a, b)
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_sb3s_workers_differ(env_id):
+    workers = make_vec_env(env_id, n_envs=8)
+    assert len(np.unique(workers.reset()[:, 2])) == 8
+    seeded = make_vec_env(env_id, n_envs=4, seed=20)
+    alone = [gym.make(env_id).reset(seed=20 + i)[0] for i in range(4)]
+    assert np.array_equal(seeded.reset(), np.stack(alone))
+
+
+@pytest.mark.parametrize("make", [gym.make, functools.partial(gym.make_vec, num_envs=2)])
+@pytest.mark.parametrize("env_id", IDS)
+def test_unknown_scenarios_and_arguments(env_id, make):
+    presets = ", ".join(mec_gym.ENVIRONMENTS[env_id].presets)
+    with pytest.raises(ValueError, match=f"scenario must be one of {presets}.*got 'nowhere'"):
+        make(env_id, scenario="nowhere")
+    for wrong in (5, ["paper"], object()):
+        with pytest.raises(ValueError, match=f"scenario must be one of {presets}.*Scenario, got"):
+            make(env_id, scenario=wrong)
+    with pytest.raises(TypeError, match="colour"):
+        make(env_id, colour="red")
+
+
+@pytest.mark.parametrize("mode", ["human", "ansi"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_unknown_render_mode(env_id, mode):
+    with pytest.raises(ValueError, match=f"render_mode must be one of rgb_array, got '{mode}'"):
+        gym.make(env_id, render_mode=mode)
+
+
+def test_unknown_ids():
+    with pytest.raises(ValueError, match=f"env_id must be one of {PAPER}, {DRIVE}, got 'mec/No-v0'"):
+        mec_gym.make_problem("mec/No-v0")
+    with pytest.raises(gym.error.NameNotFound):
+        gym.make("mec/No-v0")
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_a_scenario_of_ones_own(env_id):
+    scenario_type = mec_gym.ENVIRONMENTS[env_id].scenario_type
+    mine = scenario_type(horizon=4, battery=321.0, handover_s=7.0)
+    env = gym.make(env_id, scenario=mine)
+    assert env.unwrapped.problem.scenario == mine
+    env.reset(seed=0)
+    ends = [env.step(some_actions(env.action_space, k))[2] for k in range(4)]
+    assert ends == [False, False, False, True]
+    vector = gym.make_vec(env_id, num_envs=2, scenario=mine)
+    assert vector.problem.scenario == mine
+    assert mec_gym.make_problem(env_id, mine).scenario == mine
+    check_problem(env_id, mine)
+
+
+# Seed 77; actions of default_rng(2024), most of the work to the edge. Generated once; a change
+# of any digit is a change of the physics, of the sampling or of what an action means.
+GOLDEN = {
+    PAPER: (
+        [-0.1401979744, -0.1082981155, -0.08196179741, -0.0803082385, -0.09657903261, -0.1025244243, -0.1962893343, -0.04153096258, -0.07694395337, -0.1502327422, -0.1292733611, -0.154407167],
+        [4, 1, 4, 4, 4, 2, 2, 4, 4, 1, 4, 2],
+    ),
+    DRIVE: (
+        [-0.1447372391, -0.1187909669, -0.08739592797, -0.07994064585, -0.1215600437, -0.07926922799, -0.2232725383, -0.04116448431, -0.07694395337, -0.1895764381, -0.1617479862, -0.1374228787],
+        [4, 4, 2, 4, 4, 4, 2, 4, 1, 1, 2, 4],
+    ),
+}
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_golden_rollout(env_id):
+    env = gym.make(env_id)
+    env.reset(seed=77)
+    rng = np.random.default_rng(2024)
+    rewards, cases = [], []
+    for _ in range(12):
+        action = rng.uniform(0, 1, env.action_space.shape).astype(np.float32)
+        action[:2] = 0.6 + 0.4 * action[:2]
+        _, reward, terminated, _, info = env.step(action)
+        rewards.append(reward)
+        cases.append(info["case"])
+        if terminated:
+            env.reset()
+    assert rewards == pytest.approx(GOLDEN[env_id][0], rel=1e-9, abs=0)
+    assert cases == GOLDEN[env_id][1]
+    assert set(cases) >= {1, 2, 4}
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_statistics_of_single_environments(env_id):
+    env = RecordEpisodeStatistics(gym.make(env_id))
+    for seed in range(2):
+        env.reset(seed=seed)
+        rewards, ended = [], False
+        while not ended:
+            _, reward, terminated, truncated, info = env.step(some_actions(env.action_space, 4))
+            rewards.append(reward)
+            ended = terminated or truncated
+            assert ("episode" in info) == ended
+        assert info["episode"]["r"] == pytest.approx(sum(rewards), rel=1e-12)
+        assert info["episode"]["l"] == len(rewards) == env.unwrapped.problem.horizon
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_statistics_and_lists_of_vectors(env_id):
+    problem = mec_gym.make_problem(env_id)
+    env = DictInfoToList(RecordVectorStatistics(gym.make_vec(env_id, num_envs=3)))
+    observation, infos = env.reset(seed=0)
+    assert infos == [{}, {}, {}]
+    total = np.zeros(3)
+    for t, actions in enumerate(some_actions(problem.action_space, 0, 2 * problem.horizon, 3)):
+        before = observation
+        observation, reward, terminated, _, infos = env.step(actions)
+        total += reward
+        assert terminated.tolist() == [(t + 1) % problem.horizon == 0] * 3
+        for i, info in enumerate(infos):
+            if terminated[i]:
+                assert set(info) == {"final_obs", "final_info", "episode"}
+                parts = info["final_info"]
+                assert info["episode"]["r"] == pytest.approx(total[i], rel=1e-12)
+                assert info["episode"]["l"] == problem.horizon
+                assert info["final_obs"][1] == 0.0  # no task is left
+                assert info["final_obs"][2] == before[i][2]  # it shows the last one
+                total[i] = 0.0
+            else:
+                parts = info
+                assert "episode" not in info
+            assert parts["latency_s"] == pytest.approx(-180.0 * reward[i], rel=1e-12)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """500 episodes of each id, and their bounds."""
+    found = {}
+    for env_id in IDS:
+        problem = mec_gym.make_problem(env_id)
+        trace = sample_episodes(problem, 0, 500)
+        found[env_id] = (problem, trace, problem.bound(trace))
+    return found
+
+
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("env_id", IDS)
+def test_no_agent_beats_the_bound(env_id, name, many):
+    problem, trace, bound = many[env_id]
+    # Sparrow search takes a while on drives.
+    count = 60 if (name, env_id) == ("sparrow", DRIVE) else 500
+    agent = make_agent(name, problem)
+    returns = rollout(problem, agent, arrays.at(trace, slice(0, count))).returns
+    assert (returns <= bound[:count] + 1e-9 * np.abs(bound[:count])).all()
+    assert (returns >= -problem.horizon).all()
+    check_agent(agent, problem, episodes=2)
+
+
+def test_the_order_of_agents_on_the_drive(many):
+    problem, trace, bound = many[DRIVE]
+    trace = arrays.at(trace, slice(0, 200))
+    delay = {"bound": -bound[:200].mean() * problem.scenario.deadline}
+    drops = {}
+    for name in ("price", "budget", "exact", "random-split"):
+        result = rollout(problem, make_agent(name, problem), trace)
+        delay[name] = result.outcomes.latency_s.sum(axis=1).mean()
+        drops[name] = result.outcomes.dropped.sum(axis=1).mean()
+    assert delay["bound"] * 1.05 < delay["price"] < 1.25 * delay["bound"]
+    assert delay["price"] * 1.1 < delay["budget"]
+    assert delay["budget"] * 1.1 < delay["exact"]
+    assert delay["exact"] > 1.5 * delay["price"]
+    assert delay["random-split"] > 1.1 * delay["exact"]
+    assert drops["price"] < 1.0 < 4.0 < drops["exact"]
+
+
+def test_on_the_paper_the_exact_agent_is_the_bound(many):
+    problem, trace, bound = many[PAPER]
+    for name in ("exact", "budget", "price"):
+        returns = rollout(problem, make_agent(name, problem), trace).returns
+        np.testing.assert_allclose(returns, bound, rtol=1e-5)
