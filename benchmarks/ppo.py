@@ -28,16 +28,21 @@ class Clock(BaseCallback):
 
     Args:
         seconds: Of the measurement, at least.
+        together: Cycles are counted in whole multiples of this, in which episodes are drawn
+            once. Where that takes more than five times the seconds, drawing is a trifle and
+            the measurement ends without it.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, together: int = 1) -> None:
         super().__init__()
         self.seconds = seconds
+        self.together = together
         self.rate = 0.0
 
     def _on_training_start(self) -> None:
         self._begin = 0.0
         self._first = self.model.num_timesteps
+        self._cycles = 0
         self._go = True
 
     def _on_rollout_start(self) -> None:
@@ -45,21 +50,23 @@ class Clock(BaseCallback):
             self._begin = time.perf_counter()
             return
         elapsed = time.perf_counter() - self._begin
-        self._go = elapsed < self.seconds
+        self._cycles += 1
+        whole = self._cycles % self.together == 0
+        self._go = elapsed < self.seconds * (1 if whole else 5)
         self.rate = (self.model.num_timesteps - self._first) / elapsed
 
     def _on_step(self) -> bool:
         return self._go
 
 
-def _measure(model: PPO, threads: int, seconds: float) -> Measure:
+def _measure(model: PPO, threads: int, seconds: float, together: int = 1) -> Measure:
     model.set_random_seed(0)
     torch.set_num_threads(threads)
     model.learn(10**9, callback=Clock(0.0))  # one cycle to warm up
 
     def measure() -> float:
         torch.set_num_threads(threads)
-        clock = Clock(seconds)
+        clock = Clock(seconds, together)
         model.learn(10**9, callback=clock, reset_num_timesteps=False)
         return clock.rate
 
@@ -104,8 +111,10 @@ def _measure_id(env_id: str, seconds: float, repeats: int) -> list[Row]:
     for name, settings in _ours(env_id).items():
         size = settings.rollout // settings.minibatches
         shapes[name] = (settings.num_envs, settings.rollout, size, settings.n_epochs, 1)
-        env = make_vec_env(make_problem(env_id), settings)
-        sides[name] = _measure(make_ppo(env, settings, seed=0), 1, seconds)
+        problem = make_problem(env_id)
+        together = max(1, problem.episodes_ahead * problem.horizon // settings.n_steps)
+        env = make_vec_env(problem, settings)
+        sides[name] = _measure(make_ppo(env, settings, seed=0), 1, seconds, together)
     found = interleave(sides, repeats)
     rows = []
     before = first = found[DEFAULTS].median

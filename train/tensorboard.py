@@ -90,6 +90,7 @@ class Metrics(BaseCallback):
             "gap_percent_mean",
         ):  # fmt: skip
             self.logger.record(f"eval/{name}", getattr(result, name))
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.record(
             "eval/decisions",
             Figure(decisions_figure(played), close=False),

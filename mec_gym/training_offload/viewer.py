@@ -207,9 +207,7 @@ def draw_gantt(
     if not started:
         result = f"NOT STARTED (pale: the plan), the battery holds {float(state.battery):.1f} J"
     _style(axes, f"{_task_name(slot, state, scenario)}: {result}", "time since arrival (s)")
-    legend = axes.legend(bbox_to_anchor=(1.01, 1.05), loc=2, fontsize=SMALL, frameon=False)
-    # Its width varies; that of the axes must not, or a film of an episode would jump.
-    legend.set_in_layout(False)
+    axes.legend(bbox_to_anchor=(1.01, 1.05), loc=2, fontsize=SMALL, frameon=False)
 
 
 def draw_road(
@@ -338,7 +336,12 @@ def draw_episode(scenario: Scenario, episode: Drive) -> Figure:
     if decision is None:
         _draw_choices(figure.add_subplot(grid[1, :]), slot, episode.states[0], scenario)
         return figure
-    draw_gantt(figure.add_subplot(grid[1, :3]), slot, episode.states[-2], decision, scenario)
+    gantt = figure.add_subplot(grid[1, :3])
+    draw_gantt(gantt, slot, episode.states[-2], decision, scenario)
+    # The legend's width varies; that of the axes must not, or a film would jump.
+    legend = gantt.get_legend()
+    assert legend is not None
+    legend.set_in_layout(False)
     if drive:
         draw_battery(figure.add_subplot(grid[2, :2]), episode, scenario)
         draw_latency(figure.add_subplot(grid[2, 2:]), episode, scenario)

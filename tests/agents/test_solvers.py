@@ -18,7 +18,7 @@ from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.problem import TrainingOffload
-from mec_gym.training_offload.scenario import Scenario
+from mec_gym.training_offload.scenario import Scenario, Slot
 
 PAPER = mec_gym.make_problem("mec/TrainingOffloadPaper-v0")
 DRIVE = mec_gym.make_problem("mec/TrainingOffload-v0")
@@ -91,7 +91,7 @@ def test_exact_through_float32_at_the_corners(variant):
         problem = TrainingOffload(random_scenario(rng, variant, 2))
         slot = random_slot(rng, (40,), 2)
         slot = dataclasses.replace(slot, connection_estimate=slot.connection_time)
-        best, decision = SlotFrontier(slot, problem.scenario).best()
+        best, decision = SlotFrontier(slot, problem.scenario).best(problem.scenario.battery)
         route = model.route(slot, decision.server, decision.next_server)
         sides = [
             model.migration_case(best.edge * (1 + e), route, problem.scenario)
@@ -106,15 +106,36 @@ def test_exact_through_float32_at_the_corners(variant):
     assert corners > 20
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="SlotFrontier.best() without a limit takes segments that do not exist: their energy is "
+    "inf, and `possible` asks inf <= inf. train/reproduce.py calls it so",
+)
+def test_best_without_a_limit_is_a_delay_that_can_be_had():
+    scenario = Scenario(
+        device_compute=1.1 * MBIT, server_uplink=(24 * MBIT,), server_downlink=(5 * MBIT,),
+        server_compute=(4.8 * MBIT,), cloud_uplink=2.7 * MBIT, backhaul=82 * MBIT,
+    )  # fmt: skip
+    both = np.ones((2, 1))
+    slot = Slot(
+        np.array(117 * MBIT), np.array(5.2), np.array(5.2), np.array(0.0), np.array(0.0),
+        both * 24 * MBIT, both * 5 * MBIT, MBIT * np.array([[4.8], [22.0]]),
+    )  # fmt: skip
+    limited, _ = SlotFrontier(slot, scenario).best(1e9)
+    best, decision = SlotFrontier(slot, scenario).best()
+    assert delay_and_energy(scenario, slot, decision)[0] == pytest.approx(best.delay, rel=1e-9)
+    assert best.delay == limited.delay
+
+
 def test_exact_at_the_energy_limit():
     """A battery that binds is used up to rounding, and never overdrawn."""
-    problem = TrainingOffload(Scenario(battery=30.0, work=(100 * MBIT, 150 * MBIT)))
+    problem = TrainingOffload(Scenario(battery=24.0, work=(100 * MBIT, 150 * MBIT)))
     trace = sample_episodes(problem, 0, 200)
     result = rollout(problem, make_agent("exact", problem), trace)
     assert not result.outcomes.battery_short.any()
     energy = result.outcomes.energy_j[:, 0]
-    assert (energy <= 30.0).all()
-    assert (energy > 30.0 * (1 - 1e-5)).sum() > 100
+    assert (energy <= 24.0).all()
+    assert (energy > 24.0 * (1 - 1e-5)).sum() > 100
     gap = result.returns / problem.bound(trace) - 1
     assert (gap > -1e-9).all() and gap.max() < 1e-5
 
@@ -261,10 +282,12 @@ def test_tuned_price_beats_its_neighbours():
     best = mean(own, 1.0)
     step = (1 / 0.36) ** (1 / 8)
     assert best >= max(mean(own, f) for f in (1 / step, step, 1 / step**2, step**2))
-    # On others: clearly better than half or twice as much, or than none.
+    # On others: clearly better than less, or than none. (More changes little: from about this
+    # price on every task leaves the device altogether.)
     fresh = sample_episodes(DRIVE, 9000, 128)
     there = mean(fresh, 1.0)
-    assert there > max(mean(fresh, f) for f in (0.0, 0.5, 2.0)) + 0.05
+    assert there > mean(fresh, 0.5) + 0.05
+    assert there > mean(fresh, 0.0) + 3.0
 
 
 def test_nothing_to_tune_where_the_battery_never_binds():
