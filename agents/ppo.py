@@ -125,7 +125,8 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     return PPO(
         "MlpPolicy",
         env,
-        learning_rate=lambda remaining: rate * remaining,
+        # The last rollout may overshoot the total: the rate must not turn negative.
+        learning_rate=lambda remaining: rate * max(remaining, 0.0),
         n_steps=settings.n_steps,
         batch_size=settings.rollout // settings.minibatches,
         n_epochs=settings.n_epochs,

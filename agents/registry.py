@@ -80,9 +80,7 @@ AGENTS: dict[str, AgentEntry] = {
 }
 
 
-def make_agent(
-    name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None
-) -> Agent:
+def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None) -> Agent:
     """The agent of a name, or of ``ppo:PATH``.
 
     Args:

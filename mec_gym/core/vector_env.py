@@ -108,25 +108,27 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
 
         parts = arrays.as_dict(outcome)
         if not ended.any():
-            self._slot = self._queue.slot(self._t)
             infos = self._with_masks(parts, self._all)
+            self._slot = self._queue.slot(self._t)
         else:
             infos = self._with_masks(parts, ~ended)
-            # The last observation of an episode shows its last slot: there is no next one.
-            last = problem.observe(
-                arrays.where(ended, self._slot, self._queue.slot(self._t * ~ended)), self._state
-            )
-            final_obs = np.full(self.num_envs, None, dtype=object)
-            for row in np.flatnonzero(ended):
-                final_obs[row] = last[row]
-            infos["final_obs"] = final_obs
+            infos["final_obs"] = self._final_observations(ended)
             infos["final_info"] = self._with_masks(parts, ended)
             infos["_final_obs"] = infos["_final_info"] = ended
             self._queue.advance(ended)
             self._t[ended] = 0
             self._slot = self._queue.slot(self._t)
-            self._state = arrays.where(ended, problem.start(self._slot), self._state)
+            fresh = problem.start(self._slot)
+            self._state = fresh if ended.all() else arrays.where(ended, fresh, self._state)
         return problem.observe(self._slot, self._state), reward, terminated, truncated, infos
+
+    def _final_observations(self, ended: Bools) -> npt.NDArray[np.object_]:
+        """What the episodes that ended last see: their last slot, there is no next one."""
+        rows = np.flatnonzero(ended)
+        last = self.problem.observe(arrays.at(self._slot, rows), arrays.at(self._state, rows))
+        final = np.full(self.num_envs, None, dtype=object)
+        final[rows] = np.fromiter(last, dtype=object, count=len(rows))
+        return final
 
     @staticmethod
     def _with_masks(parts: dict[str, Any], mask: Bools) -> dict[str, Any]:

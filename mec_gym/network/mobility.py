@@ -54,10 +54,10 @@ class Road:
     offset_m: float = 50.0
     mean_speed: float = 15.0
     speed_std: float = 5.0
-    memory: float = 0.8
+    memory: float = 0.64
     min_speed: float = 3.0
     max_speed: float = 30.0
-    step_s: float = 5.0
+    step_s: float = 10.0
     position_error_m: float = 30.0
     speed_error: float = 2.0
 
@@ -86,8 +86,11 @@ class Road:
         a = self.memory
         noise = rng.standard_normal((n, steps))
         noise[:, 1:] *= math.sqrt(1.0 - a * a)
-        deviation = lfilter([1.0], [1.0, -a], noise, axis=-1)
-        return np.clip(self.mean_speed + self.speed_std * deviation, self.min_speed, self.max_speed)
+        speed: FloatArray = lfilter([1.0], [1.0, -a], noise, axis=-1)
+        speed *= self.speed_std
+        speed += self.mean_speed
+        np.maximum(speed, self.min_speed, out=speed)
+        return np.minimum(speed, self.max_speed, out=speed)
 
     def drive(self, rng: np.random.Generator, n: int, horizon: int, slot_s: float) -> Drive:
         """N drives, seen every ``slot_s`` seconds, ``horizon`` times.
@@ -102,9 +105,11 @@ class Road:
         """
         last = (horizon - 1) * slot_s + self.longest_connection_s
         steps = math.ceil(last / self.step_s) + 1
-        begin = rng.uniform(0.0, self.cell_m, size=(n, 1))
+        place = np.empty((n, steps + 1))
+        place[:, 0] = rng.uniform(0.0, self.cell_m, size=n)
         speed = self.speeds(rng, n, steps)
-        place = np.concatenate([begin, begin + np.cumsum(speed * self.step_s, axis=-1)], axis=-1)
+        np.multiply(speed, self.step_s, out=place[:, 1:])
+        np.cumsum(place, axis=-1, out=place)
 
         time = np.arange(horizon) * slot_s
         step = np.floor(time / self.step_s).astype(np.int64)
@@ -112,12 +117,8 @@ class Road:
         now = place[:, step] + now_speed * (time - step * self.step_s)
         position = np.mod(now, self.cell_m)
         border = now - position + self.cell_m
-
-        # First step that ends beyond the border, found for all rows in one sorted search.
-        stride = place[:, -1].max() + self.cell_m
-        rows = np.arange(n)[:, None] * stride
-        after = np.searchsorted((place + rows).ravel(), (border + rows).ravel(), side="left")
-        after = after.reshape(n, horizon) - np.arange(n)[:, None] * place.shape[1] - 1
+        # The step during which each border is crossed.
+        after = np.stack([np.searchsorted(p, b) for p, b in zip(place, border, strict=True)]) - 1
         leaving = after * self.step_s + (
             border - np.take_along_axis(place, after, -1)
         ) / np.take_along_axis(speed, after, -1)

@@ -162,6 +162,7 @@ class SlotFrontier:
         self.rest_slope = 1.0 / (scenario.device_compute + self.cloud_rate)
         self.saving = scenario.device_energy - scenario.energy_per_offloaded_bit
         self.exists = self.segments.low <= self.segments.high
+        self._least = self._least_delay()
 
     def best(self, energy_limit: npt.ArrayLike = np.inf) -> tuple[Split, Decision]:
         """The split of least delay that spends at most ``energy_limit`` J (...).
@@ -172,7 +173,7 @@ class SlotFrontier:
         """
         s = self.segments
         limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
-        least, cheapest_delay = self._least_delay(), self._cheapest_delay()
+        least, cheapest_delay = self._least, self._cheapest_delay()
         cheapest = self._split(np.where(self.exists, cheapest_delay, np.inf))
         possible = cheapest.energy <= limit * (1.0 + MARGIN)  # equal, but for rounding
         # The margin keeps away from the limit, but never below what is possible at all.
@@ -206,7 +207,7 @@ class SlotFrontier:
         Any objective that grows with delay and is linear in energy has its optimum at
         one of them. Missing corners have infinite delay.
         """
-        least = self._least_delay()
+        least = self._least
         delays = [least, self._cheapest_delay()]
         if self.saving > 0:
             s = self.segments
@@ -251,7 +252,7 @@ class SlotFrontier:
 
     def _cheapest_delay(self) -> FloatArray:
         """Least T at which each segment's energy is as low as it gets."""
-        s, least = self.segments, self._least_delay()
+        s, least = self.segments, self._least
         if self.saving > 0:
             most = self.work if self.cloud_rate > 0 else s.high
             return np.maximum(least, self._delay_to_offload(most))

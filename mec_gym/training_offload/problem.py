@@ -55,7 +55,7 @@ class TrainingOffload:
         self.action_space = spaces.Box(0.0, 1.0, (2 + servers * servers,), np.float32)
         self.horizon = scenario.horizon
         # Long enough that drawing is cheap, short enough that 4096 queues stay small.
-        self.episodes_ahead = max(1, 128 // scenario.horizon)
+        self.episodes_ahead = max(1, 256 // scenario.horizon)
         road = scenario.road
         self._scales = np.concatenate(
             [

@@ -215,7 +215,10 @@ class Scenario:
 def _spread(rng: np.random.Generator, spread: float, shape: tuple[int, ...]) -> FloatArray:
     if spread == 0:
         return np.ones(shape)
-    return np.asarray(np.exp(spread * np.clip(rng.standard_normal(shape), -2.0, 2.0)))
+    factor = rng.standard_normal(shape)
+    np.clip(factor, -2.0, 2.0, out=factor)
+    factor *= spread
+    return np.exp(factor, out=factor)
 
 
 @lru_cache(maxsize=32)

@@ -227,6 +227,16 @@ def test_gap_on_the_paper():
     assert (latency(PAPER, slot, state, longer.decision) / best - 1).mean() < gap.mean() / 10
 
 
+def test_the_best_of_several_last_flocks_is_named():
+    """No flock is given up here: the pair must be that of the flock that found the split."""
+    slot, state = tasks(PAPER, 2, 200)
+    config = SparrowConfig(population=12, stages=((9, 20),))
+    decision = SparrowSolver(PAPER.scenario, config).solve(slot, state).decision
+    best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
+    gap = latency(PAPER, slot, state, decision) / best - 1
+    assert gap.min() > -1e-9 and gap.mean() < 0.002
+
+
 def test_decisions_are_splits_on_existing_servers():
     slot, state = tasks(PAPER, 3, 100)
     decision = SparrowSolver(PAPER.scenario).solve(slot, state).decision

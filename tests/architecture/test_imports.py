@@ -15,7 +15,9 @@ DOORS = {"scenario.py", "model.py", "problem.py", "exact.py", "viewer.py"}
 PURE = {"scenario.py", "model.py", "exact.py"}
 HEAVY = {"gymnasium", "torch", "matplotlib", "stable_baselines3"}
 ROOMS = sorted(
-    path.parent.name for path in (ROOT / "mec_gym").glob("*/problem.py") if path.parent.name != "core"
+    path.parent.name
+    for path in (ROOT / "mec_gym").glob("*/problem.py")
+    if path.parent.name != "core"
 )
 
 
@@ -101,7 +103,9 @@ def test_train_then_agents_then_mec_gym_and_never_back():
 
 
 def test_core_and_the_shared_packages_know_no_room():
-    shared = [p for name in ("core", "network", "dnn") for p in (ROOT / "mec_gym" / name).rglob("*.py")]
+    shared = [
+        p for name in ("core", "network", "dnn") for p in (ROOT / "mec_gym" / name).rglob("*.py")
+    ]
     assert len(shared) > 10
     for path in shared:
         names = of_file(path)[1]

@@ -115,8 +115,14 @@ def test_what_is_asked_beyond_the_bank_is_dropped():
     observation, _ = env.reset(options={"trace": episode([8, 6, 4, 4, 4], (2.0, 1.0), 5)})
     assert observation == pytest.approx([1, 1, 0.8, 0.5, 0.25])
     observation, reward, _, _, info = env.step([0, 2])
-    assert (reward, info) == (-1.0, {"latency_s": 1.0, "energy_j": 2, "dropped": False, "machine": 0})
+    assert (reward, info) == (
+        -1.0,
+        {"latency_s": 1.0, "energy_j": 2, "dropped": False, "machine": 0},
+    )
     assert observation == pytest.approx([1 / BANK, 0.8, 0.6, 0.5, 0.25])
     observation, reward, _, _, info = env.step([1, 2])
-    assert (reward, info) == (-9.0, {"latency_s": 9.0, "energy_j": 0, "dropped": True, "machine": 1})
+    assert (reward, info) == (
+        -9.0,
+        {"latency_s": 9.0, "energy_j": 0, "dropped": True, "machine": 1},
+    )
     assert observation == pytest.approx([1 / BANK, 0.6, 0.4, 0.5, 0.25])

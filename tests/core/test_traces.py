@@ -132,7 +132,7 @@ def test_a_drive_with_servers_faster_than_the_scenario_knows():
     drive = mec_gym.make_problem("mec/TrainingOffload-v0")
     trace = drive.sample(np.random.default_rng(0), 2)
     trace.uplink[1, 7, 0, 2] = drive.scenario.largest_rate * 1.01
-    with pytest.raises(ValueError, match="slot 7 of episode 1.*observation 8"):
+    with pytest.raises(ValueError, match=r"slot 7 of episode 1.*observation 8"):
         check_trace(drive, trace)
 
 
@@ -172,7 +172,7 @@ def test_files_that_are_no_traces(tmp_path):
 )
 def test_a_plain_array_is_no_trace(tmp_path):
     np.save(tmp_path / "t.npy", np.ones(3))
-    with pytest.raises(ValueError, match="t.npy"):
+    with pytest.raises(ValueError, match=r"t\.npy"):
         load_trace(tmp_path / "t.npy", PROBLEM)
 
 

@@ -22,7 +22,9 @@ from mec_gym.testing import check_agent, check_problem
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 IDS = list(mec_gym.ENVIRONMENTS)
-WITH_PRESETS = [(i, preset) for i, entry in mec_gym.ENVIRONMENTS.items() for preset in entry.presets]
+WITH_PRESETS = [
+    (i, preset) for i, entry in mec_gym.ENVIRONMENTS.items() for preset in entry.presets
+]
 
 EXPECTED_WARNINGS = {
     # SB3 would have Box actions in [-1, 1], where a new Gaussian policy begins in the middle.
@@ -164,7 +166,9 @@ def test_unknown_render_mode(env_id, mode):
 
 
 def test_unknown_ids():
-    with pytest.raises(ValueError, match=f"env_id must be one of {PAPER}, {DRIVE}, got 'mec/No-v0'"):
+    with pytest.raises(
+        ValueError, match=f"env_id must be one of {PAPER}, {DRIVE}, got 'mec/No-v0'"
+    ):
         mec_gym.make_problem("mec/No-v0")
     with pytest.raises(gym.error.NameNotFound):
         gym.make("mec/No-v0")
@@ -189,11 +193,37 @@ def test_a_scenario_of_ones_own(env_id):
 # of any digit is a change of the physics, of the sampling or of what an action means.
 GOLDEN = {
     PAPER: (
-        [-0.1401979744, -0.1082981155, -0.08196179741, -0.0803082385, -0.09657903261, -0.1025244243, -0.1962893343, -0.04153096258, -0.07694395337, -0.1502327422, -0.1292733611, -0.154407167],
+        [
+            -0.1401979744,
+            -0.1082981155,
+            -0.08196179741,
+            -0.0803082385,
+            -0.09657903261,
+            -0.1025244243,
+            -0.1962893343,
+            -0.04153096258,
+            -0.07694395337,
+            -0.1502327422,
+            -0.1292733611,
+            -0.154407167,
+        ],
         [4, 1, 4, 4, 4, 2, 2, 4, 4, 1, 4, 2],
     ),
     DRIVE: (
-        [-0.1447372391, -0.1187909669, -0.08739592797, -0.07994064585, -0.1215600437, -0.07926922799, -0.2232725383, -0.04116448431, -0.07694395337, -0.1895764381, -0.1617479862, -0.1374228787],
+        [
+            -0.1447372391,
+            -0.1187909669,
+            -0.08739592797,
+            -0.07994064585,
+            -0.1215600437,
+            -0.07926922799,
+            -0.2232725383,
+            -0.04116448431,
+            -0.07694395337,
+            -0.1895764381,
+            -0.1617479862,
+            -0.1374228787,
+        ],
         [4, 4, 2, 4, 4, 4, 2, 4, 1, 1, 2, 4],
     ),
 }
@@ -294,8 +324,8 @@ def test_the_order_of_agents_on_the_drive(many):
         delay[name] = result.outcomes.latency_s.sum(axis=1).mean()
         drops[name] = result.outcomes.dropped.sum(axis=1).mean()
     assert delay["bound"] * 1.05 < delay["price"] < 1.25 * delay["bound"]
-    assert delay["price"] * 1.1 < delay["budget"]
-    assert delay["budget"] * 1.1 < delay["exact"]
+    assert delay["price"] * 1.05 < delay["budget"]
+    assert delay["budget"] * 1.5 < delay["exact"]
     assert delay["exact"] > 1.5 * delay["price"]
     assert delay["random-split"] > 1.1 * delay["exact"]
     assert drops["price"] < 1.0 < 4.0 < drops["exact"]
