@@ -38,9 +38,10 @@ class RandomAgent:
         space = self.space
         batch = np.shape(observation)[: -len(self.problem.observation_space.shape or ())]
         if isinstance(space, spaces.MultiDiscrete):
-            return self.rng.integers(space.nvec, size=(*batch, *space.nvec.shape)), state
+            drawn = self.rng.integers(space.nvec, size=(*batch, *space.nvec.shape))
+            return drawn + space.start, state
         if isinstance(space, spaces.Discrete):
-            return self.rng.integers(space.n, size=batch), state
+            return self.rng.integers(space.n, size=batch) + space.start, state
         assert isinstance(space, spaces.Box)
         actions = self.rng.uniform(space.low, space.high, (*batch, *space.shape))
         return actions.astype(space.dtype), state

@@ -80,7 +80,9 @@ class FlatHead:
         """Clip and scale."""
         share = (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0
         action = self.box.low + share * (self.box.high - self.box.low)
-        return np.asarray(action, dtype=self.box.dtype)
+        # Scaling may exceed a bound by a rounding.
+        clipped = np.clip(action, self.box.low, self.box.high)
+        return np.asarray(clipped, dtype=self.box.dtype)
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Nothing is known of the problem: 0."""

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from agents.exact import FLOAT32_MARGIN
 from agents.protocol import Solution
 from agents.solver_agent import SolverAgent
+from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import State
@@ -47,14 +48,21 @@ class PriceSolver:
         """Solve a batch, fields (...); what the battery cannot pay is not considered."""
         frontier = SlotFrontier(slot, self.scenario, margin=FLOAT32_MARGIN)
         corners = frontier.corners()
-        limit = np.asarray(state.battery)[..., None] * (1.0 - FLOAT32_MARGIN)
-        ruled_out = (corners.energy > limit) | (corners.delay > self.scenario.deadline)
+        limit = state.battery * (1.0 - FLOAT32_MARGIN)
+        too_dear = np.isfinite(corners.delay) & (corners.energy > limit[..., None])
+        ruled_out = too_dear | (corners.delay > self.scenario.deadline)
         energy = np.where(ruled_out, 0.0, corners.energy)
         cost = np.where(ruled_out, np.inf, corners.delay + self.price[..., None] * energy)
-        # Where everything is ruled out the cheapest corner loses least.
-        nothing = ruled_out.all(axis=-1, keepdims=True)
-        cost = np.where(nothing, corners.energy, cost)
-        return Solution(frontier.decide(corners, cost.argmin(axis=-1)), 0)
+        choice = cost.argmin(axis=-1)
+        decision = frontier.decide(corners, choice)
+        if too_dear.any():
+            # Between two corners, the split that spends just what is left may be better.
+            split, at_limit = frontier.best(limit)
+            best = np.take_along_axis(cost, choice[..., None], axis=-1)[..., 0]
+            # Not "<": where nothing is affordable both are infinite.
+            spend_all = ~(best < split.delay + self.price * split.energy)
+            decision = arrays.where(spend_all, at_limit, decision)
+        return Solution(decision, 0)
 
 
 def tune_price(problem: TrainingOffload, episodes: int = 128) -> float:

@@ -54,10 +54,12 @@ class SB3VecEnv(VecEnv):
         return observation if self.head is None else self.head.inputs(observation)
 
     def reset(self) -> npt.NDArray[np.float32]:
-        """Begin anew; seeds given with ``seed()`` are used once."""
+        """Begin anew; what ``seed()`` and ``set_options()`` gave is used once."""
         seeds = None if all(s is None for s in self._seeds) else self._seeds
-        self._observation, _ = self.env.reset(seed=seeds)
+        # ``set_options`` repeats one dictionary for every environment.
+        self._observation, _ = self.env.reset(seed=seeds, options=self._options[0])
         self._reset_seeds()
+        self._reset_options()
         self._returns[:] = 0.0
         self._lengths[:] = 0
         return self._inputs(self._observation)

@@ -31,34 +31,42 @@ class SparrowConfig:
 
     Attributes:
         population: P, sparrows of a flock.
-        stages: (flocks, moves) of each stage: how many flocks of an instance go on, best
-            first, and how often they move. The first number covers at most all pairs.
+        first_moves: Moves of the first stage, in which every pair has its flock.
+        stages: (flocks, moves) of each later stage: how many flocks of an instance go on,
+            best first, and how often they move.
         safety: ST, alarm value above which producers flee.
         producers: PD, share of a flock that leads.
         scouts: SD, share of a flock that watches for danger.
     """
 
     population: int = 16
-    stages: tuple[tuple[int, int], ...] = ((9, 2), (4, 5), (2, 6), (1, 11))
+    first_moves: int = 2
+    stages: tuple[tuple[int, int], ...] = ((4, 5), (2, 6), (1, 11))
     safety: float = 0.8
     producers: float = 0.2
     scouts: float = 0.1
 
     def __post_init__(self) -> None:
         positive_int("population", self.population)
-        if not self.stages:
-            raise ValueError("stages must hold at least one (flocks, moves)")
+        positive_int("first_moves", self.first_moves)
         for flocks, moves in self.stages:
             positive_int("stages: flocks", flocks)
             positive_int("stages: moves", moves)
+        flocks_only = [flocks for flocks, _ in self.stages]
+        if flocks_only != sorted(flocks_only, reverse=True):
+            raise ValueError(f"stages must not gain flocks on the way, got {self.stages}")
         for name in ("safety", "producers", "scouts"):
             fraction(name, getattr(self, name))
 
     def evaluations(self, pairs: int) -> int:
         """Model evaluations an instance with so many pairs of servers."""
-        flocks = [min(flocks, pairs) for flocks, _ in self.stages]
-        moved = sum(n * moves for n, (_, moves) in zip(flocks, self.stages, strict=True))
-        return self.population * (flocks[0] + moved)
+        moved = sum(flocks * moves for flocks, moves in self.plan(pairs))
+        return self.population * (pairs + moved)
+
+    def plan(self, pairs: int) -> list[tuple[int, int]]:
+        """(flocks, moves) of every stage with so many pairs of servers."""
+        later = [(min(flocks, pairs), moves) for flocks, moves in self.stages]
+        return [(pairs, self.first_moves), *later]
 
 
 def move_producers(
@@ -201,13 +209,14 @@ class SparrowSolver:
         battery = np.reshape(state.battery, -1)
         count, population = len(battery), self.config.population
         all_pairs = self.scenario.servers**2
-        total_moves = sum(moves for _, moves in self.config.stages)
+        plan = self.config.plan(all_pairs)
+        total_moves = sum(moves for _, moves in plan)
 
         # Flocks of an instance stand side by side: (count, flocks, P, 2).
         pairs = np.tile(np.arange(all_pairs), (count, 1))
         x = self.rng.random((count, all_pairs, population, 2))
         cost = np.zeros((count, all_pairs, population))
-        for stage, (flocks, moves) in enumerate(self.config.stages):
+        for stage, (flocks, moves) in enumerate(plan):
             if flocks < pairs.shape[1]:
                 kept = cost.min(axis=2).argsort(axis=1, kind="stable")[:, :flocks]
                 pairs = np.take_along_axis(pairs, kept, axis=1)

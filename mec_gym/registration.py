@@ -88,8 +88,19 @@ def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) 
     return MecEnv(make_problem(env_id, scenario), render_mode)
 
 
-def make_vector_env(env_id: str, num_envs: int = 1, scenario: Any = None) -> MecVectorEnv:
-    """Entry point of ``gymnasium.make_vec``."""
+def make_vector_env(
+    env_id: str, num_envs: int = 1, scenario: Any = None, render_mode: str | None = None
+) -> MecVectorEnv:
+    """Entry point of ``gymnasium.make_vec``.
+
+    Raises:
+        ValueError: Unknown scenario, or a render mode: only single environments draw.
+    """
+    if render_mode is not None:
+        raise ValueError(
+            f"render_mode must be None for the native vector environment, got {render_mode!r}; "
+            "use gymnasium.make, or make_vec with vectorization_mode='sync'"
+        )
     return MecVectorEnv(make_problem(env_id, scenario), num_envs)
 
 

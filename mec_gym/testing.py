@@ -237,34 +237,52 @@ def _check_inverses(problem: AnyProblem, seed: int) -> None:
 def _check_broadcasting(problem: AnyProblem, seed: int) -> None:
     slot, state, actions = _batch(problem, seed, 4)
     swarm = np.stack([actions, np.roll(actions, 1, axis=0), np.roll(actions, 2, axis=0)])
-    _, together = problem.step(slot, state, problem.decision(swarm))
+    states, outcomes = problem.step(slot, state, problem.decision(swarm))
     for p, single in enumerate(swarm):
-        _, alone = problem.step(slot, state, problem.decision(single))
-        assert _identical(arrays.at(together, p), alone), (
-            "decisions (P, B) on slots (B,) must give what each of the P gives alone"
-        )
+        after, outcome = problem.step(slot, state, problem.decision(single))
+        for together, alone in ((outcomes, outcome), (states, after)):
+            # What no decision touches may keep the slots' axes.
+            wide = arrays.map_arrays(
+                lambda a, b: np.broadcast_to(a, (len(swarm), *b.shape)), together, alone
+            )
+            assert _identical(arrays.at(wide, p), alone), (
+                "decisions (P, B) on slots (B,) must give what each of the P gives alone"
+            )
 
 
-def _check_no_reward_for_worse(problem: AnyProblem, seed: int) -> None:
-    slot, state, actions = _batch(problem, seed, 256)
-    _, one = problem.step(slot, state, problem.decision(actions))
-    _, other = problem.step(slot, state, problem.decision(actions[::-1]))
-    no_better = np.ones(len(actions), dtype=np.bool_)
-    for name in COMMON_PARTS:
-        no_better &= getattr(one, name) >= getattr(other, name)
-    paid = problem.reward(one) > problem.reward(other)
-    assert not (no_better & paid).any(), (
-        "a decision that is no better in latency, energy and drops must not earn more"
-    )
+def _check_no_reward_for_worse(problem: AnyProblem, seed: int, n: int = 256) -> None:
+    trace = problem.sample(np.random.default_rng(seed), n)
+    policy = _Uniform(problem.action_space, seed)
+    slot = arrays.at(trace, (slice(None), 0))
+    state = problem.start(slot)
+    for t in range(problem.horizon):
+        slot = arrays.at(trace, (slice(None), t))
+        _, other = problem.step(slot, state, problem.decision(policy.predict(range(n))[0]))
+        state, one = problem.step(slot, state, problem.decision(policy.predict(range(n))[0]))
+        for worse, better in ((one, other), (other, one)):
+            no_better = np.ones(n, dtype=np.bool_)
+            for name in COMMON_PARTS:
+                no_better &= getattr(worse, name) >= getattr(better, name)
+            paid = problem.reward(worse) > problem.reward(better)
+            assert not (no_better & paid).any(), (
+                "a decision that is no better in latency, energy and drops must not earn more"
+            )
 
 
 def _check_bad_actions(problem: AnyProblem, seed: int) -> None:
     env = MecEnv(problem)
     env.reset(seed=seed)
-    good = np.asarray(problem.action_space.sample())
-    bad = [np.concatenate([good.ravel(), good.ravel()]), good + 1000]
-    if isinstance(problem.action_space, spaces.Box):
+    space = problem.action_space
+    good = np.asarray(space.sample())
+    bad = [np.concatenate([good.ravel(), good.ravel()])]
+    if isinstance(space, spaces.Box):
         bad.append(np.full_like(good, np.nan))
+        if np.isfinite(space.high).all():
+            bad.append(space.high + 1)
+    elif isinstance(space, spaces.MultiDiscrete):
+        bad.append(space.start + space.nvec)
+    elif isinstance(space, spaces.Discrete):
+        bad.append(np.asarray(space.start + space.n))
     for action in bad:
         try:
             env.step(action)
@@ -281,9 +299,19 @@ def _check_traces(problem: AnyProblem, seed: int) -> None:
         loaded = load_trace(path, problem)
     assert _identical(trace, loaded), "a trace must survive being saved and loaded"
     actions, _ = _Uniform(problem.action_space, seed).predict(np.empty(problem.horizon))
-    env = MecEnv(problem)
-    env.reset(seed=seed)
-    drawn = [env.step(action)[1] for action in actions]
-    env.reset(seed=seed + 7, options={"trace": arrays.at(loaded, slice(0, 1))})
-    replayed = [env.step(action)[1] for action in actions]
-    assert drawn == replayed, "a replayed trace must give the rewards of the drawn episode"
+
+    def rewards(reset_seed: int, options: dict[str, Any] | None) -> list[float]:
+        env = MecEnv(problem)
+        env.reset(seed=reset_seed, options=options)
+        earned = []
+        for action in actions:
+            _, reward, terminated, truncated, _ = env.step(action)
+            earned.append(reward)
+            if terminated or truncated:
+                break
+        return earned
+
+    replayed = rewards(seed + 7, {"trace": arrays.at(loaded, slice(0, 1))})
+    assert rewards(seed, None) == replayed, (
+        "a replayed trace must give the rewards of the drawn episode"
+    )

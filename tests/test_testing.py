@@ -254,11 +254,6 @@ def test_the_sound_ones_pass():
     check_problem(PAPER, "paper-split", seed=3)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_check_bad_actions calls good + 1000 an action outside the space; in a space of more "
-    "than 1000 actions (or an unbounded Box) it is inside",
-)
 def test_a_sound_problem_with_many_actions_passes():
     class Many(Sound):
         def __init__(self):
@@ -272,11 +267,6 @@ def test_a_sound_problem_with_many_actions_passes():
     check_problem(Many())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_check_no_reward_for_worse looks at the first slot of an episode only, where nothing "
-    "is ever dropped (in no registered problem either): rewarding drops goes unnoticed",
-)
 def test_rewarded_drops_are_noticed():
     class RewardsDrops(Sound):
         def reward(self, outcome):
@@ -289,10 +279,6 @@ def test_rewarded_drops_are_noticed():
         check_problem(RewardsDrops())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_check_broadcasting ignores the state that step returns: mixed up swarms pass",
-)
 def test_states_of_swarms_are_looked_at():
     class SwarmsMixStates(Sound):
         def step(self, slot, state, decision):

@@ -86,6 +86,10 @@ class TinyProblem:
             rng.uniform(1.0, MOST_SPEED, size=(*shape, 2)),
         )
 
+    def check(self, trace):
+        if (trace.length < 1).any():
+            raise ValueError(f"trace.length must be at least 1, got {trace.length.min()}")
+
     def start(self, slot):
         return State(np.full(np.shape(slot.work), float(BANK)), 1.0 * slot.length)
 

@@ -9,24 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.core.checks import action_in_space, one_of
+from mec_gym.core.actions import action_in_space
+from mec_gym.core.checks import one_of
 from mec_gym.core.episodes import EpisodeQueue
 from mec_gym.core.problem import AnyProblem, Episode
+from mec_gym.core.traces import check_trace
 
 _ONE = np.ones(1, dtype=np.bool_)
 _FIRST = np.zeros(1, dtype=np.int64)
 
 
-def check_reset_options(options: dict[str, Any] | None) -> Any:
-    """The trace asked for in ``options``, or None.
+def trace_in_options(
+    options: dict[str, Any] | None, problem: AnyProblem, episodes: int
+) -> Any | None:
+    """The trace asked for in the options of a reset, checked, or None.
 
     Raises:
-        ValueError: An option other than ``trace``.
+        ValueError: An option other than ``trace``, or a trace that does not fit.
     """
     unknown = set(options or {}) - {"trace"}
     if unknown:
         raise ValueError(f"reset options must be among ('trace',), got {sorted(unknown)}")
-    return (options or {}).get("trace")
+    trace = (options or {}).get("trace")
+    return None if trace is None else check_trace(problem, trace, episodes)
 
 
 class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
@@ -68,7 +73,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
         """Begin an episode; see the class for what ``seed`` and ``options`` do."""
-        trace = check_reset_options(options)
+        trace = trace_in_options(options, self.problem, episodes=1)
         super().reset(seed=seed)
         if self._queue is None or seed is not None:
             self._queue = EpisodeQueue(self.problem, [self.np_random])

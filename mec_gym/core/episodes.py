@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
-from mec_gym.core.traces import check_trace
 
 
 class EpisodeQueue:
@@ -30,14 +29,14 @@ class EpisodeQueue:
         self._current = np.zeros_like(self._next)
         self._queue: Any = None  # fields (B, depth, T, ...)
 
-    def replay(self, trace: Any) -> None:
-        """Play episode i of ``trace`` (B, T, ...) next in environment i, then draw anew.
+    def reseed(self, row: int, generator: np.random.Generator) -> None:
+        """Give environment ``row`` another generator and forget what was drawn ahead."""
+        self.generators[row] = generator
+        self._next[row] = self._depth
 
-        Raises:
-            ValueError: The trace is not one of this problem, or does not hold B episodes.
-        """
-        check_trace(self.problem, trace, episodes=len(self.generators))
-        self._queue = arrays.map_arrays(lambda a: np.array(a)[:, None], trace)
+    def replay(self, trace: Any) -> None:
+        """Play episode i of a checked trace (B, T, ...) next in environment i, then draw."""
+        self._queue = arrays.map_arrays(lambda a: a[:, None], trace)
         self._depth = 1
         self._next[:] = 0
 

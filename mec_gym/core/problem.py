@@ -76,6 +76,13 @@ class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
         """Draw n episodes, fields (n, T, ...): the only randomness there is."""
         ...
 
+    def check(self, trace: SlotT) -> None:
+        """Raise ValueError if a trace given by a user (n, T, ...) makes no sense.
+
+        Shapes, types, finiteness and the range of observations are checked elsewhere.
+        """
+        ...
+
     def start(self, slot: SlotT) -> StateT:
         """The state an episode begins with, given its first slot."""
         ...

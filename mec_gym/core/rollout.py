@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.core.checks import action_in_space, positive_int
+from mec_gym.core.actions import action_in_space
+from mec_gym.core.checks import positive_int
 from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 

@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from mec_gym.core import arrays
-from mec_gym.core.checks import action_in_space, positive_int
-from mec_gym.core.env import check_reset_options
+from mec_gym.core.actions import action_in_space
+from mec_gym.core.checks import positive_int
+from mec_gym.core.env import trace_in_options
 from mec_gym.core.episodes import EpisodeQueue
 from mec_gym.core.problem import AnyProblem
 
@@ -66,21 +67,24 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
         """Begin an episode in every environment.
 
         Args:
-            seed: Environment i is seeded ``seed + i``, or ``seed[i]``.
+            seed: Environment i is seeded ``seed + i``, or ``seed[i]``; with None it goes on
+                with the generator it has.
             options: ``{"trace": trace}`` plays episode i of it in environment i.
         """
-        trace = check_reset_options(options)
-        if seed is not None or self._queue is None:
-            seeds: Sequence[int | None]
-            if seed is None:
-                seeds = [None] * self.num_envs
-            elif isinstance(seed, (int, np.integer)):
-                seeds = [int(seed) + i for i in range(self.num_envs)]
-            else:
-                seeds = list(seed)
-                if len(seeds) != self.num_envs:
-                    raise ValueError(f"seed must hold {self.num_envs} seeds, got {len(seeds)}")
+        trace = trace_in_options(options, self.problem, self.num_envs)
+        seeds: Sequence[int | None]
+        if seed is None or isinstance(seed, (int, np.integer)):
+            seeds = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"seed must hold {self.num_envs} seeds, got {len(seeds)}")
+        if self._queue is None:
             self._queue = EpisodeQueue(self.problem, [seeding.np_random(s)[0] for s in seeds])
+        else:
+            for row, one in enumerate(seeds):
+                if one is not None:
+                    self._queue.reseed(row, seeding.np_random(one)[0])
         if trace is not None:
             self._queue.replay(trace)
         self._queue.advance(self._all)
@@ -107,11 +111,10 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
         ended = terminated | truncated
 
         parts = arrays.as_dict(outcome)
+        infos = self._with_masks(parts, ~ended)
         if not ended.any():
-            infos = self._with_masks(parts, self._all)
             self._slot = self._queue.slot(self._t)
         else:
-            infos = self._with_masks(parts, ~ended)
             infos["final_obs"] = self._final_observations(ended)
             infos["final_info"] = self._with_masks(parts, ended)
             infos["_final_obs"] = infos["_final_info"] = ended

@@ -175,7 +175,8 @@ class SlotFrontier:
         limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
         least, cheapest_delay = self._least, self._cheapest_delay()
         cheapest = self._split(np.where(self.exists, cheapest_delay, np.inf))
-        possible = cheapest.energy <= limit * (1.0 + MARGIN)  # equal, but for rounding
+        # Equal is affordable too, rounding aside; what does not exist costs infinitely much.
+        possible = self.exists & (cheapest.energy <= limit * (1.0 + MARGIN))
         # The margin keeps away from the limit, but never below what is possible at all.
         target = np.maximum(limit * (1.0 - self.margin), cheapest.energy)
         device_only = self.work * self.scenario.device_energy

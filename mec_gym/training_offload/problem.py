@@ -70,6 +70,15 @@ class TrainingOffload:
         """Draw n episodes, fields (n, T, ...)."""
         return self.scenario.sample(rng, n)
 
+    def check(self, trace: Slot) -> None:
+        """Work, times and rates must be positive: T_ct = 0 would be read as "never leaves"."""
+        for name in (
+            "work", "connection_time", "connection_estimate", "uplink", "downlink", "compute",
+        ):  # fmt: skip
+            smallest = getattr(trace, name).min()
+            if smallest <= 0:
+                raise ValueError(f"trace.{name} must be positive, got {smallest}")
+
     def start(self, slot: Slot) -> State:
         """A full battery and all tasks to come."""
         shape = np.shape(slot.work)

@@ -84,11 +84,6 @@ def test_random_plays_any_problem():
     assert agent.predict(observations(problem, 0, 1)[0])[0].shape == (2,)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="RandomAgent draws from 0..n-1 and forgets `start` of Discrete and MultiDiscrete",
-)
 def test_random_plays_spaces_that_do_not_begin_at_zero():
     check_agent(make_agent("random", TinyDiscrete()), TinyDiscrete())
 
@@ -174,12 +169,6 @@ def test_damaged_models(run):
             load_ppo(run, problem)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a truncated model still holds a whole zip (torch's, inside it), so zipfile opens that; "
-    "SB3's 'No data found' is an AssertionError, which load_ppo lets through. So is any other zip",
-)
 def test_truncated_models(run):
     problem = mec_gym.make_problem(PAPER)
     content = (run / "model.zip").read_bytes()
@@ -201,9 +190,6 @@ def test_damaged_configurations(run, content):
         load_ppo(run, mec_gym.make_problem(PAPER))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="UnicodeDecodeError is a ValueError that does not name the file"
-)
 def test_configurations_that_are_no_text(run):
     (run / "config.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"config\.json"):

@@ -135,10 +135,6 @@ def test_seeds_are_used_once():
     assert not np.array_equal(other.reset(), first)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="VecEnv.set_options is taken and ignored by reset; DummyVecEnv passes options on",
-)
 def test_options_reach_the_environments():
     env = SB3VecEnv(MecVectorEnv(PROBLEM, NUM))
     trace = sample_episodes(PROBLEM, 50, NUM)

@@ -106,11 +106,6 @@ def test_exact_through_float32_at_the_corners(variant):
     assert corners > 20
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SlotFrontier.best() without a limit takes segments that do not exist: their energy is "
-    "inf, and `possible` asks inf <= inf. train/reproduce.py calls it so",
-)
 def test_best_without_a_limit_is_a_delay_that_can_be_had():
     scenario = Scenario(
         device_compute=1.1 * MBIT, server_uplink=(24 * MBIT,), server_downlink=(5 * MBIT,),
@@ -201,11 +196,6 @@ def test_price_zero_is_the_exact_solver_on_an_ample_battery():
     np.testing.assert_allclose(one[1], other[1], rtol=1e-9)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PriceSolver says 'price 0 is the exact myopic solver', but it looks at the corners of "
-    "the frontier only: where the battery binds the optimum lies between two of them",
-)
 def test_price_zero_is_the_exact_solver_where_the_battery_binds():
     slot, _ = first(PAPER, 2, 100)
     state = State(slot.work * 0.2 / MBIT, np.ones(100))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from mec_gym.core import checks
+from mec_gym.core import actions, checks
 
 NAN, INF = float("nan"), float("inf")
 
@@ -72,7 +72,7 @@ DISCRETE = spaces.Discrete(3, start=-1)
     ],
 )
 def test_actions_in_a_space(space, action, batch, dtype):
-    array = checks.action_in_space(space, action, batch)
+    array = actions.action_in_space(space, action, batch)
     assert array.dtype == dtype
     assert np.array_equal(array, action)
 
@@ -104,4 +104,4 @@ def test_actions_in_a_space(space, action, batch, dtype):
 )
 def test_actions_outside_a_space(space, action, batch, message):
     with pytest.raises(ValueError, match=message):
-        checks.action_in_space(space, action, batch)
+        actions.action_in_space(space, action, batch)

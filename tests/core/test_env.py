@@ -169,12 +169,6 @@ def test_a_refused_trace_leaves_a_running_episode_alone():
     assert env.step([0, 0])[1] == -3.0
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(IndexError, AttributeError),
-    reason="a refused trace in the first reset, or beside a seed, leaves half a reset behind: "
-    "step then raises IndexError or AttributeError instead of ResetNeeded or playing on",
-)
 @pytest.mark.parametrize("seed", [None, 3])
 def test_step_after_a_refused_first_reset_needs_a_reset(seed):
     env = MecEnv(TinyProblem())

@@ -30,10 +30,6 @@ def test_check_problem_passes():
     check_problem(TinyProblem(ends=False, ahead=1))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="testing._check_traces steps through an episode that has ended: ResetNeeded",
-)
 def test_check_problem_passes_when_episodes_end_early():
     assert sample_episodes(TinyProblem(), 1, 1).length[0, 0] < HORIZON
     check_problem(TinyProblem(), seed=1)

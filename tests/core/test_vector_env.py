@@ -12,6 +12,7 @@ from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.episodes import EpisodeQueue
 from mec_gym.core.rollout import sample_episodes
+from mec_gym.core.traces import check_trace
 from mec_gym.core.vector_env import MecVectorEnv
 
 NUM = 4
@@ -155,16 +156,11 @@ def test_a_replayed_trace_is_copied_and_then_drawn_anew():
         assert np.array_equal(field, getattr(kept, name))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="EpisodeQueue.replay keeps the trace's dtype: fresh episodes drawn into the rows of a "
-    "partly replayed queue are cut to it (int64 work: 3.7 becomes 3)",
-)
 def test_fresh_episodes_after_a_replay_of_whole_numbers_keep_their_fractions():
     problem = TinyProblem(ahead=1)
     whole = arrays.map_arrays(lambda a: np.round(a).astype(np.int64), UNEQUAL)
     queue = EpisodeQueue(problem, [np.random.default_rng(k) for k in range(NUM)])
-    queue.replay(whole)
+    queue.replay(check_trace(problem, whole))
     queue.advance(np.ones(NUM, bool))
     queue.advance(np.array([True, False, False, False]))
     drawn = problem.sample(np.random.default_rng(0), 1)
@@ -196,11 +192,6 @@ def test_unseeded_environments_differ_from_each_other():
     assert not np.array_equal(observation[1], observation[2])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="reset(seed=[4, None]) gives environment 1 a new random generator; in Gymnasium's "
-    "vectors, and in MecEnv, seed None goes on with the generator there is",
-)
 def test_none_in_a_seed_list_goes_on_with_the_generator_there_is():
     ours, theirs = MecVectorEnv(TinyProblem(), 2), sync(TinyProblem(), 2)
     for seed in ([1, 2], [4, None]):
@@ -230,12 +221,6 @@ def test_refusals():
     assert np.array_equal(vector.step(still)[1], other.step(still)[1])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="a refused trace in the first reset, or beside a seed, leaves half a reset behind: "
-    "step then raises AttributeError instead of ResetNeeded or playing on",
-)
 @pytest.mark.parametrize("seed", [None, 3])
 def test_step_after_a_refused_first_reset_needs_a_reset(seed):
     vector = MecVectorEnv(TinyProblem(), 2)
@@ -251,12 +236,6 @@ def test_step_after_a_refused_first_reset_needs_a_reset(seed):
         pass
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="the masks of a step without an end are the adapter's own `_all`: whoever clears one "
-    "breaks the next reset",
-)
 def test_infos_belong_to_the_caller():
     vector = MecVectorEnv(TinyProblem(shortest=HORIZON), 2)
     vector.reset(seed=0)

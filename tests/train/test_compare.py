@@ -81,9 +81,7 @@ def test_files(compared):
 
 def test_the_saved_trace_gives_the_same_results(compared, tmp_path):
     out, results = compared
-    again = compare(
-        CompareRun(out=tmp_path, agents=("price", "budget"), trace=out / "trace.npz")
-    )
+    again = compare(CompareRun(out=tmp_path, agents=("price", "budget"), trace=out / "trace.npz"))
     assert [r.return_mean for r in again] == [r.return_mean for r in results[:2]]
 
 
@@ -97,9 +95,9 @@ def test_used_folder(compared):
 
 
 def test_bad_input_costs_no_work(tmp_path):
-    with pytest.raises(ValueError, match="agent must be one of random,.*got 'sparow'"):
+    with pytest.raises(ValueError, match=r"agent must be one of random,.*got 'sparow'"):
         compare(CompareRun(out=tmp_path / "a", agents=("price", "sparow")))
-    with pytest.raises(ValueError, match="scenario must be one of paper,.*got 'moon'"):
+    with pytest.raises(ValueError, match=r"scenario must be one of paper,.*got 'moon'"):
         compare(CompareRun(out=tmp_path / "a", scenario="moon"))
     with pytest.raises(ValueError, match="env_id must be one of mec/"):
         compare(CompareRun(out=tmp_path / "a", env="mec/Nothing-v0"))

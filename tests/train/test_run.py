@@ -111,7 +111,7 @@ def test_what_a_run_leaves_behind(finished):
 
 
 def test_a_used_folder_is_refused(finished):
-    out, expected = finished
+    out, _ = finished
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with pytest.raises(ValueError, match=r"already holds a run \(config.json\).*--resume"):
         train_ppo(small_run(out))
