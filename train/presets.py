@@ -19,7 +19,7 @@ class PPOPreset:
 PPO_PRESETS: dict[str, PPOPreset] = {
     "drive": PPOPreset(
         "training offload: learn the price of energy, the closed form splits",
-        PPOSettings(head="price", reward_scale=10.0),
+        PPOSettings(head="price", n_epochs=2, reward_scale=10.0),
         2_000_000,
     ),
     "flat": PPOPreset(
