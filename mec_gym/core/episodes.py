@@ -50,7 +50,11 @@ class EpisodeQueue:
 
     def slot(self, t: npt.NDArray[np.int64]) -> Any:
         """Slot t[i] of the episode environment i is playing, fields (B, ...)."""
-        return arrays.at(self._queue, (self._rows, self._current, t))
+        # One flat index and ``take``: several times faster than indexing three axes.
+        flat = (self._rows * self._depth + self._current) * self.problem.horizon + t
+        return arrays.map_arrays(
+            lambda a: a.reshape(-1, *a.shape[3:]).take(flat, axis=0), self._queue
+        )
 
     def trace(self) -> Any:
         """The episodes being played, fields (B, T, ...)."""

@@ -282,8 +282,8 @@ class SlotFrontier:
         return Split(
             np.where(finite, delay, np.inf),
             np.where(finite, energy, np.inf),
-            edge + 0.0 * within,
-            cloud + 0.0 * edge,
+            edge,
+            cloud,
         )
 
 
