@@ -29,7 +29,7 @@ PPO_PRESETS: dict[str, PPOPreset] = {
     ),
     "paper": PPOPreset(
         "one-task training offload: the network decides everything itself",
-        PPOSettings(head="flat", num_envs=1024, n_steps=16, gamma=0.0),
+        PPOSettings(head="flat", num_envs=1024, n_steps=16, minibatches=16, n_epochs=3, gamma=0.0),
         5_000_000,
     ),
 }
