@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import Figure
 
 from agents.ppo import PPOAgent
 from agents.sb3_vec import SB3VecEnv
+from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, rollout, sample_episodes
@@ -100,27 +101,29 @@ class Metrics(BaseCallback):
 
 
 def decisions_figure(played: Rollout) -> Any:
-    """How each part of the decision is spread over the slots of an episode."""
+    """How each part of the decision is spread over episodes, slot by slot."""
     names = [
-        name for name in type(played.decisions).__slots__
-        if np.ndim(getattr(played.decisions, name)) == 2
-    ]  # fmt: skip
+        name for name, field in arrays.as_dict(played.decisions).items() if np.ndim(field) == 2
+    ]
     figure = new_figure(10, 2.2 * len(names))
     axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for axis, name in zip(axes, names, strict=True):
         values = getattr(played.decisions, name)
         slots = np.arange(1, values.shape[1] + 1)
+        axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
+        if len(slots) == 1:
+            axis.hist(values[:, 0], bins=40)
+            axis.set_ylabel("episodes")
+            continue
         if np.issubdtype(values.dtype, np.integer):
             shares = [(values == k).mean(axis=0) for k in range(int(values.max()) + 1)]
             axis.stackplot(slots, shares, labels=[str(k) for k in range(len(shares))])
-            axis.legend(loc="upper right", ncols=len(shares), fontsize="x-small", title=name)
             axis.set_ylabel("share of episodes")
         else:
             low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
             axis.fill_between(slots, low, high, alpha=0.3, label="10-90 %")
             axis.plot(slots, middle, marker=".", label="median")
-            axis.legend(loc="upper right", fontsize="x-small")
-        axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
+        axis.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=9, fontsize="x-small")
         axis.set_xlim(0.5, slots[-1] + 0.5)
-    axes[-1].set_xlabel("slot")
+        axis.set_xlabel("slot")
     return figure
