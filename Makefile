@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Small networks and batches are fastest on one thread each.
 export OMP_NUM_THREADS ?= 1
-DEMO ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+ifndef DEMO
+DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+endif
 
 .PHONY: demo test lint format bench notebooks clean
 

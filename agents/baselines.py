@@ -36,7 +36,8 @@ class RandomAgent:
     ) -> tuple[npt.NDArray[Any], Any]:
         """Actions for observations (observation,) or (B, observation)."""
         space = self.space
-        batch = np.shape(observation)[: -len(self.problem.observation_space.shape or ())]
+        axes = len(self.problem.observation_space.shape or ())
+        batch = np.shape(observation)[: np.ndim(observation) - axes]
         if isinstance(space, spaces.MultiDiscrete):
             drawn = self.rng.integers(space.nvec, size=(*batch, *space.nvec.shape))
             return drawn + space.start, state

@@ -7,13 +7,14 @@ no more than the network does, so a policy with a head is an ordinary agent.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from agents.rules import PriceSolver, tune_price
+from agents.rules import OWN_EPISODES, PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout
@@ -41,6 +42,10 @@ class Head(Protocol):
         """Actions for observations (..., observation) and raw outputs (..., n)."""
         ...
 
+    def parameters(self) -> dict[str, float]:
+        """What the head found out about its problem; ``make_head`` takes it back."""
+        ...
+
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """What a usual policy earns in a slot (...); subtracted while learning.
 
@@ -66,8 +71,8 @@ class FlatHead:
 
     def __init__(self, problem: AnyProblem) -> None:
         box = problem.action_space
-        if not isinstance(box, spaces.Box):
-            raise ValueError(f"a flat head needs a Box action space, got {box}")
+        if not isinstance(box, spaces.Box) or not box.is_bounded():
+            raise ValueError(f"a flat head needs a bounded Box action space, got {box}")
         self.box = box
         self.input_space = problem.observation_space
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, box.shape, np.float32)
@@ -83,6 +88,10 @@ class FlatHead:
         # Scaling may exceed a bound by a rounding.
         clipped = np.clip(action, self.box.low, self.box.high)
         return np.asarray(clipped, dtype=self.box.dtype)
+
+    def parameters(self) -> dict[str, float]:
+        """None."""
+        return {}
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Nothing is known of the problem: 0."""
@@ -102,17 +111,25 @@ class PriceHead:
 
     Args:
         problem: The problem played.
+        price: The tuned price, s/J; by default it is tuned now.
+        reward_per_work: Reward of the largest task under the price rule; by default it
+            is measured now.
     """
 
     SPAN = 8.0
     TRUST = 2.0
     SCALES = (3.0, 12.0)
 
-    def __init__(self, problem: TrainingOffload) -> None:
+    def __init__(
+        self,
+        problem: TrainingOffload,
+        price: float | None = None,
+        reward_per_work: float | None = None,
+    ) -> None:
         scenario = problem.scenario
         self.problem = problem
         # A price of 0, tuned where the battery never binds, could not be scaled.
-        self.price = max(tune_price(problem), 0.01)
+        self.price = max(tune_price(problem), 0.01) if price is None else price
         box = problem.observation_space
         extra = np.full(len(self.SCALES), 2.0, np.float32)
         self.input_space: spaces.Space[Any] = spaces.Box(
@@ -121,13 +138,21 @@ class PriceHead:
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self._usual_energy = sum(scenario.work) / 2 * scenario.energy_per_offloaded_bit
 
-        # Seconds that the price rule takes for one bit, on episodes of its own.
-        trace = problem.sample(np.random.default_rng(0), 64)
+        if reward_per_work is None:
+            reward_per_work = self._measure_reward_per_work()
+        self._reward_per_work = reward_per_work
+
+    def _measure_reward_per_work(self) -> float:
+        """Under the price rule, on episodes of its own."""
+        problem, scenario = self.problem, self.problem.scenario
+        trace = problem.sample(np.random.default_rng(OWN_EPISODES), 64)
         usual = rollout(problem, SolverAgent(problem, PriceSolver(scenario, self.price)), trace)
         done = ~usual.outcomes.dropped
-        self._reward_per_work = float(
-            usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1]
-        )
+        return float(usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1])
+
+    def parameters(self) -> dict[str, float]:
+        """What was tuned and measured."""
+        return {"price": self.price, "reward_per_work": self._reward_per_work}
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The observation, and how much battery there is for each task left."""
@@ -152,8 +177,16 @@ class PriceHead:
         return np.asarray(self._reward_per_work * observation[..., 2], dtype=np.float64)
 
 
-def make_head(name: str, problem: AnyProblem) -> Head:
+def make_head(
+    name: str, problem: AnyProblem, parameters: Mapping[str, float] | None = None
+) -> Head:
     """The head of that name.
+
+    Args:
+        name: ``flat`` or ``price``.
+        problem: The problem played.
+        parameters: Of an earlier head, so that a model keeps its meaning wherever it is
+            loaded; by default they are found out anew.
 
     Raises:
         ValueError: Unknown name, or a head that does not fit the problem.
@@ -163,5 +196,5 @@ def make_head(name: str, problem: AnyProblem) -> Head:
     if name == "price":
         if not isinstance(problem, TrainingOffload):
             raise ValueError(f"head 'price' fits training offload only, got {type(problem)}")
-        return PriceHead(problem)
+        return PriceHead(problem, **(parameters or {}))
     raise ValueError(f"head must be one of flat, price, got {name!r}")

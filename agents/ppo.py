@@ -20,6 +20,8 @@ from mec_gym.core.vector_env import MecVectorEnv
 
 MODEL_FILE = "model.zip"
 CONFIG_FILE = "config.json"
+TRAIN_SEED = 1 << 31
+"""First seed of training episodes, far from the small ones that tests play."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     """
     torch.set_num_threads(1)
     rate = settings.learning_rate
-    return PPO(
+    model = PPO(
         "MlpPolicy",
         env,
         # The last rollout may overshoot the total: the rate must not turn negative.
@@ -142,6 +144,9 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
             "optimizer_kwargs": {"fused": settings.fused},
         },
     )
+    # SB3 seeds the environments seed, seed + 1, ...: the very episodes that tests play.
+    env.seed(TRAIN_SEED + seed * settings.num_envs)
+    return model
 
 
 def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> PPOAgent:
@@ -170,11 +175,13 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
         raise ValueError(f"{config_file} is damaged: {error!r}") from error
     if env_id is not None and trained_on != env_id:
         raise ValueError(f"{path} is a model of another environment: {trained_on}, not {env_id}")
-    head = make_head(head_name, problem)
+    head = make_head(head_name, problem, config.get("head"))
     torch.set_num_threads(1)
     # A damaged archive fails in many ways, each its reader's own.
     try:
         model = PPO.load(model_file, device="cpu")
+    except ImportError as error:
+        raise ValueError(f"{model_file} needs another version of a library: {error}") from error
     except Exception as error:
         raise ValueError(f"{model_file} is damaged: {error}") from error
     check_fits(model, head, f"{path} (trained on {trained_on}, {config.get('scenario')})")

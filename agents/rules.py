@@ -15,6 +15,9 @@ from mec_gym.training_offload.model import State
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario, Slot
 
+# Entropy of episodes to tune on; a seed of tests is one number, never such a pair.
+OWN_EPISODES = (0x7E57, 0x5EED)
+
 
 class EqualBudgetSolver:
     """Fastest split that spends at most battery / tasks left; if none does, the cheapest."""
@@ -75,7 +78,7 @@ def tune_price(problem: TrainingOffload, episodes: int = 128) -> float:
     Returns:
         s/J.
     """
-    trace = problem.sample(np.random.default_rng(episodes), episodes)
+    trace = problem.sample(np.random.default_rng(OWN_EPISODES), episodes)
 
     def cost(price: float) -> float:
         agent = SolverAgent(problem, PriceSolver(problem.scenario, price))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
@@ -56,7 +57,8 @@ class SB3VecEnv(VecEnv):
     def reset(self) -> npt.NDArray[np.float32]:
         """Begin anew; what ``seed()`` and ``set_options()`` gave is used once."""
         seeds = None if all(s is None for s in self._seeds) else self._seeds
-        # ``set_options`` repeats one dictionary for every environment.
+        if any(options != self._options[0] for options in self._options):
+            raise ValueError("options must be the same for all environments of a native batch")
         self._observation, _ = self.env.reset(seed=seeds, options=self._options[0])
         self._reset_seeds()
         self._reset_options()
@@ -120,8 +122,8 @@ class SB3VecEnv(VecEnv):
         raise ValueError("the environments of a native batch have no methods of their own")
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """No environment of a native batch is wrapped."""
-        return [False] * self._count(indices)
+        """As if in a Monitor: ``infos[i]["episode"]`` holds the true return and length."""
+        return [issubclass(Monitor, wrapper_class)] * self._count(indices)
 
     def _count(self, indices: VecEnvIndices) -> int:
         if indices is None:

@@ -22,8 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 
 SHARED = 40
 BATCH = 1000
-# At least our number of evaluations, 1 144; of the flocks tried (10 to 80 sparrows with as
-# many moves as that allows) mealpy finds the smallest gap with this one.
+# At least our number of evaluations (1 144 to our 1 120); of the flocks tried (10 to 80
+# sparrows with as many moves as that allows) mealpy finds the smallest gap with this one.
 POPULATION, EPOCHS = 80, 7
 
 

@@ -12,7 +12,7 @@ from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.training_offload.problem import TrainingOffload
-from mec_gym.training_offload.scenario import PRESETS as TRAINING_OFFLOAD
+from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
 from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
 
 
@@ -40,14 +40,14 @@ ENVIRONMENTS: dict[str, Entry] = {
         "split one training task over device, edge and cloud; connection time known",
         TrainingOffload,
         TrainingOffloadScenario,
-        TRAINING_OFFLOAD,
+        PAPER_PRESETS,
         "paper",
     ),
     "mec/TrainingOffload-v0": Entry(
         "a drive: 30 training tasks, one battery, connection time estimated",
         TrainingOffload,
         TrainingOffloadScenario,
-        TRAINING_OFFLOAD,
+        DRIVE_PRESETS,
         "drive",
     ),
 }

@@ -27,23 +27,13 @@ COMMANDS = {
 
 
 def _ppo(args: Sequence[str]) -> None:
-    from train.presets import DEFAULT_PPO_PRESET, PPO_PRESETS
+    from train.presets import ppo_run
     from train.run import train_ppo
 
     # The environment and the preset decide the defaults of everything else.
     asked = [a for a in args if a not in ("-h", "--help")]
     choice, _ = tyro.cli(Choice, args=asked, return_unknown_args=True, add_help=False)
-    name = choice.preset or DEFAULT_PPO_PRESET.get(choice.env, "flat")
-    if name not in PPO_PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PPO_PRESETS)}, got {name!r}")
-    preset = PPO_PRESETS[name]
-    default = PPORun(
-        out=tyro.MISSING,
-        env=choice.env,
-        preset=name,
-        total_timesteps=preset.total_timesteps,
-        settings=preset.settings,
-    )
+    default = ppo_run(tyro.MISSING, choice.env, choice.preset)
     train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
 
 
@@ -102,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0 if args and args[0] in ("-h", "--help") else 2
     try:
         run[args[0]](args[1:])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:

@@ -22,9 +22,10 @@ from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem
 from train.config import CompareRun, EvaluateRun
 from train.evaluate import Result, evaluate, gap_percent
-from train.files import refuse_used, write_json, write_whole
+from train.files import refuse_used, write_figure, write_json, write_whole
 
 RESULTS = "results.json"
+FILES = (RESULTS, "results.csv", "comparison.png", "trace.npz")
 
 
 def compare(run: CompareRun) -> list[Result]:
@@ -35,7 +36,7 @@ def compare(run: CompareRun) -> list[Result]:
             that already holds results.
     """
     if not run.overwrite:
-        refuse_used(run.out, RESULTS, "choose another folder or give --overwrite")
+        refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     problem = make_problem(run.env, run.scenario)
     # Every agent is made before any plays: a wrong name costs no work.
     agents = [make_agent(name, problem, run.seed, run.env) for name in run.agents]
@@ -44,6 +45,7 @@ def compare(run: CompareRun) -> list[Result]:
         if run.trace is None
         else load_trace(run.trace, problem)
     )
+    run.out.mkdir(parents=True, exist_ok=True)
     bound = problem.bound(trace)
     results: list[Result] = []
     played: list[Rollout] = []
@@ -67,6 +69,10 @@ def compare(run: CompareRun) -> list[Result]:
 
 def evaluate_one(run: EvaluateRun) -> Result:
     """Let one agent play, print its line, draw its first episode if asked."""
+    if run.picture is not None:
+        if not run.overwrite:
+            refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
+        run.picture.parent.mkdir(parents=True, exist_ok=True)
     problem = make_problem(run.env, run.scenario)
     agent = make_agent(run.agent, problem, run.seed, run.env)
     trace = sample_episodes(problem, run.seed, run.episodes)
@@ -176,5 +182,4 @@ def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], titl
     shares.set_ylabel("share of episodes within it")
     shares.grid(alpha=0.3)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    write_figure(path, figure)

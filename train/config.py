@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from agents.ppo import PPOSettings
-from mec_gym.core.checks import positive_int
-from mec_gym.registration import ENVIRONMENTS
+from mec_gym.core.checks import positive_int, seed_number
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 
@@ -30,37 +29,38 @@ class Choice:
 
 @dataclass(frozen=True)
 class PPORun:
-    """Train PPO.
+    """Train PPO. From Python, ``train.presets.ppo_run`` fills in a preset's values.
 
     Attributes:
         out: Folder of the run.
         env: Environment id.
-        scenario: Preset name of the scenario; by default the environment's own.
         preset: Named settings; by default those of the environment.
         total_timesteps: Environment steps, all environments together.
+        settings: Everything that shapes learning.
+        scenario: Preset name of the scenario; by default the environment's own.
         seed: Of networks, environments and minibatches.
         resume: Go on with the run in ``out`` from its last checkpoint.
         eval_every: Steps between two evaluations.
         eval_episodes: Episodes of an evaluation, seeds 1 000 000 and up.
         checkpoint_every: Steps between two checkpoints.
-        settings: Everything that shapes learning.
     """
 
     out: Path
-    env: str = DEFAULT_ENV
+    env: str
+    preset: str
+    total_timesteps: int
+    settings: PPOSettings
     scenario: str | None = None
-    preset: str = "drive"
-    total_timesteps: int = 2_000_000
     seed: int = 0
     resume: bool = False
     eval_every: int = 250_000
     eval_episodes: int = 200
-    checkpoint_every: int = 500_000
-    settings: PPOSettings = field(default_factory=PPOSettings)
+    checkpoint_every: int = 250_000
 
     def __post_init__(self) -> None:
         for name in ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"):
             positive_int(name, getattr(self, name))
+        seed_number("seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class CompareRun:
         agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        trace: Play the episodes of this file instead.
+        trace: Play the episodes of this file; ``episodes`` then counts for nothing.
         overwrite: Replace the results in ``out``.
     """
 
@@ -89,6 +89,7 @@ class CompareRun:
 
     def __post_init__(self) -> None:
         positive_int("episodes", self.episodes)
+        seed_number("seed", self.seed)
         if not self.agents:
             raise ValueError("agents must name at least one agent")
 
@@ -103,7 +104,8 @@ class EvaluateRun:
         scenario: Preset name of the scenario; by default the environment's own.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        picture: Write a picture of the first episode to this file.
+        picture: Write a picture of the first episode to this PNG file.
+        overwrite: Replace the picture if there is one.
     """
 
     agent: Annotated[str, tyro.conf.Positional]
@@ -112,6 +114,13 @@ class EvaluateRun:
     episodes: int = 500
     seed: int = 0
     picture: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("episodes", self.episodes)
+        seed_number("seed", self.seed)
+        if self.picture is not None and self.picture.suffix != ".png":
+            raise ValueError(f"picture must end in .png, got {self.picture}")
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,3 @@ class ReproduceRun:
 @dataclass(frozen=True)
 class ScenariosRun:
     """List environments, scenarios, agents and PPO presets."""
-
-
-assert DEFAULT_ENV in ENVIRONMENTS

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -21,15 +26,38 @@ def write_json(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
-def refuse_used(folder: Path, marker: str, way_out: str) -> None:
-    """Raise ValueError if ``folder`` holds ``marker``, the sign of an earlier run.
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a matplotlib figure as PNG, see :func:`write_whole`."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_whole(path, picture.getvalue())
+
+
+def refuse_used(folder: Path, names: Sequence[str], way_out: str) -> None:
+    """Raise ValueError if a file that would be written is already there.
 
     Args:
         folder: Where results are to go.
-        marker: File that every such run leaves.
+        names: Files that will be written.
         way_out: What the user may do about it.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, {folder} is a file")
-    if (folder / marker).exists():
-        raise ValueError(f"out {folder} already holds a run ({marker}): {way_out}")
+    there = [name for name in names if (folder / name).exists()]
+    if there:
+        raise ValueError(f"out {folder} already holds a run ({', '.join(there)}): {way_out}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's configuration.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it must hold an object, got {config!r}")
+    return config

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from agents.ppo import PPOSettings
+from train.config import PPORun
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +41,23 @@ DEFAULT_PPO_PRESET = {
     "mec/TrainingOffload-v0": "drive",
     "mec/TrainingOffloadPaper-v0": "paper",
 }
+
+
+def ppo_run(out: Path, env: str, preset: str | None = None, **changes: Any) -> PPORun:
+    """A run with a preset's values, and whatever else is asked for.
+
+    Args:
+        out: Folder of the run.
+        env: Environment id.
+        preset: Key of ``PPO_PRESETS``; by default the environment's own.
+        **changes: Other fields of ``PPORun``.
+
+    Raises:
+        ValueError: Unknown preset, or a field with a bad value.
+    """
+    name = preset or DEFAULT_PPO_PRESET.get(env, "flat")
+    if name not in PPO_PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PPO_PRESETS)}, got {name!r}")
+    chosen = PPO_PRESETS[name]
+    run = PPORun(out, env, name, chosen.total_timesteps, chosen.settings)
+    return replace(run, **changes)

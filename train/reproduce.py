@@ -37,7 +37,7 @@ from mec_gym.training_offload.model import State, evaluate
 from mec_gym.training_offload.scenario import MEGA, VARIANTS, Scenario, Slot, Variant
 from mec_gym.training_offload.viewer import BLUE, GREEN, ORANGE, PINK
 from train.config import ReproduceRun
-from train.files import refuse_used, write_json, write_whole
+from train.files import refuse_used, write_figure, write_json, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 SOURCES = ("training-offload",)
 RESULTS = "reproduction.json"
+FILES = (RESULTS, "reproduction.csv", "figure_4.png", "figure_5.png", "figure_6.png")
 TABLE = "reproduction.csv"
 SEED = 0
 
@@ -208,7 +209,7 @@ def reproduce(run: ReproduceRun) -> list[Reduction]:
     """
     one_of("what", run.what, SOURCES)
     if not run.overwrite:
-        refuse_used(run.out, RESULTS, "choose another folder or give --overwrite")
+        refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     rows: list[Reduction] = []
     table = Table(title="Reduction of the mean delay by end-edge-cloud, ours (claimed), %")
     for column in ("figure", "variant"):
@@ -227,7 +228,7 @@ def reproduce(run: ReproduceRun) -> list[Reduction]:
             cells = [f"{a:.2f} ({b:.2f})" for a, b in pairs]
             table.add_row(str(number), variant, *cells, end_section=variant == VARIANTS[-1])
         run.out.mkdir(parents=True, exist_ok=True)
-        draw(number, found).savefig(run.out / f"figure_{number}.png")
+        write_figure(run.out / f"figure_{number}.png", draw(number, found))
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)

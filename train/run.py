@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 import signal
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,11 @@ from agents.ppo import CONFIG_FILE, MODEL_FILE, PPOAgent, check_fits, make_ppo, 
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.registration import make_problem
 from train.config import PPORun
-from train.files import refuse_used, write_json, write_whole
+from train.files import read_config, refuse_used, write_json, write_whole
 from train.tensorboard import Metrics
 
 KEPT = 2
+RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
 _PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
 
 
@@ -52,7 +54,7 @@ def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
     # SB3 shuffles minibatches with numpy's global generator.
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("model.zip", buffer.getvalue())
         archive.writestr("env.pkl", pickle.dumps(env))
         archive.writestr("random.pkl", pickle.dumps(state))
@@ -146,7 +148,13 @@ class Checkpoints(BaseCallback):
 
 @contextmanager
 def stop_on_interrupt(callback: Checkpoints) -> Iterator[None]:
-    """The first Ctrl-C stops after the rollout at hand, a second one at once."""
+    """The first Ctrl-C or SIGTERM stops after the rollout at hand, a second one at once.
+
+    Signals reach the main thread only; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def ask(number: int, frame: Any) -> None:
         if callback.stop:
@@ -154,30 +162,36 @@ def stop_on_interrupt(callback: Checkpoints) -> Iterator[None]:
         callback.stop = True
         print("\nstopping after this rollout; Ctrl-C again to stop at once", flush=True)
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def resolved(run: PPORun) -> dict[str, Any]:
     """A run's configuration as JSON."""
     config = dataclasses.asdict(run)
-    config["out"] = str(run.out)
+    # Where it lies and how it was called are no part of what it is.
+    del config["out"], config["resume"]
     return config
 
 
 def _check_same(run: PPORun, config: dict[str, Any]) -> None:
     """Raise ValueError if a resumed run would differ from what it was begun as."""
     now = json.loads(json.dumps(resolved(run)))
-    free = {"out", "resume", "total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"}
-    for name in sorted(set(now) - free):
-        if now[name] != config.get(name):
-            raise ValueError(
-                f"{name} must stay {config.get(name)!r}, as the run in {run.out} began, "
-                f"got {now[name]!r}"
-            )
+    free = {"total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"}
+    for name in sorted(set(now) - free - {"settings"}):
+        _same(run, name, config.get(name), now[name])
+    began = config.get("settings", {})
+    for name, value in now["settings"].items():
+        _same(run, f"settings.{name}", began.get(name), value)
+
+
+def _same(run: PPORun, name: str, began: Any, now: Any) -> None:
+    if now != began:
+        raise ValueError(f"{name} must stay {began!r}, as the run in {run.out} began, got {now!r}")
 
 
 def train_ppo(run: PPORun) -> PPOAgent:
@@ -197,9 +211,9 @@ def train_ppo(run: PPORun) -> PPOAgent:
         config_file = folder / CONFIG_FILE
         if not config_file.is_file():
             raise ValueError(f"out {folder} holds no run to resume: {CONFIG_FILE} is missing")
-        _check_same(run, json.loads(config_file.read_text()))
+        _check_same(run, read_config(config_file))
     else:
-        refuse_used(folder, CONFIG_FILE, "choose another folder or give --resume")
+        refuse_used(folder, RUN_FILES, "choose another folder or give --resume")
     found = checkpoints(folder) if run.resume else []
     if found:
         model, env = load_checkpoint(found[-1])
@@ -208,13 +222,13 @@ def train_ppo(run: PPORun) -> PPOAgent:
     else:
         env = make_vec_env(problem, run.settings)
         model = make_ppo(env, run.settings, run.seed)
-    write_json(folder / CONFIG_FILE, resolved(run))
     assert env.head is not None
     agent = PPOAgent(model, env.head)
     left = run.total_timesteps - model.num_timesteps
     if left <= 0:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
+        write_json(folder / CONFIG_FILE, resolved(run) | {"head": env.head.parameters()})
         _append_progress(folder)
         model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
         saver = Checkpoints(folder, run.checkpoint_every)

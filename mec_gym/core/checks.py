@@ -42,6 +42,31 @@ def positive_int(name: str, value: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
+def seed_number(name: str, value: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number in [0, 2**31)."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not 0 <= value < 1 << 31:
+        raise ValueError(f"{name} must be a whole number in [0, 2**31), got {value!r}")
+
+
+def numbers(name: str, values: Any, length: int | None = None) -> tuple[float, ...]:
+    """The values as a tuple, or a ValueError unless they are positive, finite numbers.
+
+    Args:
+        name: Of the parameter.
+        values: A sequence of numbers.
+        length: How many there must be; any number from 1 on if None.
+    """
+    wanted = "numbers" if length is None else f"{length} numbers"
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise ValueError(f"{name} must hold {wanted}, got {values!r}")
+    if len(values) != (length or len(values)) or len(values) == 0:
+        raise ValueError(f"{name} must hold {wanted}, got {values!r}")
+    for index, value in enumerate(values):
+        positive(f"{name}[{index}]", value)
+    return tuple(float(value) for value in values)
+
+
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of the ``allowed`` words."""
     if value not in allowed:

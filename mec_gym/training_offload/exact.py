@@ -295,7 +295,8 @@ def drive_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> FloatA
         sum_k min( min_s [T_k(s) + price E_k(s)], D_m ) - price * battery
 
     where s runs over the frontier of task k and a dropped task costs D_m and no energy.
-    Every price gives a valid bound; bisection on the slope finds the best one.
+    Every price gives a valid bound; bisection on the slope finds the best one. For
+    ``literal`` it leaves out the single points that :class:`SlotFrontier` leaves out.
 
     Args:
         trace: Fields (n, T, ...).

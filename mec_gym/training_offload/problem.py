@@ -44,6 +44,9 @@ class TrainingOffload:
 
     **Reward** of a task: -T / D_m, and -1 if it is dropped.
 
+    As in the paper, a task meets one hand-over at most: server j stays within reach until
+    the results are back, however long that takes.
+
     Args:
         scenario: The parameters.
     """
@@ -54,7 +57,7 @@ class TrainingOffload:
         self.observation_space = spaces.Box(0.0, 1.0, (6 + 6 * servers,), np.float32)
         self.action_space = spaces.Box(0.0, 1.0, (2 + servers * servers,), np.float32)
         self.horizon = scenario.horizon
-        # Long enough that drawing is cheap, short enough that 4096 queues stay small.
+        # Long enough that drawing is cheap; 4096 queues then take about 200 MB.
         self.episodes_ahead = max(1, 256 // scenario.horizon)
         road = scenario.road
         self._scales = np.concatenate(
@@ -155,7 +158,7 @@ class TrainingOffload:
         return np.asarray(state.tasks_left <= 0)
 
     def bound(self, trace: Slot) -> FloatArray:
-        """No policy returns more on this trace, (n,)."""
+        """No policy returns more on this trace, (n,); see :func:`drive_bound`."""
         return -drive_bound(trace, self.scenario) / self.scenario.deadline
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:

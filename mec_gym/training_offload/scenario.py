@@ -15,7 +15,14 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
+from mec_gym.core.checks import (
+    fraction,
+    non_negative,
+    numbers,
+    one_of,
+    positive,
+    positive_int,
+)
 from mec_gym.network.mobility import Road
 from mec_gym.network.radio import Radio
 
@@ -116,19 +123,18 @@ class Scenario:
         one_of("variant", self.variant, VARIANTS)
         positive_int("horizon", self.horizon)
         for name in ("work", "connection_time"):
-            low, high = getattr(self, name)
-            positive(f"{name}[0]", low)
-            positive(f"{name}[1]", high)
+            low, high = numbers(name, getattr(self, name), 2)
             if low > high:
                 raise ValueError(f"{name} must be (low, high) with low <= high, got {low, high}")
-        servers = len(self.server_uplink)
-        positive_int("number of servers", servers)
+            object.__setattr__(self, name, (low, high))
+        servers = len(numbers("server_uplink", self.server_uplink))
         for name in ("server_uplink", "server_downlink", "server_compute"):
-            values = getattr(self, name)
-            if len(values) != servers:
-                raise ValueError(f"{name} must hold {servers} values, got {len(values)}")
-            for index, value in enumerate(values):
-                positive(f"{name}[{index}]", value)
+            object.__setattr__(self, name, numbers(name, getattr(self, name), servers))
+        for name, kind in (("road", Road), ("radio", Radio)):
+            if not isinstance(getattr(self, name), (kind, type(None))):
+                raise ValueError(
+                    f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}"
+                )
         for name in (
             "slot_s", "deadline", "battery", "device_compute", "cloud_compute", "cloud_uplink",
             "cloud_downlink", "backhaul",
@@ -139,6 +145,9 @@ class Scenario:
         ):  # fmt: skip
             non_negative(name, getattr(self, name))
         fraction("result_ratio", self.result_ratio)
+        for name in ("link_spread", "compute_spread"):
+            if getattr(self, name) > 5:
+                raise ValueError(f"{name} must be at most 5, got {getattr(self, name)!r}")
         if self.horizon > 1 and self.slot_s < self.deadline:
             raise ValueError(
                 f"slot_s must be at least the deadline ({self.deadline} s), got {self.slot_s}"
@@ -265,12 +274,15 @@ class Preset:
     about: str
 
 
-PRESETS: dict[str, Preset] = {
+PAPER_PRESETS: dict[str, Preset] = {
     "paper": Preset(Scenario, "section 4 of the paper; server i finishes what it received"),
     "paper-split": Preset(lambda: Scenario(variant="split"), "the rest moves to server j"),
     "paper-literal": Preset(
         lambda: Scenario(variant="literal"), "equation (11) as printed: the rest is never trained"
     ),
+}
+
+DRIVE_PRESETS: dict[str, Preset] = {
     "drive": Preset(_drive, "30 tasks on one battery of 1000 J, connection time estimated"),
     "drive-split": Preset(lambda: _drive("split"), "drive; the rest moves to server j"),
     "drive-ample": Preset(

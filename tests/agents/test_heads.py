@@ -162,5 +162,5 @@ def test_make_head():
         make_head("deep", PAPER)
     with pytest.raises(ValueError, match=r"head 'price' fits training offload only.*TinyProblem"):
         make_head("price", TinyProblem())
-    with pytest.raises(ValueError, match="needs a Box action space, got MultiDiscrete"):
+    with pytest.raises(ValueError, match="needs a bounded Box action space, got MultiDiscrete"):
         make_head("flat", TinyProblem())

@@ -88,7 +88,7 @@ def test_the_saved_trace_gives_the_same_results(compared, tmp_path):
 def test_used_folder(compared):
     out, _ = compared
     before = (out / "results.json").read_bytes()
-    with pytest.raises(ValueError, match=r"already holds a run \(results.json\).*--overwrite"):
+    with pytest.raises(ValueError, match=r"already holds a run \(results.json, .*--overwrite"):
         compare(CompareRun(out=out, agents=AGENTS, episodes=2))
     assert (out / "results.json").read_bytes() == before
     compare(CompareRun(out=out, agents=AGENTS, episodes=40, seed=7, overwrite=True))
@@ -97,7 +97,7 @@ def test_used_folder(compared):
 def test_bad_input_costs_no_work(tmp_path):
     with pytest.raises(ValueError, match=r"agent must be one of random,.*got 'sparow'"):
         compare(CompareRun(out=tmp_path / "a", agents=("price", "sparow")))
-    with pytest.raises(ValueError, match=r"scenario must be one of paper,.*got 'moon'"):
+    with pytest.raises(ValueError, match=r"scenario must be one of drive,.*got 'moon'"):
         compare(CompareRun(out=tmp_path / "a", scenario="moon"))
     with pytest.raises(ValueError, match="env_id must be one of mec/"):
         compare(CompareRun(out=tmp_path / "a", env="mec/Nothing-v0"))

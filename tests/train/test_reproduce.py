@@ -104,7 +104,7 @@ def test_files(folder):
 
 
 def test_used_folder_is_refused(folder):
-    with pytest.raises(ValueError, match=r"already holds a run \(reproduction\.json\)"):
+    with pytest.raises(ValueError, match=r"already holds a run \(reproduction\.json, "):
         reproduce(ReproduceRun("training-offload", folder, DRAWS))
     before = (folder / "reproduction.json").read_text()
     reproduce(ReproduceRun("training-offload", folder, draws=10, overwrite=True))

@@ -13,9 +13,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.ppo import MODEL_FILE, PPOSettings, load_ppo
+from agents.ppo import MODEL_FILE, PPOSettings, load_ppo, make_ppo, make_vec_env
 from mec_gym import make_problem
-from train.config import PPORun
+from mec_gym.core.rollout import sample_episodes
+from train.presets import PPO_PRESETS, ppo_run
 from train.run import Interrupted, checkpoints, train_ppo
 from train.tensorboard import Metrics
 
@@ -24,8 +25,9 @@ ROLLOUT = 240
 
 
 def small_run(out, **changes):
-    run = PPORun(
-        out=out,
+    run = ppo_run(
+        out,
+        "mec/TrainingOffload-v0",
         total_timesteps=6 * ROLLOUT,
         eval_every=2 * ROLLOUT,
         eval_episodes=4,
@@ -113,7 +115,7 @@ def test_what_a_run_leaves_behind(finished):
 def test_a_used_folder_is_refused(finished):
     out, _ = finished
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    with pytest.raises(ValueError, match=r"already holds a run \(config.json\).*--resume"):
+    with pytest.raises(ValueError, match=r"already holds a run \(config.json, .*--resume"):
         train_ppo(small_run(out))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
@@ -133,7 +135,7 @@ def test_resume_needs_a_run_and_the_same_settings(finished, tmp_path):
         train_ppo(small_run(out, resume=True, seed=3))
     with pytest.raises(ValueError, match="env must stay 'mec/TrainingOffload-v0'"):
         train_ppo(small_run(out, resume=True, env="mec/TrainingOffloadPaper-v0"))
-    with pytest.raises(ValueError, match="settings must stay"):
+    with pytest.raises(ValueError, match=r"settings.hidden must stay 8"):
         train_ppo(small_run(out, resume=True, settings=dataclasses.replace(SMALL, hidden=4)))
 
 
@@ -196,3 +198,36 @@ def test_ctrl_c_on_the_command_line(tmp_path):
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (out / MODEL_FILE).exists()
+
+
+def test_a_preset_from_python_is_the_preset(tmp_path):
+    run = ppo_run(tmp_path, "mec/TrainingOffload-v0")
+    assert run.settings == PPO_PRESETS["drive"].settings
+    assert run.total_timesteps == PPO_PRESETS["drive"].total_timesteps
+    assert ppo_run(tmp_path, "mec/TrainingOffloadPaper-v0").preset == "paper"
+
+
+def test_training_episodes_are_not_those_of_tests():
+    problem = make_problem("mec/TrainingOffload-v0")
+    tested = set(sample_episodes(problem, 0, 500).work[:, 0])
+    for seed in (0, 1):
+        env = make_vec_env(problem, SMALL)
+        make_ppo(env, SMALL, seed)
+        env.reset()
+        begun = set(env.env._queue.trace().work[:, 0])
+        assert len(begun) == SMALL.num_envs and not begun & tested
+
+
+def test_a_model_keeps_its_price_on_another_scenario(finished):
+    out, _ = finished
+    here = load_ppo(out, make_problem("mec/TrainingOffload-v0")).head.parameters()
+    there = load_ppo(out, make_problem("mec/TrainingOffload-v0", "drive-ample")).head.parameters()
+    assert here == there and here["price"] > 0.1
+
+
+def test_sigterm_leaves_a_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(signal, "SIGINT", signal.SIGTERM)  # what interrupt_after sends
+    interrupt_after(monkeypatch, rollouts=1)
+    with pytest.raises(Interrupted):
+        train_ppo(small_run(tmp_path / "ppo"))
+    assert checkpoints(tmp_path / "ppo")

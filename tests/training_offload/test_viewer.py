@@ -19,7 +19,7 @@ from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.problem import TrainingOffload
-from mec_gym.training_offload.scenario import MEGA, PRESETS, VARIANTS, Scenario, Slot
+from mec_gym.training_offload.scenario import DRIVE_PRESETS, MEGA, VARIANTS, Scenario, Slot
 from mec_gym.training_offload.viewer import (
     ROWS,
     Bar,
@@ -241,7 +241,7 @@ def test_paper_pictures_are_legible(variant: str, edge: float) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 12, 30])
 @pytest.mark.parametrize("player", ["random", "exact"])
 def test_drive_pictures_are_legible(player: str, steps: int) -> None:
-    problem = TrainingOffload(PRESETS["drive"].make())
+    problem = TrainingOffload(DRIVE_PRESETS["drive"].make())
     trace = arrays.at(problem.sample(np.random.default_rng(3), 1), 0)
     assert_legible(draw_episode(problem.scenario, play(problem, trace, player, steps)))
 
@@ -270,7 +270,7 @@ def test_dropped_tasks_are_named() -> None:
 
 @pytest.mark.parametrize("place", [0.0, 10.0, 250.0, 495.0, 500.0])
 def test_road_is_legible_wherever_the_vehicle_is(place: float) -> None:
-    scenario = PRESETS["drive"].make()
+    scenario = DRIVE_PRESETS["drive"].make()
     slot = arrays.at(scenario.sample(np.random.default_rng(0), 1), (0, 0))
     values = arrays.as_dict(slot) | {"position": np.array(place), "speed": np.array(35.0)}
     figure = new_figure(11, 2)
