@@ -102,7 +102,7 @@ def test_native_vector_is_the_default(env_id):
     assert vector.spec.id == env_id
     alone = [gym.make(env_id).reset(seed=5 + i)[0] for i in range(3)]
     assert np.array_equal(vector.reset(seed=5)[0], np.stack(alone))
-    name = next(name for name in ENVIRONMENTS[env_id].presets if name.endswith("-split"))
+    name = next(name for name in mec_gym.ENVIRONMENTS[env_id].presets if name.endswith("-split"))
     split = gym.make_vec(env_id, num_envs=2, scenario=name)
     assert split.problem.scenario.variant == "split"
     assert split.problem.horizon == vector.problem.horizon
