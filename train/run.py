@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 import signal
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -102,12 +103,20 @@ class Progress(BaseCallback):
         self._bar: tqdm[Any] | None = None
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(total=self._total, initial=self.num_timesteps, unit="step")
-        self._bar.unit_scale = True
+        # A log file is no terminal: a line every ten seconds will do.
+        often = 0.2 if sys.stderr.isatty() else 10.0
+        self._bar = tqdm(
+            total=self._total,
+            initial=self.num_timesteps,
+            unit="step",
+            unit_scale=True,
+            mininterval=often,
+        )
 
     def _on_step(self) -> bool:
         assert self._bar is not None
-        self._bar.update(self.num_timesteps - self._bar.n)
+        # The last rollout may overshoot the total.
+        self._bar.update(min(self.num_timesteps, self._total) - self._bar.n)
         return True
 
     def close(self) -> None:
