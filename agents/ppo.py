@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +64,7 @@ class PPOSettings:
     fused: bool = True
 
     def __post_init__(self) -> None:
-        one_of("head", self.head, ("flat", "price"))
+        one_of("head", self.head, get_args(HeadName))
         for name in ("num_envs", "n_steps", "minibatches", "n_epochs", "hidden"):
             positive_int(name, getattr(self, name))
         for name in ("learning_rate", "clip_range", "max_grad_norm", "reward_scale"):
@@ -149,6 +149,21 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     return model
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's configuration.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged: it must hold an object, got {config!r}")
+    return config
+
+
 def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> PPOAgent:
     """The agent of a run written by ``mec-gym ppo``.
 
@@ -168,10 +183,10 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     for file in (config_file, model_file):
         if not file.is_file():
             raise ValueError(f"{path} holds no finished PPO run: {file.name} is missing")
+    config = read_config(config_file)
     try:
-        config = json.loads(config_file.read_text())
         head_name, trained_on = config["settings"]["head"], config["env"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{config_file} is damaged: {error!r}") from error
     if env_id is not None and trained_on != env_id:
         raise ValueError(f"{path} is a model of another environment: {trained_on}, not {env_id}")

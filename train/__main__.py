@@ -17,14 +17,6 @@ from train.config import (
     ScenariosRun,
 )
 
-COMMANDS = {
-    "ppo": "train PPO",
-    "evaluate": "let one agent play",
-    "compare": "let several agents play the same episodes",
-    "reproduce": "redo a source's published figures",
-    "scenarios": "list environments, scenarios, agents and presets",
-}
-
 
 def _ppo(args: Sequence[str]) -> None:
     from train.presets import ppo_run
@@ -75,23 +67,26 @@ def _scenarios(args: Sequence[str]) -> None:
         print(f"  {name:28} {experiment.about}; {experiment.total_timesteps:,} steps")
 
 
+COMMANDS = {
+    "ppo": (_ppo, "train PPO"),
+    "evaluate": (_evaluate, "let one agent play"),
+    "compare": (_compare, "let several agents play the same episodes"),
+    "reproduce": (_reproduce, "redo a source's published figures"),
+    "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
+}
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
     args = list(sys.argv[1:] if args is None else args)
-    run = {
-        "ppo": _ppo,
-        "evaluate": _evaluate,
-        "compare": _compare,
-        "reproduce": _reproduce,
-        "scenarios": _scenarios,
-    }
-    if not args or args[0] not in run:
+    if not args or args[0] not in COMMANDS:
         print("usage: mec-gym SUBCOMMAND ...   (mec-gym SUBCOMMAND --help tells more)")
-        for name, about in COMMANDS.items():
+        for name, (_, about) in COMMANDS.items():
             print(f"  {name:12} {about}")
         return 0 if args and args[0] in ("-h", "--help") else 2
+    command, _ = COMMANDS[args[0]]
     try:
-        run[args[0]](args[1:])
+        command(args[1:])
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

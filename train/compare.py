@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from agents.protocol import Agent
 from agents.registry import make_agent
+from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, sample_episodes
@@ -22,7 +23,7 @@ from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem
 from train.config import CompareRun, EvaluateRun
 from train.evaluate import Result, evaluate, gap_percent
-from train.files import refuse_used, write_figure, write_json, write_whole
+from train.files import refuse_used, write_figure, write_json
 
 RESULTS = "results.json"
 FILES = (RESULTS, "results.csv", "comparison.png", "trace.npz")

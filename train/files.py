@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mec_gym.core.files import write_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write a file so that at every moment either the old or the new one is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(partial, path)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -46,18 +39,3 @@ def refuse_used(folder: Path, names: Sequence[str], way_out: str) -> None:
     there = [name for name in names if (folder / name).exists()]
     if there:
         raise ValueError(f"out {folder} already holds a run ({', '.join(there)}): {way_out}")
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """A run's configuration.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object, got {config!r}")
-    return config

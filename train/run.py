@@ -23,11 +23,20 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
-from agents.ppo import CONFIG_FILE, MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
+from agents.ppo import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    PPOAgent,
+    check_fits,
+    make_ppo,
+    make_vec_env,
+    read_config,
+)
 from agents.sb3_vec import SB3VecEnv
+from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import PPORun
-from train.files import read_config, refuse_used, write_json, write_whole
+from train.files import refuse_used, write_json
 from train.tensorboard import Metrics
 
 KEPT = 2
@@ -36,12 +45,18 @@ _PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C was pressed; everything learnt is in the last checkpoint."""
+    """Ctrl-C or SIGTERM came; everything learnt is in the last checkpoint."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """A run's checkpoints, oldest first."""
     return sorted((folder / "checkpoints").glob("step-*.zip"))
+
+
+def _model_bytes(model: PPO) -> bytes:
+    buffer = io.BytesIO()
+    model.save(buffer)
+    return buffer.getvalue()
 
 
 def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
@@ -50,13 +65,11 @@ def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
     Must be called between two rollouts. A run resumed from here goes on bit for bit as
     if it had never stopped.
     """
-    buffer = io.BytesIO()
-    model.save(buffer)
     # SB3 shuffles minibatches with numpy's global generator.
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("model.zip", buffer.getvalue())
+        archive.writestr("model.zip", _model_bytes(model))
         archive.writestr("env.pkl", pickle.dumps(env))
         archive.writestr("random.pkl", pickle.dumps(state))
         archive.writestr("progress.json", json.dumps({"num_timesteps": model.num_timesteps}))
@@ -238,7 +251,7 @@ def train_ppo(run: PPORun) -> PPOAgent:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
         write_json(folder / CONFIG_FILE, resolved(run) | {"head": env.head.parameters()})
-        _append_progress(folder)
+        _set_progress_aside(folder)
         model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
         saver = Checkpoints(folder, run.checkpoint_every)
         metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
@@ -252,13 +265,11 @@ def train_ppo(run: PPORun) -> PPOAgent:
             bar.close()
             model.logger.close()
         save_checkpoint(folder, model, env)
-    buffer = io.BytesIO()
-    model.save(buffer)
-    write_whole(folder / MODEL_FILE, buffer.getvalue())
+    write_whole(folder / MODEL_FILE, _model_bytes(model))
     return agent
 
 
-def _append_progress(folder: Path) -> None:
+def _set_progress_aside(folder: Path) -> None:
     """Keep the CSV of an earlier part of the run: SB3's logger begins the file anew."""
     progress = folder / "progress.csv"
     if progress.exists():

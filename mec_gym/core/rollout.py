@@ -78,13 +78,12 @@ def rollout(problem: AnyProblem, agent: Predictor, trace: Any) -> Rollout:
     """
     slot = arrays.at(trace, (slice(None), 0))
     state = problem.start(slot)
-    observation = problem.observe(slot, state)
-    n = len(observation)
+    running = ~problem.done(state)
+    n = len(running)
     rewards = np.zeros((n, problem.horizon))
     played = np.zeros((n, problem.horizon), dtype=np.bool_)
     outcomes, decisions = [], []
     memory: Any = None
-    running = np.ones(n, dtype=np.bool_)
     seconds = 0.0
     for t in range(problem.horizon):
         slot = arrays.at(trace, (slice(None), t))

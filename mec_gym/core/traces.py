@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mec_gym.core import arrays
+from mec_gym.core.files import write_whole
 from mec_gym.core.problem import AnyProblem
 
 _FORMAT = "mec_gym trace 1"
@@ -80,17 +81,14 @@ def save_trace(path: str | Path, trace: Any) -> None:
     """
     if any(np.asarray(field).dtype.hasobject for field in arrays.as_dict(trace).values()):
         raise ValueError("trace must hold numbers, got object arrays")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            _format=np.array(_FORMAT),
-            _kind=np.array(_kind(type(trace))),
-            **arrays.as_dict(trace),
-        )
-    os.replace(partial, path)
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        _format=np.array(_FORMAT),
+        _kind=np.array(_kind(type(trace))),
+        **arrays.as_dict(trace),
+    )
+    write_whole(Path(path), content.getvalue())
 
 
 def load_trace(path: str | Path, problem: AnyProblem) -> Any:
