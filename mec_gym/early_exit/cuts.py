@@ -1,0 +1,172 @@
+"""Optimal partitions without enumeration: min cut for light load, a MILP for heavy load."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.dnn.graph import LayerGraph
+from mec_gym.early_exit.partitions import price
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+# Finite capacities sum up to this after scaling, so that float64 keeps them apart and int64
+# holds any flow.
+_RESOLUTION = 2.0**52
+_INFINITE = 1 << 60
+
+
+class CutGraph:
+    """Seed 001, algorithm 1: the s-t graph whose minimum cut is the best partition.
+
+    Source = device, sink = edge; a layer on the sink's side runs on the edge. Arcs, with
+    weights (alpha, beta, gamma) of device, link and edge:
+
+    * source -> v: gamma te[v];  v -> sink: alpha td[v];
+    * v -> u, if u is v's only reader, else v -> v' -> each reader with an auxiliary v':
+      beta d[v] / B on the first, infinite on the others, so a tensor is paid once;
+    * source -> input: infinite, it is on the device; u -> v infinite for every link v -> u:
+      nothing comes back.
+
+    The last row is missing from the published construction. Without it 30 of 300 random
+    graphs with a uniformly faster edge gave a partition that is not valid.
+
+    Args:
+        graph: V layers, one exit.
+        device_s: td, (V,) s.
+        edge_s: te, (V,) s.
+    """
+
+    def __init__(self, graph: LayerGraph, device_s: FloatArray, edge_s: FloatArray) -> None:
+        self.graph = graph
+        self.device_s = np.asarray(device_s, dtype=np.float64)
+        self.edge_s = np.asarray(edge_s, dtype=np.float64)
+        count = len(graph)
+        self._source, self._sink = count, count + 1
+        layers = np.arange(count)
+        paid, free = [], []
+        auxiliary = count + 2
+        for v, readers in enumerate(graph.successors):
+            if len(readers) == 1:
+                paid.append((v, readers[0]))
+            elif readers:
+                paid.append((v, auxiliary))
+                free += [(auxiliary, u) for u in readers]
+                auxiliary += 1
+        free += [(u, v) for v, u in graph.links]
+        free.append((self._source, 0))
+        self._paid = np.array([v for v, _ in paid], dtype=np.int64)
+        self._tails = np.concatenate(
+            [np.full(count, self._source), layers, [a for a, _ in paid], [a for a, _ in free]]
+        ).astype(np.int32)
+        self._heads = np.concatenate(
+            [layers, np.full(count, self._sink), [b for _, b in paid], [b for _, b in free]]
+        ).astype(np.int32)
+        self._free = np.full(len(free), _INFINITE)
+
+    def solve(
+        self, seconds_per_bit: float, weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    ) -> BoolArray:
+        """The partition that minimises alpha Td + beta Tt + gamma Te, ``on_edge`` (V,).
+
+        Capacities are scaled to whole numbers: max-flow on floats can go wrong (networkx
+        issues 4592, 4972). The value of the cut is not used; price the partition instead.
+
+        Args:
+            seconds_per_bit: 1 / B.
+            weights: alpha, beta, gamma, none negative.
+        """
+        from ortools.graph.python import max_flow
+
+        alpha, beta, gamma = weights
+        finite = np.concatenate(
+            [
+                gamma * self.edge_s,
+                alpha * self.device_s,
+                beta * seconds_per_bit * self.graph.output_bits[self._paid],
+            ]
+        )
+        scale = _RESOLUTION / max(float(finite.sum()), np.finfo(np.float64).tiny)
+        capacities = np.concatenate([np.rint(finite * scale).astype(np.int64), self._free])
+        flow = max_flow.SimpleMaxFlow()
+        flow.add_arcs_with_capacity(self._tails, self._heads, capacities)
+        status = flow.solve(self._source, self._sink)
+        assert status == flow.OPTIMAL, status
+        on_edge = np.ones(len(self.graph), dtype=np.bool_)
+        side = np.array(flow.get_source_side_min_cut())
+        on_edge[side[side < len(self.graph)]] = False
+        return on_edge
+
+    def light_optima(self, slowest: float, fastest: float) -> BoolArray:
+        """Every partition that is best for light load at some bandwidth in a range, (P, V).
+
+        The least Td + Te + bits / B is concave and piecewise linear in 1 / B: two solved
+        ends, then the crossing of their lines, and so on (Eisner & Severance 1976).
+
+        Args:
+            slowest: Smallest B, bit/s.
+            fastest: Largest B, bit/s.
+        """
+        found: dict[bytes, BoolArray] = {}
+
+        def line(seconds_per_bit: float) -> tuple[float, float]:
+            on_edge = self.solve(seconds_per_bit)
+            found[on_edge.tobytes()] = on_edge
+            device, bits, edge = price(self.graph, on_edge, self.device_s, self.edge_s)
+            return float(device + edge), float(bits)
+
+        waiting = [(line(1.0 / fastest), line(1.0 / slowest))]
+        while waiting:
+            (work_a, bits_a), (work_b, bits_b) = waiting.pop()
+            if bits_a <= bits_b:
+                continue
+            crossing = (work_b - work_a) / (bits_a - bits_b)
+            between = line(crossing)
+            value = work_a + bits_a * crossing
+            if between[0] + between[1] * crossing < value * (1.0 - 1e-12):
+                waiting += [((work_a, bits_a), between), (between, (work_b, bits_b))]
+        return np.stack(list(found.values()))
+
+
+def heavy_milp(
+    graph: LayerGraph, device_s: FloatArray, edge_s: FloatArray, seconds_per_bit: float
+) -> BoolArray:
+    """The partition whose slowest stage is fastest, min max(Td, Tt, Te), ``on_edge`` (V,).
+
+    A mixed-integer linear program, solved by HiGHS: x[v] = 1 on the edge, y[v] >= x[u] - x[v]
+    for each reader u of v, a stage time at least each of the three sums.
+
+    Raises:
+        RuntimeError: The solver gave up.
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import lil_array
+
+    count = len(graph)
+    x, y, stage = 0, count, 2 * count
+    rows = lil_array((3 + 2 * len(graph.links), 2 * count + 1))
+    low = np.zeros(rows.shape[0])
+    # Stage times, scaled by the largest so that the solver's tolerances mean something.
+    unit = max(float(np.sum(device_s)), float(np.sum(edge_s)), np.finfo(np.float64).tiny)
+    rows[0, x : x + count] = np.asarray(device_s) / unit
+    rows[1, y : y + count] = -graph.output_bits * (seconds_per_bit / unit)
+    rows[2, x : x + count] = -np.asarray(edge_s) / unit
+    rows[:3, [stage]] = 1.0
+    low[0] = np.sum(device_s) / unit
+    for k, (v, u) in enumerate(graph.links):
+        come_back, crosses = 3 + 2 * k, 4 + 2 * k
+        rows[come_back, x + u], rows[come_back, x + v] = 1.0, -1.0
+        rows[crosses, y + v], rows[crosses, x + u], rows[crosses, x + v] = 1.0, -1.0, 1.0
+    upper = np.concatenate([np.ones(2 * count), [np.inf]])
+    upper[x] = 0.0
+    answer = milp(
+        np.concatenate([np.zeros(2 * count), [1.0]]),
+        constraints=LinearConstraint(rows.tocsr(), low, np.inf),
+        integrality=np.concatenate([np.ones(count), np.zeros(count + 1)]),
+        bounds=Bounds(0.0, upper),
+        options={"mip_rel_gap": 0.0},
+    )
+    if answer.x is None:
+        raise RuntimeError(f"no partition of {graph.name}: {answer.message}")
+    return np.asarray(answer.x[:count] > 0.5)
