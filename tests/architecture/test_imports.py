@@ -158,7 +158,9 @@ def test_equations_need_neither_gymnasium_nor_torch_nor_matplotlib(room):
 
 
 def test_only_learning_needs_torch():
-    at_home = {ROOT / "mec_gym" / "dnn" / name for name in ("profile.py", "exits.py")}
+    dnn = ROOT / "mec_gym" / "dnn"
+    at_home = {dnn / name for name in ("profile.py", "exits.py")}
+    at_home |= {path for path in (dnn / "zoo").glob("*.py") if path.name != "__init__.py"}
     for path in modules("mec_gym"):
         if path in at_home or (ROOT / "mec_gym" / "collaborative_training") in path.parents:
             continue
@@ -180,6 +182,10 @@ def test_matplotlib_is_imported_at_the_top_of_viewers_only():
     [
         ("import mec_gym", ["torch", "matplotlib", "scipy.signal", "stable_baselines3", "agents"]),
         ("import mec_gym.testing", ["torch", "matplotlib", "stable_baselines3"]),
+        (
+            "from mec_gym.dnn import zoo; [zoo.load_profile(n) for n in zoo.profile_names()]",
+            ["torch", "matplotlib"],
+        ),
         # What a solver needs; SB3 brings torch, which takes seconds.
         ("import agents.registry", ["torch", "matplotlib", "stable_baselines3", "train"]),
         (
