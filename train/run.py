@@ -7,12 +7,8 @@ import io
 import json
 import pickle
 import random
-import signal
 import sys
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +32,15 @@ from agents.sb3_vec import SB3VecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import PPORun
-from train.files import refuse_used, write_json
+from train.files import check_same, refuse_used, write_json
+from train.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
 from train.tensorboard import Metrics
 
 KEPT = 2
 RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
+FREE = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+"""What may change when a run is resumed."""
 _PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; everything learnt is in the last checkpoint."""
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -160,36 +155,12 @@ class Checkpoints(BaseCallback):
             self._saved = self.num_timesteps // self.every
             self.save()
         if self.stop:
-            raise Interrupted("go on with the same command and --resume")
+            raise Interrupted(HOW_TO_GO_ON)
 
     def save(self) -> None:
         """Write a checkpoint."""
         assert isinstance(self.model, PPO) and isinstance(self.training_env, SB3VecEnv)
         save_checkpoint(self.folder, self.model, self.training_env)
-
-
-@contextmanager
-def stop_on_interrupt(callback: Checkpoints) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops after the rollout at hand, a second one at once.
-
-    Signals reach the main thread only; elsewhere nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        if callback.stop:
-            raise KeyboardInterrupt
-        callback.stop = True
-        print("\nstopping after this rollout; Ctrl-C again to stop at once", flush=True)
-
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def resolved(run: PPORun) -> dict[str, Any]:
@@ -198,22 +169,6 @@ def resolved(run: PPORun) -> dict[str, Any]:
     # Where it lies and how it was called are no part of what it is.
     del config["out"], config["resume"]
     return config
-
-
-def _check_same(run: PPORun, config: dict[str, Any]) -> None:
-    """Raise ValueError if a resumed run would differ from what it was begun as."""
-    now = json.loads(json.dumps(resolved(run)))
-    free = {"total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"}
-    for name in sorted(set(now) - free - {"settings"}):
-        _same(run, name, config.get(name), now[name])
-    began = config.get("settings", {})
-    for name, value in now["settings"].items():
-        _same(run, f"settings.{name}", began.get(name), value)
-
-
-def _same(run: PPORun, name: str, began: Any, now: Any) -> None:
-    if now != began:
-        raise ValueError(f"{name} must stay {began!r}, as the run in {run.out} began, got {now!r}")
 
 
 def train_ppo(run: PPORun) -> PPOAgent:
@@ -233,7 +188,7 @@ def train_ppo(run: PPORun) -> PPOAgent:
         config_file = folder / CONFIG_FILE
         if not config_file.is_file():
             raise ValueError(f"out {folder} holds no run to resume: {CONFIG_FILE} is missing")
-        _check_same(run, read_config(config_file))
+        check_same(folder, read_config(config_file), resolved(run), FREE)
     else:
         refuse_used(folder, RUN_FILES, "choose another folder or give --resume")
     found = checkpoints(folder) if run.resume else []
@@ -259,7 +214,7 @@ def train_ppo(run: PPORun) -> PPOAgent:
         bar = Progress(run.total_timesteps)
         callbacks = CallbackList([bar, metrics, saver])
         try:
-            with stop_on_interrupt(saver):
+            with stop_on_interrupt(saver, "rollout"):
                 model.learn(left, callback=callbacks, reset_num_timesteps=False)
         finally:
             bar.close()
