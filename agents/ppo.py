@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from agents.heads import Head, HeadName, make_head
@@ -30,7 +31,8 @@ class PPOSettings:
 
     Attributes:
         head: What the network decides: ``flat`` the action itself, ``price`` a price of
-            energy and the trust in the connection time (training offload).
+            energy and the trust in the connection time (training offload),
+            ``congestion`` prices of backlog at the three stages (early exit).
         num_envs: Environments stepped side by side.
         n_steps: Steps of each environment between two updates.
         minibatches: Parts that a rollout is cut into.
@@ -215,3 +217,11 @@ def check_fits(model: PPO, head: Head, name: str) -> None:
                 f"{name} is a model of another environment: its {what} have shape {has}, "
                 f"this one's {needs}"
             )
+    has_space, needs_space = model.action_space, head.output_space
+    if type(has_space) is not type(needs_space) or (
+        isinstance(has_space, spaces.MultiDiscrete) and has_space != needs_space
+    ):
+        raise ValueError(
+            f"{name} is a model of another environment: it acts in {has_space}, "
+            f"this one in {needs_space}"
+        )

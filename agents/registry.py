@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from agents.baselines import RandomAgent, RandomSplitSolver
+from agents.congestion import CongestionSolver, tune_congestion
+from agents.dapdee import DADSSolver, DAPDEEAgent
 from agents.exact import ExactSolver
-from agents.protocol import Agent
+from agents.mincut import MinCutSolver, WeightedSearchSolver
+from agents.partition_rules import (
+    ExactLoadSolver,
+    FixedCutSolver,
+    NeurosurgeonSolver,
+    SlotOptimumSolver,
+)
+from agents.protocol import Agent, Solver
 from agents.rules import EqualBudgetSolver, PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from agents.sparrow import SparrowSolver
 from mec_gym.core.problem import AnyProblem
+from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.training_offload.exact import Resources
 from mec_gym.training_offload.problem import TrainingOffload
+
+Make = Callable[[Any, int], Agent]
+"""(problem, seed) -> agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,61 +36,114 @@ class AgentEntry:
 
     Attributes:
         about: One line.
-        plays: Type of problem it fits; ``object`` fits all.
-        make: (problem, seed) -> agent.
+        make: How it is made, by the type of problem it plays; ``object`` fits all.
     """
 
     about: str
-    plays: type
-    make: Callable[[Any, int], Agent]
+    make: Mapping[type, Make]
+
+    def plays(self, problem: AnyProblem) -> bool:
+        """Whether it fits a problem."""
+        return any(isinstance(problem, kind) for kind in self.make)
 
 
-def _exact(edge: bool, cloud: bool) -> Callable[[TrainingOffload, int], Agent]:
-    resources = Resources(edge, cloud)
-    return lambda p, seed: SolverAgent(p, ExactSolver(p.scenario, resources))
+def _solver(make: Callable[[Any], Solver]) -> Make:
+    """Of a solver that is made from a scenario."""
+    return lambda problem, seed: SolverAgent(problem, make(problem.scenario))
+
+
+def _exact(edge: bool, cloud: bool) -> Make:
+    return _solver(lambda scenario: ExactSolver(scenario, Resources(edge, cloud)))
 
 
 AGENTS: dict[str, AgentEntry] = {
-    "random": AgentEntry("uniform over the action space", object, RandomAgent),
-    "random-split": AgentEntry(
-        "the paper's random scheme: Dirichlet split, random pair of servers",
-        TrainingOffload,
-        lambda p, seed: SolverAgent(p, RandomSplitSolver(p.scenario.servers, seed)),
+    "price": AgentEntry(
+        "best for cost + price of what later tasks need (energy; backlog), tuned prices",
+        {
+            TrainingOffload: lambda p, seed: SolverAgent(p, PriceSolver(p.scenario, tune_price(p))),
+            EarlyExitPartition: lambda p, seed: SolverAgent(
+                p, CongestionSolver(p.scenario, tune_congestion(p))
+            ),
+        },
     ),
-    "device-only": AgentEntry(
-        "everything stays on the device", TrainingOffload, _exact(edge=False, cloud=False)
-    ),
-    "end-cloud": AgentEntry(
-        "the paper's end-cloud scheme: optimal without edge servers",
-        TrainingOffload,
-        _exact(edge=False, cloud=True),
-    ),
-    "end-edge": AgentEntry(
-        "the paper's end-edge scheme: optimal without the cloud",
-        TrainingOffload,
-        _exact(edge=True, cloud=False),
+    "budget": AgentEntry(
+        "exact optimum within battery / tasks left", {TrainingOffload: _solver(EqualBudgetSolver)}
     ),
     "exact": AgentEntry(
-        "exact optimum of the task at hand (myopic on a drive)",
-        TrainingOffload,
-        _exact(edge=True, cloud=True),
+        "exact optimum of the slot at hand, blind to later ones",
+        {
+            TrainingOffload: _exact(edge=True, cloud=True),
+            EarlyExitPartition: _solver(SlotOptimumSolver),
+        },
     ),
     "sparrow": AgentEntry(
         "sparrow search, 1 120 evaluations a task",
-        TrainingOffload,
-        lambda p, seed: SolverAgent(p, SparrowSolver(p.scenario, seed=seed)),
+        {
+            TrainingOffload: lambda p, seed: SolverAgent(p, SparrowSolver(p.scenario, seed=seed)),
+        },
     ),
-    "budget": AgentEntry(
-        "exact optimum within battery / tasks left",
-        TrainingOffload,
-        lambda p, seed: SolverAgent(p, EqualBudgetSolver(p.scenario)),
+    "dapdee": AgentEntry(
+        "DAPDEE's algorithm 4: deepest exit that meets the deadline, light or heavy cut",
+        {EarlyExitPartition: lambda p, seed: DAPDEEAgent(p)},
     ),
-    "price": AgentEntry(
-        "exact optimum of delay + price * energy, one tuned price",
-        TrainingOffload,
-        lambda p, seed: SolverAgent(p, PriceSolver(p.scenario, tune_price(p))),
+    "dads": AgentEntry(
+        "DADS: last exit, light cut, heavy cut when that cannot keep up",
+        {EarlyExitPartition: _solver(DADSSolver)},
     ),
+    "neurosurgeon": AgentEntry(
+        "Neurosurgeon: last exit, one cut in the order of the layers",
+        {EarlyExitPartition: _solver(NeurosurgeonSolver)},
+    ),
+    "mincut": AgentEntry(
+        "last exit, min cut by max-flow: least Td + Tt + Te",
+        {EarlyExitPartition: _solver(MinCutSolver)},
+    ),
+    "weighted-search": AgentEntry(
+        "last exit, DAPDEE's search for the least max(Td, Tt, Te)",
+        {EarlyExitPartition: _solver(WeightedSearchSolver)},
+    ),
+    "exact-light": AgentEntry(
+        "last exit, least Td + Tt + Te",
+        {EarlyExitPartition: _solver(lambda s: ExactLoadSolver(s, "light"))},
+    ),
+    "exact-heavy": AgentEntry(
+        "last exit, least max(Td, Tt, Te)",
+        {EarlyExitPartition: _solver(lambda s: ExactLoadSolver(s, "heavy"))},
+    ),
+    "end-cloud": AgentEntry(
+        "the paper's end-cloud scheme: optimal without edge servers",
+        {TrainingOffload: _exact(edge=False, cloud=True)},
+    ),
+    "end-edge": AgentEntry(
+        "the paper's end-edge scheme: optimal without the cloud",
+        {TrainingOffload: _exact(edge=True, cloud=False)},
+    ),
+    "device-only": AgentEntry(
+        "everything stays on the device",
+        {
+            TrainingOffload: _exact(edge=False, cloud=False),
+            EarlyExitPartition: _solver(lambda s: FixedCutSolver(s, on_edge=False)),
+        },
+    ),
+    "edge-only": AgentEntry(
+        "last exit, everything goes to the edge",
+        {EarlyExitPartition: _solver(lambda s: FixedCutSolver(s, on_edge=True))},
+    ),
+    "random-split": AgentEntry(
+        "the paper's random scheme: Dirichlet split, random pair of servers",
+        {
+            TrainingOffload: lambda p, seed: SolverAgent(
+                p, RandomSplitSolver(p.scenario.servers, seed)
+            ),
+        },
+    ),
+    "random": AgentEntry("uniform over the action space", {object: RandomAgent}),
 }
+
+
+def agents_for(problem: AnyProblem) -> tuple[str, ...]:
+    """Names of all agents that play a problem, better ones first by and large."""
+    return tuple(name for name, entry in AGENTS.items() if entry.plays(problem))
 
 
 def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None) -> Agent:
@@ -100,6 +166,8 @@ def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None
     entry = AGENTS.get(name)
     if entry is None:
         raise ValueError(f"agent must be one of {', '.join(AGENTS)}, ppo:PATH, got {name!r}")
-    if not isinstance(problem, entry.plays):
-        raise ValueError(f"agent {name!r} plays {entry.plays.__name__}, got {type(problem)}")
-    return entry.make(problem, seed)
+    for kind, make in entry.make.items():
+        if isinstance(problem, kind):
+            return make(problem, seed)
+    played = " or ".join(kind.__name__ for kind in entry.make)
+    raise ValueError(f"agent {name!r} plays {played}, got {type(problem)}")

@@ -8,15 +8,13 @@ import numpy.typing as npt
 from agents.exact import FLOAT32_MARGIN
 from agents.protocol import Solution
 from agents.solver_agent import SolverAgent
+from agents.tuning import own_episodes
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import State
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario, Slot
-
-# Entropy of episodes to tune on; a seed of tests is one number, never such a pair.
-OWN_EPISODES = (0x7E57, 0x5EED)
 
 
 class EqualBudgetSolver:
@@ -78,7 +76,7 @@ def tune_price(problem: TrainingOffload, episodes: int = 128) -> float:
     Returns:
         s/J.
     """
-    trace = problem.sample(np.random.default_rng(OWN_EPISODES), episodes)
+    trace = own_episodes(problem, episodes)
 
     def cost(price: float) -> float:
         agent = SolverAgent(problem, PriceSolver(problem.scenario, price))

@@ -11,6 +11,10 @@ import gymnasium as gym
 from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import PRESETS as EARLY_EXIT_PRESETS
+from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
+from mec_gym.early_exit.scenario import from_csv as early_exit_from_csv
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
 from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
@@ -26,6 +30,8 @@ class Entry:
         scenario_type: What ``scenario=`` may be besides a name.
         presets: The named scenarios, each with ``make()`` and ``about``.
         default: Name of the scenario played unless another is asked for.
+        from_csv: Path of the user's own measurements -> Scenario, for a scenario named
+            ``csv:PATH``; None if the problem takes none.
     """
 
     about: str
@@ -33,6 +39,7 @@ class Entry:
     scenario_type: type
     presets: Mapping[str, Any]
     default: str
+    from_csv: Callable[[str], Any] | None = None
 
 
 ENVIRONMENTS: dict[str, Entry] = {
@@ -50,6 +57,14 @@ ENVIRONMENTS: dict[str, Entry] = {
         DRIVE_PRESETS,
         "drive",
     ),
+    "mec/EarlyExitPartition-v0": Entry(
+        "answer at which exit, cut the network where? Frames queue while the network changes",
+        EarlyExitPartition,
+        EarlyExitScenario,
+        EARLY_EXIT_PRESETS,
+        "mixed",
+        early_exit_from_csv,
+    ),
 }
 
 
@@ -58,7 +73,8 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
 
     Args:
         env_id: One of ``ENVIRONMENTS``.
-        scenario: A preset's name or a Scenario of the room; None for the default.
+        scenario: A preset's name, ``csv:PATH`` where measurements can be replayed, or a
+            Scenario of the room; None for the default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -68,16 +84,15 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
         raise ValueError(f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r}")
     if scenario is None:
         scenario = entry.default
+    allowed = ", ".join(entry.presets) + (", csv:PATH" if entry.from_csv else "")
     if isinstance(scenario, str):
-        if scenario not in entry.presets:
-            raise ValueError(
-                f"scenario must be one of {', '.join(entry.presets)} or a "
-                f"{entry.scenario_type.__name__}, got {scenario!r}"
-            )
-        scenario = entry.presets[scenario].make()
+        if entry.from_csv and scenario.startswith("csv:"):
+            scenario = entry.from_csv(scenario.removeprefix("csv:"))
+        elif scenario in entry.presets:
+            scenario = entry.presets[scenario].make()
     if not isinstance(scenario, entry.scenario_type):
         raise ValueError(
-            f"scenario must be one of {', '.join(entry.presets)} or a "
+            f"scenario must be one of {allowed} or a "
             f"{entry.scenario_type.__module__}.{entry.scenario_type.__name__}, got {scenario!r}"
         )
     return entry.problem(scenario)

@@ -85,8 +85,10 @@ def enumerate_partitions(graph: LayerGraph, limit: int = LIMIT) -> BoolArray | N
             # The sets over fewer layers are never more than those over all.
             if total + len(on_device) > limit:
                 return None
-        found.append(~on_device)
         total += len(on_device)
+        if total > limit:
+            return None
+        found.append(~on_device)
     return np.concatenate(found)
 
 

@@ -1,101 +1,19 @@
-"""What stands between an environment and a policy network.
-
-A head turns observations into network inputs and network outputs into actions. It sees
-no more than the network does, so a policy with a head is an ordinary agent.
-"""
+"""Training offload: the network names a price of energy, the closed form splits."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from agents.rules import OWN_EPISODES, PriceSolver, tune_price
+from agents.rules import PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
-from mec_gym.core.problem import AnyProblem
+from agents.tuning import own_episodes
 from mec_gym.core.rollout import rollout
 from mec_gym.training_offload.problem import TrainingOffload
-
-HeadName = Literal["flat", "price"]
-
-
-class Head(Protocol):
-    """Between the environment and a network.
-
-    Attributes:
-        input_space: Of the network's input.
-        output_space: Of the network's raw output.
-    """
-
-    input_space: spaces.Space[Any]
-    output_space: spaces.Space[Any]
-
-    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Network inputs (..., inputs) for observations (..., observation)."""
-        ...
-
-    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Actions for observations (..., observation) and raw outputs (..., n)."""
-        ...
-
-    def parameters(self) -> dict[str, float]:
-        """What the head found out about its problem; ``make_head`` takes it back."""
-        ...
-
-    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """What a usual policy earns in a slot (...); subtracted while learning.
-
-        It may depend on nature's part of the observation only. Then it changes no
-        preference between policies, but takes away what only nature decides (an
-        input-driven baseline, Mao et al. 2019).
-        """
-        ...
-
-
-class FlatHead:
-    """Raw outputs in [-1, 1], scaled to the bounds of any problem's Box action space.
-
-    A Gaussian policy starts at 0 with a standard deviation of about 1: the middle of
-    such a space, but a corner of [0, 1].
-
-    Args:
-        problem: The problem played.
-
-    Raises:
-        ValueError: The action space is not a Box.
-    """
-
-    def __init__(self, problem: AnyProblem) -> None:
-        box = problem.action_space
-        if not isinstance(box, spaces.Box) or not box.is_bounded():
-            raise ValueError(f"a flat head needs a bounded Box action space, got {box}")
-        self.box = box
-        self.input_space = problem.observation_space
-        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, box.shape, np.float32)
-
-    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The observation itself."""
-        return observation
-
-    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Clip and scale."""
-        share = (np.clip(raw, -1.0, 1.0) + 1.0) / 2.0
-        action = self.box.low + share * (self.box.high - self.box.low)
-        # Scaling may exceed a bound by a rounding.
-        clipped = np.clip(action, self.box.low, self.box.high)
-        return np.asarray(clipped, dtype=self.box.dtype)
-
-    def parameters(self) -> dict[str, float]:
-        """None."""
-        return {}
-
-    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Nothing is known of the problem: 0."""
-        return np.zeros(observation.shape[:-1])
 
 
 class PriceHead:
@@ -145,7 +63,7 @@ class PriceHead:
     def _measure_reward_per_work(self) -> float:
         """Under the price rule, on episodes of its own."""
         problem, scenario = self.problem, self.problem.scenario
-        trace = problem.sample(np.random.default_rng(OWN_EPISODES), 64)
+        trace = own_episodes(problem, 64)
         usual = rollout(problem, SolverAgent(problem, PriceSolver(scenario, self.price)), trace)
         done = ~usual.outcomes.dropped
         return float(usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1])
@@ -175,26 +93,3 @@ class PriceHead:
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """In proportion to the size of the task, as measured under the price rule."""
         return np.asarray(self._reward_per_work * observation[..., 2], dtype=np.float64)
-
-
-def make_head(
-    name: str, problem: AnyProblem, parameters: Mapping[str, float] | None = None
-) -> Head:
-    """The head of that name.
-
-    Args:
-        name: ``flat`` or ``price``.
-        problem: The problem played.
-        parameters: Of an earlier head, so that a model keeps its meaning wherever it is
-            loaded; by default they are found out anew.
-
-    Raises:
-        ValueError: Unknown name, or a head that does not fit the problem.
-    """
-    if name == "flat":
-        return FlatHead(problem)
-    if name == "price":
-        if not isinstance(problem, TrainingOffload):
-            raise ValueError(f"head 'price' fits training offload only, got {type(problem)}")
-        return PriceHead(problem, **(parameters or {}))
-    raise ValueError(f"head must be one of flat, price, got {name!r}")

@@ -1,0 +1,166 @@
+"""The exact optimum of one slot, and the clairvoyant bound of an episode.
+
+The two objectives of seed 001, light and heavy load, are in ``lookup.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core import arrays
+from mec_gym.early_exit import model
+from mec_gym.early_exit.model import Decision, State
+from mec_gym.early_exit.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+_CHUNK = 1 << 15  # numbers worked on at a time, so that they stay in the cache
+_COARSE = 12  # levels of backlog on which each stage is tried
+_TICKS = 2000  # of the ruler that backlogs are read on
+_ROUNDING = 1e-12  # relative; every comparison errs on the side of the bound
+
+
+def all_decisions(scenario: Scenario) -> Decision:
+    """Every decision there is, fields (A,), by exit and device work."""
+    sizes = scenario.table.sizes
+    return Decision(
+        np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(s) for s in sizes])
+    )
+
+
+def try_all(
+    slot: Slot, state: State, scenario: Scenario
+) -> tuple[Decision, FloatArray, FloatArray]:
+    """What every decision would lead to.
+
+    Args:
+        slot: Fields (...).
+        state: Fields (...).
+        scenario: The parameters.
+
+    Returns:
+        All decisions, fields (A,); when each stage is free after each, (..., A, 3) s; the
+        cost of each, the negative reward, (..., A).
+    """
+    decisions = all_decisions(scenario)
+    wide = arrays.map_arrays(lambda a: np.expand_dims(a, -1), state)
+    wide = replace(wide, backlog=np.expand_dims(state.backlog, -2))
+    slot = arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot)
+    free, outcome = model.evaluate(slot, wide, decisions, scenario)
+    cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost + outcome.energy_cost
+    return decisions, free, cost
+
+
+def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:
+    """The decision that earns most in a slot, waiting in the queues included.
+
+    Blind to the frames to come.
+
+    Args:
+        slot: Fields (...).
+        state: Fields (...).
+        scenario: The parameters.
+
+    Returns:
+        The decision (...) and its reward (...).
+    """
+    decisions, _, cost = try_all(slot, state, scenario)
+    best = cost.argmin(axis=-1)
+    reward = -np.take_along_axis(cost, best[..., None], axis=-1)[..., 0]
+    return arrays.at(decisions, best), reward
+
+
+def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArray:
+    """An upper bound on the return of any policy, clairvoyant or not.
+
+    The problem is relaxed to one queue: at one of the three stages frames wait as they do,
+    at the other two never; the battery is never short, and a frame may be dropped at will.
+    Dynamic programming backward over the backlog of that stage solves this on a grid, each
+    backlog taken for the next lower one of the grid. Each stage gives a bound, the least
+    counts; all are tried on a coarse grid, the best one on a fine grid too.
+
+    Why it bounds: let a policy play, and let the relaxed problem take the same decisions,
+    dropping what the policy drops. By induction its backlog is never larger: a smaller
+    backlog and no other queues finish each frame no later, and free the stage no later. So
+    each frame that was served may be served, with no larger latency, miss or energy cost.
+    The relaxed value does not increase with the backlog, by the same argument, so rounding
+    a backlog down does not lower it. The maximum over decisions is no less than these.
+
+    Args:
+        trace: Fields (n, T).
+        scenario: The parameters.
+        levels: Of the fine grid of backlogs; time and tightness grow with it.
+
+    Returns:
+        (n,).
+    """
+    n = len(trace.bandwidth)
+    chunk = max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
+    bounds = np.empty(n)
+    for begin in range(0, n, chunk):
+        part = arrays.at(trace, slice(begin, begin + chunk))
+        coarse = [_one_queue(part, scenario, stage, _COARSE) for stage in range(3)]
+        stage = int(np.argmin(np.sum(coarse, axis=1)))
+        fine = _one_queue(part, scenario, stage, levels)
+        bounds[begin : begin + chunk] = np.min([*coarse, fine], axis=0)
+    return bounds
+
+
+def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> FloatArray:
+    """Value of the relaxed problem with a queue at one stage only, (n,)."""
+    n, horizon = trace.bandwidth.shape
+    decisions = all_decisions(scenario)
+    cost = scenario.table.cost[decisions.exit, decisions.partition]  # (A, 3)
+    works = cost[:, stage] > 0
+    timeout = scenario.timeout_s
+    # Levels lie denser near 0, on the ticks of a ruler that is read without searching.
+    level = np.unique((_TICKS * np.linspace(0.0, 1.0, levels) ** 2).astype(np.int64))
+    grid = level * (timeout / _TICKS)
+    level_below = np.searchsorted(level, np.arange(_TICKS + 1), side="right") - 1
+    per_tick = _TICKS / timeout * (1.0 - _ROUNDING)
+    rows = np.arange(n)[:, None] * (_TICKS + 1)
+    wrong = scenario.accuracy_weight * (1.0 - scenario.accuracy[decisions.exit])
+    value = np.zeros((n, len(grid)))
+
+    for t in reversed(range(horizon)):
+        slot = arrays.at(trace, (slice(None), t, None))  # (n, 1)
+        service = model.service_times(cost, slot)  # (n, A, 3)
+        spent = model.energy(cost, service[..., 1], scenario)
+        fixed = wrong + scenario.energy_weight * spent
+        per_second = scenario.latency_weight * slot.priority / slot.deadline
+        miss = scenario.miss_weight * slot.priority
+        # Rounding must not turn a frame that is just in time into one that is late.
+        in_time = slot.deadline * (1.0 + _ROUNDING)
+        served = timeout * (1.0 + _ROUNDING)
+        value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
+
+        # What does not touch the queue: the best of it, or a drop.
+        latency = service[:, ~works].sum(axis=-1)
+        others = fixed[:, ~works] + per_second * latency + miss * (latency > in_time)
+        others[latency > served] = np.inf
+        others = np.concatenate(
+            [others, scenario.accuracy_weight + per_second * timeout + miss], axis=1
+        )
+        tick = np.maximum((grid - slot.interval) * per_tick, 0.0).astype(np.int64)
+        best = value_at[rows + tick] - others.min(axis=1)[:, None]
+
+        # What does: it begins when it is ready and the stage is free, (n, W, levels).
+        busy = service[:, works]
+        own, after = busy[..., stage], busy[..., stage + 1 :].sum(axis=-1)
+        begin = np.maximum(busy[..., :stage].sum(axis=-1)[..., None], grid)
+        rest = own + after
+        total = begin * per_second[..., None]
+        total += (fixed[:, works] + per_second * rest)[..., None]
+        total += (begin > (in_time - rest)[..., None]) * miss[..., None]
+        np.copyto(total, np.inf, where=begin > (served - rest)[..., None])
+        begin += (own - slot.interval)[..., None]
+        begin *= per_tick
+        np.clip(begin, 0.0, _TICKS, out=begin)
+        np.subtract(value_at[rows[..., None] + begin.astype(np.int64)], total, out=total)
+        value = np.maximum(best, total.max(axis=1, initial=-np.inf))
+    return np.asarray(value[:, 0])

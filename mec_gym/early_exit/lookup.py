@@ -1,0 +1,105 @@
+"""Exact light and heavy load for many slots at once: the best entry of a table of costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.early_exit.scenario import Slot
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_LEAF = 64  # costs of a block, at the most
+_ROWS = 256  # slots looked up at a time, so that what is worked on stays in the cache
+
+
+class Lookup:
+    """The partitions of least Td + Tt + Te, or of least max(Td, Tt, Te), by looking.
+
+    Over a whole Pareto front the answer is exact among all valid partitions, for both
+    objectives grow with all three numbers. Long tables are cut into blocks of entries that
+    are alike; a block none of whose entries can be better than one already found, judged
+    by the least of each number, is not looked into.
+
+    Args:
+        cost: Device work s, bits to send, edge work s of F partitions, (F, 3).
+    """
+
+    def __init__(self, cost: FloatArray) -> None:
+        self.cost = np.asarray(cost, dtype=np.float64)
+        blocks = _alike(self.cost, np.arange(len(self.cost)))
+        width = max(len(b) for b in blocks)
+        self._index = np.stack([np.pad(b, (0, width - len(b)), mode="edge") for b in blocks])
+        self._entries = self.cost[self._index]  # (blocks, width, 3)
+        self._least = self._entries.min(axis=1)
+
+    def light(self, slot: Slot) -> tuple[IntArray, FloatArray]:
+        """Seed 001's objective under light load, for slots with fields (...).
+
+        Returns:
+            Index of the best and its Td + Tt + Te, (...) and (...) s.
+        """
+        return self._best(slot, np.add)
+
+    def heavy(self, slot: Slot) -> tuple[IntArray, FloatArray]:
+        """Seed 001's objective under heavy load, for slots with fields (...).
+
+        Returns:
+            Index of the best and its max(Td, Tt, Te), (...) and (...) s; the throughput of
+            the pipeline is one over it.
+        """
+        return self._best(slot, np.maximum)
+
+    def _best(self, slot: Slot, join: np.ufunc) -> tuple[IntArray, FloatArray]:
+        rates = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
+        batch, per_unit = rates.shape[:-1], 1.0 / rates.reshape(-1, 3)
+        choice = np.empty(len(per_unit), dtype=np.int64)
+        value = np.empty(len(per_unit))
+        for begin in range(0, len(per_unit), _ROWS):
+            rows = slice(begin, begin + _ROWS)
+            choice[rows], value[rows] = self._best_of_rows(per_unit[rows], join)
+        return choice.reshape(batch), value.reshape(batch)
+
+    def _best_of_rows(self, per_unit: FloatArray, join: np.ufunc) -> tuple[IntArray, FloatArray]:
+        rows = np.arange(len(per_unit))
+        if len(self._index) == 1:
+            first, others = np.zeros(len(rows), dtype=np.int64), None
+        else:
+            others = _times(self._least, per_unit[:, None], join)  # no entry takes less
+            first = others.argmin(axis=1)
+        times = _times(self._entries[first], per_unit[:, None], join)
+        place = times.argmin(axis=1)
+        choice, value = self._index[first, place], times[rows, place]
+        if others is None:
+            return choice, value
+        others[rows, first] = np.inf
+        # Blocks that may hold something better: few.
+        row, block = np.nonzero(others < value[:, None])
+        times = _times(self._entries[block], per_unit[row, None], join)
+        place = times.argmin(axis=1)
+        time = times[np.arange(len(row)), place]
+        # The best of a slot is written last.
+        order = np.argsort(-time, kind="stable")
+        row, found, time = row[order], self._index[block, place][order], time[order]
+        better = time < value[row]
+        choice[row[better]], value[row[better]] = found[better], time[better]
+        return choice, value
+
+
+def _times(cost: FloatArray, per_unit: FloatArray, join: np.ufunc) -> FloatArray:
+    """Td, Tt and Te of costs (..., 3), added up or their largest, (...)."""
+    found = per_unit[..., 0] * cost[..., 0]
+    for stage in (1, 2):
+        join(found, per_unit[..., stage] * cost[..., stage], out=found)
+    return np.asarray(found)
+
+
+def _alike(cost: FloatArray, index: IntArray) -> list[IntArray]:
+    """Blocks of entries that are alike: halve along the most spread number, on a log scale."""
+    if len(index) <= _LEAF:
+        return [index]
+    scale = np.log(cost[index] / np.maximum(cost.max(axis=0), 1e-300) + 1e-3)
+    order = index[np.argsort(scale[:, np.ptp(scale, axis=0).argmax()], kind="stable")]
+    half = len(order) // 2
+    return _alike(cost, order[:half]) + _alike(cost, order[half:])

@@ -1,0 +1,151 @@
+"""Latency and energy of one frame: partition costs of seed 001 and the three stages it queues at.
+
+Every function broadcasts over all axes it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.early_exit.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the agent's own decisions have changed."""
+
+    backlog: FloatArray  # (..., 3) s until device, link and edge are free
+    battery: FloatArray  # (...) J left
+    frames_left: FloatArray  # (...) frames still to come, the one at hand included
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where the network answers, and which of that exit's candidates is used."""
+
+    exit: IntArray  # (...) 0 = earliest
+    partition: IntArray  # (...) index into the table's candidates, by device work
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one frame."""
+
+    latency_s: FloatArray  # (...) s from arrival to answer; the timeout if it was dropped
+    device_s: FloatArray  # (...) s, Td
+    link_s: FloatArray  # (...) s, Tt
+    edge_s: FloatArray  # (...) s, Te
+    waiting_s: FloatArray  # (...) s in queues; what is left of the latency; 0 if dropped
+    energy_j: FloatArray  # (...) J taken from the battery
+    accuracy: FloatArray  # (...) probability that the answer is right; 0 if dropped
+    deadline_missed: BoolArray  # (...) answered late, or dropped
+    timed_out: BoolArray  # (...) not started: would have taken longer than the timeout
+    battery_short: BoolArray  # (...) not started: the battery cannot pay for it
+    dropped: BoolArray  # (...) one of the two
+    accuracy_cost: FloatArray  # (...) the four parts of the reward
+    latency_cost: FloatArray  # (...)
+    miss_cost: FloatArray  # (...)
+    energy_cost: FloatArray  # (...)
+
+
+def service_times(cost: FloatArray, slot: Slot) -> FloatArray:
+    """Td, Tt and Te in a slot, (..., 3) s.
+
+    Times at nominal speed stretch with the load of their processor; Tt = bits / B.
+
+    Args:
+        cost: Device work (s), bits, edge work (s), (..., 3).
+        slot: Fields (...).
+    """
+    rate = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
+    return np.asarray(cost / rate)
+
+
+def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """A frame's way through device, link and edge, one after the other.
+
+    Lindley's recursion for each stage: finish = max(ready, free) + service. A stage serves
+    frames in the order of their arrival. A frame skips a stage at which it has nothing to
+    do; so what stays on the device does not wait for the link, and what is sent as it is
+    does not wait for the device.
+
+    Args:
+        service: Td, Tt, Te, (..., 3) s.
+        backlog: Time until each stage is free, (..., 3) s from now.
+
+    Returns:
+        When the frame is done, (...) s from now, and when each stage is free then, (..., 3).
+    """
+    shape = np.broadcast_shapes(service.shape, backlog.shape)
+    free = np.empty(shape)
+    done = np.zeros(shape[:-1])
+    for stage in range(3):
+        works = service[..., stage] > 0
+        finish = np.maximum(done, backlog[..., stage]) + service[..., stage]
+        done = np.where(works, finish, done)
+        free[..., stage] = np.where(works, finish, backlog[..., stage])
+    return done, free
+
+
+def energy(cost: FloatArray, link_s: FloatArray, scenario: Scenario) -> FloatArray:
+    """Energy of the device, (...) J: its work at nominal speed, and sending.
+
+    A loaded processor takes longer for the same work; the energy is the work's.
+    """
+    return np.asarray(cost[..., 0] * scenario.device.power_w + link_s * scenario.radio_power)
+
+
+def evaluate(
+    slot: Slot, state: State, decision: Decision, scenario: Scenario
+) -> tuple[FloatArray, Outcome]:
+    """What a decision leads to.
+
+    All of it is known when the frame arrives, so a frame that would take longer than the
+    timeout, or that the battery cannot pay for, is not started: it costs no time and no
+    energy, counts as a wrong answer that took the timeout, and has missed its deadline.
+
+    Args:
+        slot: Fields (...).
+        state: Fields (...).
+        decision: Fields (...).
+        scenario: The parameters.
+
+    Returns:
+        When each stage is free, (..., 3) s after this frame's arrival, and the outcome.
+    """
+    cost = scenario.table.cost[decision.exit, decision.partition]
+    service = service_times(cost, slot)
+    done, free = pass_through(service, state.backlog)
+    needed = energy(cost, service[..., 1], scenario)
+    battery_short = needed > state.battery
+    timed_out = ~battery_short & (done > scenario.timeout_s)
+    dropped = battery_short | timed_out
+    latency = np.where(dropped, scenario.timeout_s, done)
+    missed = dropped | (done > slot.deadline)
+    accuracy = np.where(dropped, 0.0, scenario.accuracy[decision.exit])
+    spent = np.where(dropped, 0.0, needed)
+    outcome = Outcome(
+        latency_s=latency,
+        device_s=service[..., 0],
+        link_s=service[..., 1],
+        edge_s=service[..., 2],
+        waiting_s=np.where(dropped, 0.0, np.maximum(done - service.sum(axis=-1), 0.0)),
+        energy_j=spent,
+        accuracy=accuracy,
+        deadline_missed=missed,
+        timed_out=timed_out,
+        battery_short=battery_short,
+        dropped=dropped,
+        accuracy_cost=scenario.accuracy_weight * (1.0 - accuracy),
+        latency_cost=scenario.latency_weight * slot.priority * latency / slot.deadline,
+        miss_cost=scenario.miss_weight * slot.priority * missed,
+        energy_cost=scenario.energy_weight * spent,
+    )
+    return np.where(dropped[..., None], state.backlog, free), outcome

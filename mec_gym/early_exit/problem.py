@@ -1,0 +1,166 @@
+"""Early-exit partition as a Problem: spaces, observe/decode, reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from mec_gym.core.problem import Episode
+from mec_gym.early_exit import model
+from mec_gym.early_exit.exact import episode_bound
+from mec_gym.early_exit.model import Decision, Outcome, State
+from mec_gym.early_exit.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class EarlyExitPartition:
+    """Frame by frame: at which exit should the network answer, and where should it be cut?
+
+    **Observation**, float32 in [0, 1], 11 numbers:
+
+    ===== ============================== =========================================
+    index meaning                        scale
+    ===== ============================== =========================================
+    0     bandwidth B                    log, from ``bandwidth.lowest`` to ``.highest``
+    1, 2  speed left of device and edge  1
+    3     arrival rate                   the largest of ``scenario.arrival_rates``
+    4     deadline                       ``scenario.deadline[1]``
+    5     priority                       1
+    6-8   backlog of device, link, edge  ``scenario.timeout_s``
+    9     battery left                   ``scenario.battery``
+    10    frames left, this one included ``scenario.horizon``
+    ===== ============================== =========================================
+
+    Hidden is when the next frame comes, and all that follows.
+
+    **Action**, MultiDiscrete [exits, K]: the exit, and one of its candidate partitions,
+    ordered by device work: 0 leaves least to the device. An exit with fewer than K takes
+    its last one for all that are beyond.
+
+    **Reward** of a frame, the negative sum of four costs:
+
+    * ``accuracy_weight`` (1 - accuracy of the exit): up to a constant the utility of a right
+      answer;
+    * ``latency_weight`` P_task latency / T_deadline;
+    * ``miss_weight`` P_task if the deadline is missed;
+    * ``energy_weight`` times the energy in J.
+
+    A frame that is dropped counts as a wrong answer that took the timeout and missed.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.observation_space = spaces.Box(0.0, 1.0, (11,), np.float32)
+        exits, most, _ = scenario.table.cost.shape
+        self.action_space = spaces.MultiDiscrete([exits, most])
+        self.horizon = scenario.horizon
+        self.episodes_ahead = max(1, 1024 // scenario.horizon)
+        self._lowest = scenario.bandwidth.lowest
+        # A constant bandwidth has no range to scale by.
+        self._span = float(np.log(scenario.bandwidth.highest / self._lowest)) or 1.0
+        self._scales = np.array(
+            [1.0, 1.0, 1.0, max(scenario.arrival_rates), scenario.deadline[1], 1.0]
+            + [scenario.timeout_s] * 3
+            + [scenario.battery, scenario.horizon]
+        )
+
+    def sample(self, rng: np.random.Generator, n: int) -> Slot:
+        """Draw n episodes, fields (n, T)."""
+        return self.scenario.sample(rng, n)
+
+    def check(self, trace: Slot) -> None:
+        """Rates, speeds and deadlines must be positive, intervals not negative."""
+        for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
+            smallest = getattr(trace, name).min()
+            if smallest <= 0:
+                raise ValueError(f"trace.{name} must be positive, got {smallest}")
+        for name in ("interval", "priority"):
+            smallest = getattr(trace, name).min()
+            if smallest < 0:
+                raise ValueError(f"trace.{name} must not be negative, got {smallest}")
+
+    def start(self, slot: Slot) -> State:
+        """Empty queues, a full battery, all frames to come."""
+        shape = np.shape(slot.bandwidth)
+        return State(
+            np.zeros((*shape, 3)),
+            np.full(shape, float(self.scenario.battery)),
+            np.full(shape, float(self.scenario.horizon)),
+        )
+
+    def observe(self, slot: Slot, state: State) -> npt.NDArray[np.float32]:
+        """The observation (..., 11)."""
+        parts = np.empty((*np.shape(slot.bandwidth), len(self._scales)))
+        parts[..., 0] = np.log(slot.bandwidth / self._lowest) / self._span
+        parts[..., 1] = slot.device_speed
+        parts[..., 2] = slot.edge_speed
+        parts[..., 3] = slot.arrival_rate
+        parts[..., 4] = slot.deadline
+        parts[..., 5] = slot.priority
+        parts[..., 6:9] = state.backlog
+        parts[..., 9] = state.battery
+        parts[..., 10] = state.frames_left
+        parts /= self._scales
+        return parts.astype(np.float32)
+
+    def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:
+        """Slot and state as the agent knows them; the interval is its mean, 1 / rate."""
+        parts = np.asarray(observation, dtype=np.float64) * self._scales
+        rate = parts[..., 3]
+        slot = Slot(
+            bandwidth=self._lowest * np.exp(parts[..., 0] * self._span),
+            device_speed=parts[..., 1],
+            edge_speed=parts[..., 2],
+            arrival_rate=rate,
+            interval=1.0 / np.maximum(rate, np.finfo(np.float32).tiny),
+            deadline=parts[..., 4],
+            priority=parts[..., 5],
+        )
+        return slot, State(parts[..., 6:9], parts[..., 9], np.rint(parts[..., 10]))
+
+    def decision(self, action: npt.NDArray[Any]) -> Decision:
+        """The decision an action (..., 2) stands for."""
+        action = np.asarray(action, dtype=np.int64)
+        last = self.scenario.table.sizes[action[..., 0]] - 1
+        return Decision(action[..., 0], np.minimum(action[..., 1], last))
+
+    def encode(self, decision: Decision) -> npt.NDArray[np.int64]:
+        """The action (..., 2) of a decision."""
+        return np.stack([decision.exit, decision.partition], axis=-1).astype(np.int64)
+
+    def step(self, slot: Slot, state: State, decision: Decision) -> tuple[State, Outcome]:
+        """Serve one frame, then wait for the next."""
+        free, outcome = model.evaluate(slot, state, decision, self.scenario)
+        return State(
+            np.maximum(free - np.asarray(slot.interval)[..., None], 0.0),
+            state.battery - outcome.energy_j,
+            state.frames_left - 1.0,
+        ), outcome
+
+    def reward(self, outcome: Outcome) -> FloatArray:
+        """The negative sum of the four costs."""
+        return np.asarray(
+            -(outcome.accuracy_cost + outcome.latency_cost)
+            - (outcome.miss_cost + outcome.energy_cost)
+        )
+
+    def done(self, state: State) -> npt.NDArray[np.bool_]:
+        """Whether all frames have been dealt with."""
+        return np.asarray(state.frames_left <= 0)
+
+    def bound(self, trace: Slot) -> FloatArray:
+        """No policy returns more on this trace, (n,); see :func:`episode_bound`."""
+        return episode_bound(trace, self.scenario)
+
+    def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
+        """A matplotlib Figure of the episode so far."""
+        from mec_gym.early_exit.viewer import draw_episode
+
+        return draw_episode(self.scenario, episode)

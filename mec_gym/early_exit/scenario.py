@@ -1,0 +1,259 @@
+"""Parameters of the early-exit problem, and nature's part of its episodes.
+
+Seed 001 is Ding et al., "Dynamic Adaptive Partitioning of Deep Neural Networks Based on
+Early Exit Mechanism under Edge-End Collaboration" (DAPDEE), doi 10.11999/JEIT250291. It
+builds on DADS: Hu et al., INFOCOM 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core.checks import (
+    fraction,
+    non_negative,
+    numbers,
+    positive,
+    positive_int,
+)
+from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
+from mec_gym.dnn.graph import LayerGraph, load_graph
+from mec_gym.dnn.zoo import load_profile
+from mec_gym.early_exit.table import PartitionTable, partition_table
+from mec_gym.network.bandwidth import (
+    CAT1,
+    G3,
+    G4,
+    WIFI,
+    MeasuredBandwidth,
+    Regimes,
+    ornstein_uhlenbeck,
+)
+
+FloatArray = npt.NDArray[np.float64]
+
+LOAD_DEVIATIONS = 2.5  # loads are limited to so many deviations about their median
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One frame and what it meets. A trace is a Slot with leading axes (n, T)."""
+
+    bandwidth: FloatArray  # (...) bit/s, B, of the uplink
+    device_speed: FloatArray  # (...) share of the device that other programs leave, (0, 1)
+    edge_speed: FloatArray  # (...) the same of the edge server
+    arrival_rate: FloatArray  # (...) frames/s at present
+    interval: FloatArray  # (...) s until the next frame; hidden
+    deadline: FloatArray  # (...) s after its arrival, T_deadline
+    priority: FloatArray  # (...) P_task: 1 if urgent
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Everything that does not change during an episode, in SI units.
+
+    Attributes:
+        network: A profile of ``mec_gym.dnn.zoo`` by name, the path of a JSON profile, or a
+            LayerGraph; every exit needs a measured accuracy.
+        device: Runs the layers before the cut.
+        edge: Runs the rest.
+        bandwidth: Of the uplink.
+        horizon: Frames an episode, T.
+        arrival_rates: Frames/s; a rate lasts ``arrival_frames`` frames on average, then
+            another follows. Between frames the time is exponentially distributed.
+        arrival_frames: See there.
+        device_load: Median share of the device that other programs take.
+        edge_load: The same of the edge server.
+        load_spread: Standard deviation of the logit of a load.
+        load_memory_s: Correlation time of a load, s.
+        deadline: Range of T_deadline, s (U[low, high]).
+        urgent_share: Probability that a frame is urgent (P_task = 1).
+        normal_priority: P_task of the others.
+        timeout_s: A frame that would take longer than this is not started.
+        battery: Of the device, for the whole episode, J.
+        radio_power: Power drawn while sending, W. Default: about what LTE draws (Huang et
+            al., MobiSys 2012: 1.29 W and 0.44 W per Mbit/s).
+        accuracy_weight: Cost of a wrong answer.
+        latency_weight: Cost of a latency as long as the deadline.
+        miss_weight: Cost of a missed deadline.
+        energy_weight: Cost of a joule, 1/J.
+        candidates: Partitions of an exit to choose among, at the most; K.
+
+    Raises:
+        ValueError: A parameter outside its range, a profile that is not there, of another
+            version or without accuracies, ``candidates`` too small for the network.
+    """
+
+    network: str | LayerGraph = "alexnet-digits"
+    device: Device | Measured = RASPBERRY_PI_4
+    edge: Device | Measured = EDGE_SERVER
+    bandwidth: Regimes | MeasuredBandwidth = Regimes((CAT1, G3, G4, WIFI))
+    horizon: int = 100
+    arrival_rates: tuple[float, ...] = (2.0, 10.0)
+    arrival_frames: float = 25.0
+    device_load: float = 0.2
+    edge_load: float = 0.3
+    load_spread: float = 0.8
+    load_memory_s: float = 5.0
+    deadline: tuple[float, float] = (0.1, 0.4)
+    urgent_share: float = 0.2
+    normal_priority: float = 0.5
+    timeout_s: float = 2.0
+    battery: float = 200.0
+    radio_power: float = 1.3
+    accuracy_weight: float = 2.0
+    latency_weight: float = 0.2
+    miss_weight: float = 1.0
+    energy_weight: float = 0.05
+    candidates: int = 32
+    graph: LayerGraph = field(init=False, repr=False, compare=False)
+    table: PartitionTable = field(init=False, repr=False, compare=False)
+    accuracy: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, kinds in (
+            ("device", (Device, Measured)),
+            ("edge", (Device, Measured)),
+            ("bandwidth", (Regimes, MeasuredBandwidth)),
+        ):
+            if not isinstance(getattr(self, name), kinds):
+                allowed = " or ".join(kind.__name__ for kind in kinds)
+                raise ValueError(f"{name} must be a {allowed}, got {getattr(self, name)!r}")
+        positive_int("horizon", self.horizon)
+        positive_int("candidates", self.candidates)
+        object.__setattr__(self, "arrival_rates", numbers("arrival_rates", self.arrival_rates))
+        low, high = numbers("deadline", self.deadline, 2)
+        if low > high:
+            raise ValueError(f"deadline must be (low, high) with low <= high, got {low, high}")
+        object.__setattr__(self, "deadline", (low, high))
+        for name in ("timeout_s", "battery", "accuracy_weight"):
+            positive(name, getattr(self, name))
+        for name in (
+            "load_spread", "load_memory_s", "radio_power", "latency_weight", "miss_weight",
+            "energy_weight",
+        ):  # fmt: skip
+            non_negative(name, getattr(self, name))
+        for name in ("device_load", "edge_load", "urgent_share", "normal_priority"):
+            fraction(name, getattr(self, name))
+        for name in ("device_load", "edge_load"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)!r}")
+        if self.load_spread > 3:
+            raise ValueError(f"load_spread must be at most 3, got {self.load_spread!r}")
+        if not math.isfinite(self.arrival_frames) or self.arrival_frames < 1:
+            raise ValueError(f"arrival_frames must be at least 1, got {self.arrival_frames!r}")
+        if self.timeout_s < high:
+            raise ValueError(
+                f"timeout_s must be at least the longest deadline ({high} s), got {self.timeout_s}"
+            )
+        graph = _graph(self.network)
+        accuracy = graph.accuracies
+        accuracy.flags.writeable = False
+        object.__setattr__(self, "graph", graph)
+        object.__setattr__(self, "accuracy", accuracy)
+        table = partition_table(
+            graph,
+            self.device,
+            self.edge,
+            (self.bandwidth.lowest, self.bandwidth.highest),
+            int(self.candidates),
+        )
+        object.__setattr__(self, "table", table)
+
+    @property
+    def exits(self) -> int:
+        """N."""
+        return len(self.graph.exits)
+
+    @property
+    def slowest(self) -> tuple[float, float]:
+        """Smallest speeds of device and edge that an episode can hold."""
+        loads = np.array([self.device_load, self.edge_load])
+        device, edge = _speed(loads, LOAD_DEVIATIONS * self.load_spread)
+        return float(device), float(edge)
+
+    def sample(self, rng: np.random.Generator, n: int) -> Slot:
+        """Draw n episodes, fields (n, T)."""
+        shape = (n, self.horizon)
+        rates = np.array(self.arrival_rates)
+        regime = rng.integers(len(rates), size=(n, 1))
+        if len(rates) > 1:
+            shift = rng.integers(1, len(rates), size=shape)
+            shift *= rng.random(shape) < 1.0 / self.arrival_frames
+            regime = (regime + np.cumsum(shift, axis=-1)) % len(rates)
+        arrival_rate = np.broadcast_to(rates[regime], shape).copy()
+        interval = rng.exponential(size=shape) / arrival_rate
+        time = np.cumsum(interval, axis=-1) - interval
+        gaps = np.diff(time, axis=-1, prepend=time[:, :1])
+        noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
+        logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)
+        speed = _speed(np.array([self.device_load, self.edge_load]), logit)
+        return Slot(
+            bandwidth=self.bandwidth.sample(rng, time),
+            device_speed=speed[..., 0].copy(),
+            edge_speed=speed[..., 1].copy(),
+            arrival_rate=arrival_rate,
+            interval=interval,
+            deadline=rng.uniform(*self.deadline, size=shape),
+            priority=np.where(rng.random(shape) < self.urgent_share, 1.0, self.normal_priority),
+        )
+
+
+def _speed(median_load: FloatArray, logit: npt.ArrayLike) -> FloatArray:
+    """What a load leaves: 1 - sigmoid(logit of the median load + logit)."""
+    return np.asarray(1.0 / (1.0 + median_load / (1.0 - median_load) * np.exp(logit)))
+
+
+def _graph(network: str | LayerGraph) -> LayerGraph:
+    if isinstance(network, LayerGraph):
+        return network
+    if not isinstance(network, str):
+        raise ValueError(f"network must be a name, a path or a LayerGraph, got {network!r}")
+    return load_graph(network) if network.endswith(".json") else load_profile(network)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named scenario and one line about it."""
+
+    make: Callable[[], Scenario]
+    about: str
+
+
+LIGHT, HEAVY = (2.0,), (10.0,)
+_NETWORKS = {"cat1": ("CAT1", CAT1), "3g": ("3G", G3), "4g": ("4G", G4), "wifi": ("WiFi", WIFI)}
+
+
+def _presets() -> dict[str, Preset]:
+    loads = {"light": LIGHT, "heavy": HEAVY}
+    presets = {
+        "mixed": Preset(Scenario, "networks and arrival rates change: CAT1, 3G, 4G, WiFi"),
+    }
+    for load, rates in loads.items():
+        presets[f"mixed-{load}"] = Preset(
+            lambda rates=rates: Scenario(arrival_rates=rates),  # type: ignore[misc]
+            f"networks change, {rates[0]:g} frames/s",
+        )
+    for name, (title, mean) in _NETWORKS.items():
+        for load, rates in loads.items():
+            presets[f"{name}-{load}"] = Preset(
+                lambda mean=mean, rates=rates: Scenario(  # type: ignore[misc]
+                    bandwidth=Regimes((mean,)), arrival_rates=rates
+                ),
+                f"{title}, {mean / 1e6:g} Mbit/s, {rates[0]:g} frames/s",
+            )
+    return presets
+
+
+PRESETS = _presets()
+
+
+def from_csv(path: str | Path) -> Scenario:
+    """The default scenario over a measured uplink: a CSV of time (s) and bandwidth (bit/s)."""
+    return replace(Scenario(), bandwidth=MeasuredBandwidth.from_csv(path))
