@@ -32,11 +32,10 @@ from rich.table import Table
 from agents.baselines import RandomSplitSolver
 from mec_gym.core.checks import one_of
 from mec_gym.core.files import write_whole
-from mec_gym.core.pictures import new_figure
+from mec_gym.core.pictures import BLUE, GREEN, ORANGE, PINK, new_figure
 from mec_gym.training_offload.exact import Resources, SlotFrontier
 from mec_gym.training_offload.model import State, evaluate
 from mec_gym.training_offload.scenario import MEGA, VARIANTS, Scenario, Slot, Variant
-from mec_gym.training_offload.viewer import BLUE, GREEN, ORANGE, PINK
 from train.config import ReproduceRun
 from train.files import refuse_used, write_figure, write_json
 

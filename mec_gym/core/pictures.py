@@ -10,6 +10,10 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Okabe & Ito (2008): told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
+GREY = "#8A8A8A"
+
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, width x height in inches, that no global state knows of."""

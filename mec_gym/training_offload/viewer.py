@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from mec_gym.core import arrays
-from mec_gym.core.pictures import new_figure
+from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
 from mec_gym.core.problem import Episode
 from mec_gym.training_offload import model
 from mec_gym.training_offload.model import Decision, Outcome, State
@@ -27,9 +27,6 @@ Row = Literal["device", "edge i", "backhaul", "edge j", "cloud"]
 Kind = Literal["send", "train", "hand-over", "migrate", "return"]
 ROWS: tuple[Row, ...] = get_args(Row)
 BRANCHES: tuple[tuple[Row, ...], ...] = (("device",), ("edge i", "backhaul", "edge j"), ("cloud",))
-# Okabe & Ito (2008): told apart by colour-blind readers too.
-BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
-GREY = "#8A8A8A"
 COLORS: dict[Kind, str] = dict(zip(get_args(Kind), (ORANGE, BLUE, GREY, PINK, GREEN), strict=True))
 CASES = ("left uploading", "left while i trained", "left while results returned", "never left")
 SMALL = 8.5  # pt
