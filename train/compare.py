@@ -14,7 +14,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from agents.protocol import Agent
-from agents.registry import make_agent
+from agents.registry import agents_for, make_agent
 from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
@@ -40,7 +40,8 @@ def compare(run: CompareRun) -> list[Result]:
         refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     problem = make_problem(run.env, run.scenario)
     # Every agent is made before any plays: a wrong name costs no work.
-    agents = [make_agent(name, problem, run.seed, run.env) for name in run.agents]
+    names = run.agents or agents_for(problem)
+    agents = [make_agent(name, problem, run.seed, run.env) for name in names]
     trace = (
         sample_episodes(problem, run.seed, run.episodes)
         if run.trace is None
@@ -51,7 +52,7 @@ def compare(run: CompareRun) -> list[Result]:
     results: list[Result] = []
     played: list[Rollout] = []
     for name, agent in zip(
-        tqdm(run.agents, desc="agents", unit="agent", leave=False), agents, strict=True
+        tqdm(names, desc="agents", unit="agent", leave=False), agents, strict=True
     ):
         first = played[0].returns if played else None
         result, episodes = evaluate(problem, name, agent, trace, bound, first)
@@ -108,8 +109,9 @@ def print_table(results: Sequence[Result], title: str) -> None:
     """Print results; ± is half of the 95 % bootstrap interval."""
     table = Table(title=title)
     table.add_column("agent", overflow="fold")
-    columns = ("return", "latency s", "p95 s", "energy J", "drops", "gap %")
-    for column in (*columns, f"return minus {results[0].agent}'s", "ms/decision"):
+    accuracy = "accuracy" in results[0].outcome_means
+    columns = ["return", "latency s", "p95 s", "energy J", "drops"] + ["accuracy %"] * accuracy
+    for column in (*columns, "gap %", f"return minus {results[0].agent}'s", "ms/decision"):
         table.add_column(column, justify="right")
     for r in results:
         low, high = r.gap_percent_ci95
@@ -122,6 +124,7 @@ def print_table(results: Sequence[Result], title: str) -> None:
             f"{r.latency_s_p95:.2f}",
             f"{r.energy_j_mean:.1f}",
             f"{r.drops_mean:.2f}",
+            *([f"{100 * r.outcome_means['accuracy']:.2f}"] if accuracy else []),
             f"{r.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}",
             "" if first else f"{r.difference_mean:+.4f} [{low_d:+.4f}, {high_d:+.4f}]",
             f"{r.decision_ms:.3g}",
@@ -141,6 +144,8 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
         for name, value in dataclasses.asdict(result).items():
             if name.endswith("_ci95"):
                 row[f"{name}_low"], row[f"{name}_high"] = value
+            elif name == "outcome_means":
+                row |= {f"mean_{part}": mean for part, mean in value.items()}
             else:
                 row[name] = value
         rows.append(row)

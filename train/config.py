@@ -37,7 +37,7 @@ class PPORun:
         preset: Named settings; by default those of the environment.
         total_timesteps: Environment steps, all environments together.
         settings: Everything that shapes learning.
-        scenario: Preset name of the scenario; by default the environment's own.
+        scenario: Preset name, or csv:PATH; by default the environment's own.
         seed: Of networks, environments and minibatches.
         resume: Go on with the run in ``out`` from its last checkpoint.
         eval_every: Steps between two evaluations.
@@ -70,8 +70,9 @@ class CompareRun:
     Attributes:
         out: Folder for results.json, results.csv, comparison.png and the trace.
         env: Environment id.
-        scenario: Preset name of the scenario; by default the environment's own.
-        agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first.
+        scenario: Preset name, or csv:PATH; by default the environment's own.
+        agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first. By
+            default every named agent that plays the environment.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         trace: Play the episodes of this file; ``episodes`` then counts for nothing.
@@ -81,7 +82,7 @@ class CompareRun:
     out: Path
     env: str = DEFAULT_ENV
     scenario: str | None = None
-    agents: tuple[str, ...] = ("price", "budget", "exact", "random")
+    agents: tuple[str, ...] = ()
     episodes: int = 500
     seed: int = 0
     trace: Path | None = None
@@ -90,8 +91,6 @@ class CompareRun:
     def __post_init__(self) -> None:
         positive_int("episodes", self.episodes)
         seed_number("seed", self.seed)
-        if not self.agents:
-            raise ValueError("agents must name at least one agent")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class EvaluateRun:
     Attributes:
         agent: A name, see ``scenarios``, or ``ppo:PATH``.
         env: Environment id.
-        scenario: Preset name of the scenario; by default the environment's own.
+        scenario: Preset name, or csv:PATH; by default the environment's own.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         picture: Write a picture of the first episode to this PNG file.

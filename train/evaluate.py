@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from agents.protocol import Agent
+from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, rollout
 
@@ -33,6 +34,7 @@ class Result:
         difference_mean: Mean return minus the first agent's on the same episodes.
         difference_ci95: 95 % paired bootstrap interval of that mean.
         decision_ms: Wall time of a decision when all episodes decide in one batch, ms.
+        outcome_means: Mean over steps of every part of the problem's outcome.
     """
 
     agent: str
@@ -47,6 +49,7 @@ class Result:
     difference_mean: float
     difference_ci95: tuple[float, float]
     decision_ms: float
+    outcome_means: dict[str, float]
 
 
 def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
@@ -94,6 +97,10 @@ def summarise(name: str, played: Rollout, bound: FloatArray, first_returns: Floa
         difference_mean=float(differences.mean()),
         difference_ci95=interval(differences),
         decision_ms=1e3 * played.decision_seconds / int(steps.sum()),
+        outcome_means={
+            part: float(field[steps].mean())
+            for part, field in arrays.as_dict(played.outcomes).items()
+        },
     )
 
 

@@ -26,7 +26,7 @@ PPO_PRESETS: dict[str, PPOPreset] = {
         2_000_000,
     ),
     "flat": PPOPreset(
-        "any Box action space: the network decides everything itself",
+        "any environment: the network decides everything itself",
         PPOSettings(head="flat"),
         10_000_000,
     ),
@@ -35,9 +35,15 @@ PPO_PRESETS: dict[str, PPOPreset] = {
         PPOSettings(head="flat", num_envs=1024, n_steps=16, minibatches=16, n_epochs=3, gamma=0.0),
         5_000_000,
     ),
+    "early-exit": PPOPreset(
+        "early exit: learn the prices of backlog, one step of look-ahead decides",
+        PPOSettings(head="congestion", num_envs=256, n_steps=50, n_epochs=2),
+        1_000_000,
+    ),
 }
 
 DEFAULT_PPO_PRESET = {
+    "mec/EarlyExitPartition-v0": "early-exit",
     "mec/TrainingOffload-v0": "drive",
     "mec/TrainingOffloadPaper-v0": "paper",
 }
