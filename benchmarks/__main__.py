@@ -9,14 +9,14 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 from rich.console import Console
 
 from benchmarks.measure import Report
 
-Part = Literal["environments", "exact", "sparrow", "ppo"]
+Part = Literal["environments", "exact", "sparrow", "early_exit", "ppo"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Benchmark:
         out: JSON file for the figures.
     """
 
-    parts: tuple[Part, ...] = ("environments", "exact", "sparrow", "ppo")
+    parts: tuple[Part, ...] = get_args(Part)
     seconds: float = 2.0
     repeats: int = 3
     out: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +15,7 @@ from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import PRESETS as EARLY_EXIT_PRESETS
 from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
 from mec_gym.early_exit.scenario import from_csv as early_exit_from_csv
+from mec_gym.early_exit.scenario import from_profile as early_exit_from_profile
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
 from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
@@ -30,8 +31,8 @@ class Entry:
         scenario_type: What ``scenario=`` may be besides a name.
         presets: The named scenarios, each with ``make()`` and ``about``.
         default: Name of the scenario played unless another is asked for.
-        from_csv: Path of the user's own measurements -> Scenario, for a scenario named
-            ``csv:PATH``; None if the problem takes none.
+        sources: What makes a scenario of the user's own file, by kind: a scenario may also
+            be named ``KIND:PATH``.
     """
 
     about: str
@@ -39,7 +40,7 @@ class Entry:
     scenario_type: type
     presets: Mapping[str, Any]
     default: str
-    from_csv: Callable[[str], Any] | None = None
+    sources: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
 
 
 ENVIRONMENTS: dict[str, Entry] = {
@@ -63,7 +64,7 @@ ENVIRONMENTS: dict[str, Entry] = {
         EarlyExitScenario,
         EARLY_EXIT_PRESETS,
         "mixed",
-        early_exit_from_csv,
+        {"csv": early_exit_from_csv, "profile": early_exit_from_profile},
     ),
 }
 
@@ -73,8 +74,9 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
 
     Args:
         env_id: One of ``ENVIRONMENTS``.
-        scenario: A preset's name, ``csv:PATH`` where measurements can be replayed, or a
-            Scenario of the room; None for the default.
+        scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
+            bandwidth, ``profile`` for a network), or a Scenario of the room; None for the
+            default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -84,12 +86,13 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
         raise ValueError(f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r}")
     if scenario is None:
         scenario = entry.default
-    allowed = ", ".join(entry.presets) + (", csv:PATH" if entry.from_csv else "")
+    allowed = ", ".join([*entry.presets, *(f"{kind}:PATH" for kind in entry.sources)])
     if isinstance(scenario, str):
-        if entry.from_csv and scenario.startswith("csv:"):
-            scenario = entry.from_csv(scenario.removeprefix("csv:"))
-        elif scenario in entry.presets:
+        kind, _, path = scenario.partition(":")
+        if scenario in entry.presets:
             scenario = entry.presets[scenario].make()
+        elif kind in entry.sources and path:
+            scenario = entry.sources[kind](path)
     if not isinstance(scenario, entry.scenario_type):
         raise ValueError(
             f"scenario must be one of {allowed} or a "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from mec_gym.registration import ENVIRONMENTS
+from mec_gym.registration import ENVIRONMENTS, make_problem
 from train.config import (
     Choice,
     CompareRun,
@@ -49,7 +49,7 @@ def _reproduce(args: Sequence[str]) -> None:
 
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
-    from agents.registry import AGENTS
+    from agents.registry import AGENTS, agents_for
     from train.presets import PPO_PRESETS
 
     print("environments (--env) and their scenarios (--scenario)")
@@ -58,6 +58,9 @@ def _scenarios(args: Sequence[str]) -> None:
         for name, preset in entry.presets.items():
             mark = " (default)" if name == entry.default else ""
             print(f"    {name + mark:26} {preset.about}")
+        for kind, source in entry.sources.items():
+            print(f"    {kind + ':PATH':26} {(source.__doc__ or '').splitlines()[0]}")
+        print(f"    played by: {', '.join(agents_for(make_problem(env_id)))}")
     print("agents (--agents)")
     for name, agent in AGENTS.items():
         print(f"  {name:28} {agent.about}")

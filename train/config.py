@@ -37,7 +37,7 @@ class PPORun:
         preset: Named settings; by default those of the environment.
         total_timesteps: Environment steps, all environments together.
         settings: Everything that shapes learning.
-        scenario: Preset name, or csv:PATH; by default the environment's own.
+        scenario: Preset name or KIND:PATH; by default the environment's own.
         seed: Of networks, environments and minibatches.
         resume: Go on with the run in ``out`` from its last checkpoint.
         eval_every: Steps between two evaluations.
@@ -70,7 +70,7 @@ class CompareRun:
     Attributes:
         out: Folder for results.json, results.csv, comparison.png and the trace.
         env: Environment id.
-        scenario: Preset name, or csv:PATH; by default the environment's own.
+        scenario: Preset name or KIND:PATH; by default the environment's own.
         agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first. By
             default every named agent that plays the environment.
         episodes: Number of episodes.
@@ -100,7 +100,7 @@ class EvaluateRun:
     Attributes:
         agent: A name, see ``scenarios``, or ``ppo:PATH``.
         env: Environment id.
-        scenario: Preset name, or csv:PATH; by default the environment's own.
+        scenario: Preset name or KIND:PATH; by default the environment's own.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         picture: Write a picture of the first episode to this PNG file.

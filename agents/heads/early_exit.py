@@ -28,7 +28,7 @@ class CongestionHead:
     """
 
     SPAN = 8.0
-    LEAST = 0.05  # 1/s; a price of 0 could not be scaled
+    LEAST = 1.0  # 1/s; a price of 0 could not be scaled
 
     def __init__(
         self,

@@ -257,3 +257,8 @@ PRESETS = _presets()
 def from_csv(path: str | Path) -> Scenario:
     """The default scenario over a measured uplink: a CSV of time (s) and bandwidth (bit/s)."""
     return replace(Scenario(), bandwidth=MeasuredBandwidth.from_csv(path))
+
+
+def from_profile(path: str | Path) -> Scenario:
+    """The default scenario with the user's own network: a JSON profile with accuracies."""
+    return replace(Scenario(), network=load_graph(path))
