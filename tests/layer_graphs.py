@@ -66,17 +66,17 @@ def random_links(rng, count, wide=False):
     return sorted(links)
 
 
-def random_case(rng, most=9, whole=False):
+def random_case(rng, most=9, whole=0):
     """A graph of 1 to ``most`` layers on two processors of mixed speeds.
 
     The edge is faster by a factor of 0.3 to 30, and every layer deviates from that, so that
-    some are slower there. With ``whole`` all costs are small whole numbers: sums are exact and
-    ties are common.
+    some are slower there. With ``whole`` all costs are whole numbers below it: sums are exact
+    and, if it is small, ties are common.
     """
     count = int(rng.integers(1, most + 1))
     links = random_links(rng, count, wide=bool(rng.integers(2)))
     if whole:
-        bits, device, edge = rng.integers(0, 10, size=(3, count))
+        bits, device, edge = rng.integers(0, whole, size=(3, count))
     else:
         bits, device, edge = rng.lognormal(0.0, 1.0, size=(3, count))
         edge = edge / rng.choice([0.3, 1.0, 4.0, 30.0])
@@ -84,7 +84,7 @@ def random_case(rng, most=9, whole=False):
     return case(links, bits, device, edge)
 
 
-def random_cases(seed, count, most=9, whole=False):
+def random_cases(seed, count, most=9, whole=0):
     rng = np.random.default_rng(seed)
     return [random_case(rng, most, whole) for _ in range(count)]
 
