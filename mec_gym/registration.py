@@ -11,6 +11,9 @@ import gymnasium as gym
 from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import PRESETS as DISTRIBUTED_INFERENCE_PRESETS
+from mec_gym.distributed_inference.scenario import Scenario as DistributedInferenceScenario
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import PRESETS as EARLY_EXIT_PRESETS
 from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
@@ -65,6 +68,13 @@ ENVIRONMENTS: dict[str, Entry] = {
         EARLY_EXIT_PRESETS,
         "mixed",
         {"csv": early_exit_from_csv, "profile": early_exit_from_profile},
+    ),
+    "mec/DistributedInference-v0": Entry(
+        "place every block of many devices' networks on many servers, round by round",
+        DistributedInference,
+        DistributedInferenceScenario,
+        DISTRIBUTED_INFERENCE_PRESETS,
+        "small",
     ),
 }
 

@@ -36,7 +36,7 @@ class EpisodeQueue:
 
     def replay(self, trace: Any) -> None:
         """Play episode i of a checked trace (B, T, ...) next in environment i, then draw."""
-        self._queue = arrays.map_arrays(lambda a: a[:, None], trace)
+        self._queue = arrays.map_arrays(lambda a: np.ascontiguousarray(a[:, None]), trace)
         self._depth = 1
         self._next[:] = 0
 
@@ -64,7 +64,8 @@ class EpisodeQueue:
         ahead = self.problem.episodes_ahead
         drawn = [self.problem.sample(self.generators[row], ahead) for row in rows]
         if len(rows) == len(self.generators):
-            self._queue = arrays.stack(drawn)
+            # In C order whatever order the scenario drew in: slots are read from flat views.
+            self._queue = arrays.map_arrays(np.ascontiguousarray, arrays.stack(drawn))
         else:
             if self._depth != ahead:  # after a replay: keep each current episode, make room
                 kept = self.trace()

@@ -1,0 +1,253 @@
+"""Distributed inference: planners and rules that place the current block of every device.
+
+All believe that the network stays as it is in this round. Where a battery cannot pay for a
+place, they avoid it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.protocol import Solution
+from mec_gym.core import arrays
+from mec_gym.distributed_inference.exact import (
+    Horizon,
+    Others,
+    all_devices,
+    alone,
+    coordinate_descent,
+    forbid,
+    frozen,
+    of_tasks,
+    one_device,
+    only_device,
+    step_costs,
+    total_delay,
+    viterbi,
+    what_all_do,
+)
+from mec_gym.distributed_inference.model import Decision, State
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+
+def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
+    """Places that each device's battery can pay for, alone in the band, (..., N, M + 1)."""
+    home = scenario.energy_coefficient * slot.work[..., 0] * slot.device_rate**2
+    send = scenario.transmit_power * slot.bits[..., 0, None] / slot.uplink
+    moved = np.where((state.place == 0)[..., None], send, 0.0)
+    needed = np.concatenate([home[..., None], moved], axis=-1)
+    return np.asarray(needed <= state.battery[..., None])
+
+
+class FixedPlaceSolver:
+    """Everything on the devices, or each device's blocks on the station it hears best.
+
+    Args:
+        scenario: The parameters.
+        on_edge: On the nearest edge: the station of the highest uplink rate at the moment a
+            task's first block is placed; later blocks stay.
+    """
+
+    def __init__(self, scenario: Scenario, on_edge: bool) -> None:
+        self.on_edge = on_edge
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...)."""
+        if not self.on_edge:
+            return Solution(Decision(np.zeros_like(state.place)), 0)
+        nearest = slot.uplink.argmax(axis=-1) + 1
+        return Solution(Decision(np.where(state.place > 0, state.place, nearest)), 0)
+
+
+class GreedyBlockSolver:
+    """Each device's current block where it is done soonest, blind to others and to later blocks.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...)."""
+        h = _this_round(slot, self.scenario)
+        place, move = step_costs(all_devices(h), self.scenario)
+        place = forbid(place, affordable(slot, state, self.scenario))
+        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+
+
+class SequentialGreedySolver:
+    """One device after the other, its current block where that costs all together least.
+
+    Marginal social cost of this round, given the devices that have chosen; blind to later
+    blocks.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...)."""
+        s = self.scenario
+        h = _this_round(slot, s)
+        allowed = affordable(slot, state, s)
+        zero = np.zeros(h.load.shape)
+        others = Others(*(zero.copy() for _ in arrays.field_names(Others)))
+        plan = np.zeros((*state.place.shape, 1), dtype=np.int64)
+        for n in range(s.devices):
+            shared = others if s.contention else None
+            place, move = step_costs(one_device(h, n), s, shared)
+            start = state.place[..., n]
+            plan[..., n, :] = viterbi(forbid(place, allowed[..., n, :]), move, start)[0]
+            mine = what_all_do(
+                only_device(h, n), plan[..., n : n + 1, :], state.place[..., n : n + 1], s
+            )
+            others = arrays.map_arrays(lambda a, b: a + b[..., 0, :, :], others, mine)
+        return Solution(Decision(plan[..., 0]), s.devices)
+
+
+class SplitSolver:
+    """Neurosurgeon (Kang et al. 2017) for each device: one split, then one server to the end.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...): a device that has left home stays where it is."""
+        s = self.scenario
+        place, move = step_costs(all_devices(frozen(slot, s.blocks)), s)
+        # Once away nothing moves any more: all other moves are ruled out.
+        stay = np.eye(s.servers + 1, dtype=np.bool_)
+        stay[0, :] = True
+        move = np.where(stay, move, 1e6)
+        place = forbid(place, affordable(slot, state, s))
+        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+
+
+class ViterbiSolver:
+    """Each device's fastest plan as if it were alone: exact without contention.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...), anew in every round."""
+        s = self.scenario
+        place, move = step_costs(all_devices(frozen(slot, s.blocks)), s)
+        place = forbid(place, affordable(slot, state, s))
+        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+
+
+class CoordinateDescentSolver:
+    """All devices' plans together, planned anew in every round: what a planner can know.
+
+    Args:
+        scenario: The parameters.
+        sweeps: Rounds through all devices, at the most.
+    """
+
+    def __init__(self, scenario: Scenario, sweeps: int = 8) -> None:
+        self.scenario = scenario
+        self.sweeps = sweeps
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...)."""
+        s = self.scenario
+        plan = coordinate_descent(
+            frozen(slot, s.blocks),
+            s,
+            state.place,
+            sweeps=self.sweeps,
+            allowed=affordable(slot, state, s),
+        )
+        return Solution(Decision(plan[..., 0]), self.sweeps * s.devices)
+
+
+def clairvoyant_plan(problem: DistributedInference, trace: Slot, starts: int = 3) -> IntArray:
+    """Coordinate descent on the true trace: the reference for what foresight is worth.
+
+    Blind to batteries, and optimal up to what no single device can improve. Begins at each
+    device's plan alone, at everything at home and at random plans; the best counts.
+
+    Args:
+        problem: What is played.
+        trace: Fields (n, T, ...).
+        starts: How many beginnings.
+
+    Returns:
+        Places (n, T, N).
+    """
+    s = problem.scenario
+    h = of_tasks(trace, s)
+    home = np.zeros(h.active.shape, dtype=np.int64)
+    rng = np.random.default_rng(0)
+    shape = (*home.shape, s.blocks)
+    beginnings = [
+        alone(h, s, home)[0],
+        np.zeros(shape, dtype=np.int64),
+        *(rng.integers(s.servers + 1, size=shape) for _ in range(starts - 2)),
+    ]
+    plans = [coordinate_descent(h, s, home, plan=p) for p in beginnings[:starts]]
+    delays = np.stack([total_delay(h, p, home, s) for p in plans])
+    best = delays.argmin(axis=0)[None, ..., None, None]
+    plan = np.take_along_axis(np.stack(plans), best, axis=0)[0]  # (n, J, N, K)
+    return np.swapaxes(plan, -1, -2).reshape(len(trace.load), s.rounds, s.devices)
+
+
+class PlanAgent:
+    """Plays given places, one round after the other, whatever it sees.
+
+    Args:
+        plan: Places (n, T, N).
+    """
+
+    def __init__(self, plan: IntArray) -> None:
+        self.plan = plan
+
+    def predict(
+        self,
+        observation: npt.NDArray[Any],
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[npt.NDArray[Any], Any]:
+        """Actions for observations (n, observation); ``state`` is the round."""
+        t = 0 if state is None else state
+        return self.plan[:, t], t + 1
+
+
+def _this_round(slot: Slot, scenario: Scenario) -> Horizon:
+    """The current block alone; its result counts if it is the last."""
+    h = frozen(slot, scenario.blocks)
+    return Horizon(
+        bits=h.bits[..., :1],
+        result=h.result,
+        work=h.work[..., :1],
+        uplink=h.uplink[..., :1, :],
+        downlink=h.downlink[..., :1, :],
+        load=h.load[..., :1, :],
+        device_rate=h.device_rate,
+        server_rate=h.server_rate,
+        blocks=h.blocks,
+        active=h.active,
+    )

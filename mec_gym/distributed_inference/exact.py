@@ -1,0 +1,391 @@
+"""Optimal placement: Viterbi for one device, coordinate descent for all, and the bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core import arrays
+from mec_gym.distributed_inference.model import failure_cost, lateness_cost
+from mec_gym.distributed_inference.scenario import Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The blocks that are still to place, and the network as it is believed to be then.
+
+    K' rounds from now on; entries of blocks beyond the last are 0.
+    """
+
+    bits: FloatArray  # (..., N, K') bit into each block
+    result: FloatArray  # (..., N) bit of the result
+    work: FloatArray  # (..., N, K') FLOP
+    uplink: FloatArray  # (..., N, K', M) bit/s
+    downlink: FloatArray  # (..., N, K', M) bit/s
+    load: FloatArray  # (..., K', M) tenants
+    device_rate: FloatArray  # (..., N) FLOP/s
+    server_rate: FloatArray  # (..., M) FLOP/s
+    blocks: IntArray  # (...) how many there are
+    active: BoolArray  # (..., N)
+
+
+def frozen(slot: Slot, blocks: int) -> Horizon:
+    """As an agent believes it: the network of this round stays as it is.
+
+    Args:
+        slot: Fields (...).
+        blocks: K, the length of the chains.
+    """
+
+    def ahead(a: FloatArray, axis: int) -> FloatArray:
+        return np.repeat(np.expand_dims(a, axis), blocks, axis=axis)
+
+    left = np.rint(np.asarray(slot.blocks_left)).astype(np.int64)
+    index = np.broadcast_to(left[..., None, None], (*slot.active.shape, 1))
+    return Horizon(
+        bits=slot.bits[..., :blocks],
+        result=np.take_along_axis(slot.bits, index, axis=-1)[..., 0],
+        work=slot.work,
+        uplink=ahead(slot.uplink, -2),
+        downlink=ahead(slot.downlink, -2),
+        load=ahead(slot.load, -2),
+        device_rate=slot.device_rate,
+        server_rate=slot.server_rate,
+        blocks=left,
+        active=slot.active,
+    )
+
+
+def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
+    """As it will be: the first round of each task of a trace, fields (n, J, ...)."""
+    n, k = len(trace.load), scenario.blocks
+
+    def by_task(a: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return np.asarray(a).reshape(n, scenario.tasks, k, *a.shape[2:])
+
+    first = arrays.map_arrays(lambda a: by_task(a)[:, :, 0], trace)
+    return Horizon(
+        bits=first.bits[..., :k],
+        result=first.bits[..., k],
+        work=first.work,
+        uplink=np.moveaxis(by_task(trace.uplink), 2, -2),
+        downlink=np.moveaxis(by_task(trace.downlink), 2, -2),
+        load=by_task(trace.load),
+        device_rate=first.device_rate,
+        server_rate=first.server_rate,
+        blocks=np.full((n, scenario.tasks), k),
+        active=first.active,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the other devices do in each round at each server, fields (..., K', M)."""
+
+    runs: FloatArray  # blocks they run there
+    work: FloatArray  # FLOP of these blocks
+    uploads: FloatArray  # uploads to it
+    upload_s: FloatArray  # s, what these would take with the band to each of them alone
+    downloads: FloatArray  # downloads from it, results included
+    download_s: FloatArray  # s, likewise
+
+
+def one_device(h: Horizon, index: int) -> Horizon:
+    """One device's own view: without the axis N, fields (..., K', ...)."""
+    return Horizon(
+        bits=h.bits[..., index, :],
+        result=h.result[..., index],
+        work=h.work[..., index, :],
+        uplink=h.uplink[..., index, :, :],
+        downlink=h.downlink[..., index, :, :],
+        load=h.load,
+        device_rate=h.device_rate[..., index],
+        server_rate=h.server_rate,
+        blocks=h.blocks,
+        active=h.active[..., index],
+    )
+
+
+def all_devices(h: Horizon) -> Horizon:
+    """Every device's own view: N is one more batch axis, of the shared fields of length 1."""
+    return Horizon(
+        bits=h.bits,
+        result=h.result,
+        work=h.work,
+        uplink=h.uplink,
+        downlink=h.downlink,
+        load=h.load[..., None, :, :],
+        device_rate=h.device_rate,
+        server_rate=h.server_rate[..., None, :],
+        blocks=np.asarray(h.blocks)[..., None],
+        active=h.active,
+    )
+
+
+def step_costs(
+    h: Horizon, scenario: Scenario, others: Others | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Seconds that each placement of each block costs all devices together.
+
+    Beside its own delay, (3), (5) and (6), a device slows down the others at the server
+    and in the band that it shares: the marginal social cost. Without others it is the
+    device's own delay with every server and band to itself but for the other tenants.
+
+    Args:
+        h: A device's own view, fields (..., K', ...).
+        scenario: The parameters.
+        others: What the others do; None: nothing.
+
+    Returns:
+        Cost of the places, (..., K', M + 1) s, and of the moves from the place before (first
+        axis) to the next, (..., K', M + 1, M + 1) s.
+    """
+    rounds = h.work.shape[-1]
+    places = scenario.servers + 1
+    last = np.arange(rounds) == np.asarray(h.blocks)[..., None] - 1  # (..., K')
+    returned = np.where(last & scenario.return_result, h.result[..., None], 0.0)
+    share = 1.0 + h.load
+    download = returned[..., None] / h.downlink
+    fetch = h.bits[..., None] / h.downlink
+    send = h.bits[..., None] / h.uplink
+    edge = share * h.work[..., None]
+    if others is not None:
+        edge = edge + others.runs * h.work[..., None] + others.work
+        send = send * (1.0 + others.uploads) + others.upload_s
+        fetch = fetch * (1.0 + others.downloads) + others.download_s
+        download = download * (1.0 + others.downloads) + np.where(
+            returned[..., None] > 0, others.download_s, 0.0
+        )
+    place = np.empty((*edge.shape[:-1], places))
+    place[..., 0] = h.work / h.device_rate[..., None]
+    place[..., 1:] = edge / h.server_rate[..., None, :] + download
+    move = np.empty((*edge.shape[:-1], places, places))
+    move[..., 1:, 1:] = (h.bits / scenario.backhaul)[..., None, None]
+    move[..., 0, 1:] = send
+    move[..., 1:, 0] = fetch
+    diagonal = np.arange(places)
+    move[..., diagonal, diagonal] = 0.0
+    return place, move
+
+
+def viterbi(place: FloatArray, move: FloatArray, start: IntArray) -> tuple[IntArray, FloatArray]:
+    """The cheapest path through the places, block by block.
+
+    Args:
+        place: Cost of the places, (..., K', P).
+        move: Cost of the moves, (..., K', P, P).
+        start: Where the block before ran, (...).
+
+    Returns:
+        Places (..., K') and their cost (...).
+    """
+    rounds, places = place.shape[-2:]
+    batch = place.shape[:-2]
+    index = np.broadcast_to(start, batch)[..., None, None]
+    first = np.take_along_axis(move[..., 0, :, :], index, axis=-2)[..., 0, :]
+    cost = first + place[..., 0, :]
+    came_from = np.empty((*batch, rounds, places), dtype=np.int64)
+    for b in range(1, rounds):
+        through = cost[..., :, None] + move[..., b, :, :]
+        came_from[..., b, :] = through.argmin(axis=-2)
+        cost = through.min(axis=-2) + place[..., b, :]
+    path = np.empty((*batch, rounds), dtype=np.int64)
+    path[..., -1] = cost.argmin(axis=-1)
+    for b in range(rounds - 1, 0, -1):
+        path[..., b - 1] = np.take_along_axis(came_from[..., b, :], path[..., b, None], axis=-1)[
+            ..., 0
+        ]
+    return path, cost.min(axis=-1)
+
+
+def alone(h: Horizon, scenario: Scenario, start: IntArray) -> tuple[IntArray, FloatArray]:
+    """Each device's fastest plan if it had every server and band to itself.
+
+    The exact optimum without contention; with it a lower bound, for contention only slows.
+
+    Args:
+        h: Fields (..., N, ...).
+        scenario: The parameters.
+        start: Where each device's block before ran, (..., N).
+
+    Returns:
+        Places (..., N, K') and delays (..., N) s.
+    """
+    return viterbi(*step_costs(all_devices(h), scenario), start)
+
+
+def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> Others:
+    """Sums over the devices of plans (..., N, K'), fields (..., N, K', M) one a device."""
+    servers = np.arange(1, scenario.servers + 1)
+    before = np.concatenate(
+        [np.broadcast_to(start, plan.shape[:-1])[..., None], plan[..., :-1]], -1
+    )
+    exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
+    works = (h.active[..., None] & exists)[..., None]  # (..., N, K', 1)
+    there, was_there = plan[..., None] == servers, before[..., None] == servers
+    at_home, was_home = (plan == 0)[..., None], (before == 0)[..., None]
+    last = np.arange(plan.shape[-1]) == np.asarray(h.blocks)[..., None, None] - 1
+    runs = works & there
+    uploads = runs & was_home
+    fetches = works & was_there & at_home
+    returns = runs & (last & scenario.return_result)[..., None]
+    bits = h.bits[..., None]
+    return Others(
+        runs=runs.astype(np.float64),
+        work=np.where(runs, h.work[..., None], 0.0),
+        uploads=uploads.astype(np.float64),
+        upload_s=np.where(uploads, bits / h.uplink, 0.0),
+        downloads=fetches.astype(np.float64) + returns,
+        download_s=np.where(fetches, bits / h.downlink, 0.0)
+        + np.where(returns, h.result[..., None, None] / h.downlink, 0.0),
+    )
+
+
+def total_delay(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
+    """Sum of all devices' delays under joint plans (..., N, K'), contention included, (...) s."""
+    each = what_all_do(h, plan, start, scenario)
+    every = arrays.map_arrays(lambda a: a.sum(axis=-3), each)  # (..., K', M)
+    exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
+    works = h.active[..., None] & exists
+    before = np.concatenate(
+        [np.broadcast_to(start, plan.shape[:-1])[..., None], plan[..., :-1]], -1
+    )
+    home = np.where(works & (plan == 0), h.work / h.device_rate[..., None], 0.0).sum(axis=(-1, -2))
+    moves = works & (plan > 0) & (before > 0) & (plan != before)
+    moved = np.where(moves, h.bits / scenario.backhaul, 0.0).sum(axis=(-1, -2))
+    rate = h.server_rate[..., None, :]
+    runs, up, down = (
+        (every.runs, every.uploads, every.downloads) if scenario.contention else (1.0, 1.0, 1.0)
+    )
+    shared = every.work * (runs + h.load) / rate
+    shared = shared + every.upload_s * up + every.download_s * down
+    return np.asarray(home + moved + shared.sum(axis=(-1, -2)))
+
+
+def coordinate_descent(
+    h: Horizon,
+    scenario: Scenario,
+    start: IntArray,
+    plan: IntArray | None = None,
+    sweeps: int = 8,
+    allowed: BoolArray | None = None,
+) -> IntArray:
+    """Joint plans: each device in turn takes the best one given those of the others.
+
+    Its cost counts what it does to the others, so every change lowers the total delay, and
+    the descent ends in a plan that no single device can improve.
+
+    Args:
+        h: Fields (..., N, ...).
+        scenario: The parameters.
+        start: Where each device's block before ran, (..., N).
+        plan: Where to begin, (..., N, K'); by default each device's plan alone.
+        sweeps: Rounds through all devices, at the most.
+        allowed: Places that the first block may take, (..., N, M + 1).
+
+    Returns:
+        Places (..., N, K').
+    """
+    if plan is None:
+        place, move = step_costs(all_devices(h), scenario)
+        plan = viterbi(forbid(place, allowed), move, start)[0]
+    if not scenario.contention:
+        return plan
+    plan = plan.copy()
+    each = what_all_do(h, plan, start, scenario)
+    every = arrays.map_arrays(lambda a: a.sum(axis=-3), each)
+    for _ in range(sweeps):
+        changed = False
+        for n in range(plan.shape[-2]):
+            others = arrays.map_arrays(lambda a, b, n=n: a - b[..., n, :, :], every, each)
+            view = one_device(h, n)
+            place, move = step_costs(view, scenario, others)
+            mask = None if allowed is None else allowed[..., n, :]
+            best, cost = viterbi(forbid(place, mask), move, start[..., n])
+            now = _path_cost(forbid(place, mask), move, plan[..., n, :], start[..., n])
+            better = cost < now - 1e-9 * np.abs(now)
+            if not better.any():
+                continue
+            changed = True
+            plan[..., n, :] = np.where(better[..., None], best, plan[..., n, :])
+            mine = what_all_do(
+                only_device(h, n),
+                plan[..., n : n + 1, :],
+                start[..., n : n + 1],
+                scenario,
+            )
+            for name in arrays.field_names(Others):
+                new = getattr(mine, name)[..., 0, :, :]
+                getattr(every, name)[...] = getattr(others, name) + new
+                getattr(each, name)[..., n, :, :] = new
+        if not changed:
+            break
+    return plan
+
+
+def only_device(h: Horizon, n: int) -> Horizon:
+    """The horizon of device n alone, the axis N kept."""
+    view = one_device(h, n)
+    return Horizon(
+        bits=view.bits[..., None, :],
+        result=view.result[..., None],
+        work=view.work[..., None, :],
+        uplink=view.uplink[..., None, :, :],
+        downlink=view.downlink[..., None, :, :],
+        load=h.load,
+        device_rate=view.device_rate[..., None],
+        server_rate=h.server_rate,
+        blocks=h.blocks,
+        active=view.active[..., None],
+    )
+
+
+def forbid(place: FloatArray, allowed: BoolArray | None) -> FloatArray:
+    """Costs of places (..., K', M + 1) that rule out what the first block may not take."""
+    if allowed is None:
+        return place
+    place = place.copy()
+    # Large, not infinite: if nothing is allowed, something must be chosen all the same.
+    place[..., 0, :] += np.where(allowed, 0.0, 1e6)
+    return place
+
+
+def _path_cost(place: FloatArray, move: FloatArray, path: IntArray, start: IntArray) -> FloatArray:
+    before = np.concatenate(
+        [np.broadcast_to(start, path.shape[:-1])[..., None], path[..., :-1]], -1
+    )
+    total = np.take_along_axis(place, path[..., None], axis=-1)[..., 0]
+    rows = np.take_along_axis(move, before[..., None, None], axis=-2)[..., 0, :]
+    total = total + np.take_along_axis(rows, path[..., None], axis=-1)[..., 0]
+    return np.asarray(total.sum(axis=-1))
+
+
+def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
+    """An upper bound on the return of any policy, clairvoyant or not.
+
+    Each task is done as fast as it could be if its device had every server and band to
+    itself, or given up at once if that costs less; batteries never run out. With contention
+    no block is faster than alone, and cost grows with delay, so no policy pays less.
+
+    Args:
+        trace: Fields (n, T, ...).
+        scenario: The parameters.
+
+    Returns:
+        (n,).
+    """
+    h = of_tasks(trace, scenario)
+    start = np.zeros(h.active.shape, dtype=np.int64)
+    _, delay = alone(h, scenario, start)
+    deadline = trace.deadline[:, :: scenario.blocks]
+    beta = scenario.latency_weight
+    done = beta * delay + lateness_cost(delay, deadline, scenario)
+    seconds, penalty = failure_cost(np.zeros_like(delay), deadline, scenario)
+    cost = np.where(h.active, np.minimum(done, beta * seconds + penalty), 0.0)
+    return -np.asarray(cost.sum(axis=(1, 2)))

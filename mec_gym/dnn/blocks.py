@@ -1,0 +1,63 @@
+"""A network as a chain of K blocks: the joints of its graph at which the work divides best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.dnn.graph import LayerGraph
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """K blocks, one after the other."""
+
+    bits: FloatArray  # (K + 1,) bit into each block, and the result
+    work: FloatArray  # (K,) FLOP
+
+
+def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
+    """Cut a network with one exit into K blocks at joints of its chain.
+
+    Of all ways to cut, one whose largest block has least work is taken, among these one
+    that sends least in all between blocks. (Layers that only pass over their data count 0
+    FLOP, so many joints are equal but for what they send.)
+
+    Args:
+        graph: One exit.
+        blocks: K.
+
+    Raises:
+        ValueError: More blocks than the chain has links, or several exits.
+    """
+    joints = np.array(graph.chain())
+    if not 1 <= blocks < len(joints):
+        raise ValueError(
+            f"blocks must be in [1, {len(joints) - 1}] for {graph.name}, got {blocks!r}"
+        )
+    done = np.concatenate([[0.0], np.cumsum(graph.flops)])[joints + 1]  # FLOP up to each joint
+    bits = graph.output_bits[joints]
+    count = len(joints)
+    # Fewest FLOP in the largest block over the first j joints, then fewest bits with that.
+    span = np.where(np.tri(count, k=-1, dtype=np.bool_), done[:, None] - done[None, :], np.inf)
+    largest = np.full((blocks + 1, count), np.inf)
+    largest[0, 0] = 0.0
+    for b in range(1, blocks + 1):
+        largest[b] = np.maximum(largest[b - 1], span).min(axis=1)
+    limit = largest[blocks, -1] * (1.0 + 1e-12)
+    sent = np.full((blocks + 1, count), np.inf)
+    before = np.zeros((blocks + 1, count), dtype=np.int64)
+    sent[0, 0] = 0.0
+    for b in range(1, blocks + 1):
+        total = np.where(span <= limit, sent[b - 1] + bits, np.inf)
+        before[b] = total.argmin(axis=1)
+        sent[b] = total.min(axis=1)
+    cuts = [count - 1]
+    for b in range(blocks, 0, -1):
+        cuts.append(int(before[b, cuts[-1]]))
+    cuts.reverse()
+    return Blocks(bits[cuts], np.diff(done[cuts]))
