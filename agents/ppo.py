@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -14,15 +13,13 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from agents.heads import Head, HeadName, make_head
+from agents.runs import TRAIN_SEED, find_run
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
 MODEL_FILE = "model.zip"
-CONFIG_FILE = "config.json"
-TRAIN_SEED = 1 << 31
-"""First seed of training episodes, far from the small ones that tests play."""
 
 
 @dataclass(frozen=True)
@@ -151,21 +148,6 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     return model
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A run's configuration.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is damaged: it must hold an object, got {config!r}")
-    return config
-
-
 def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> PPOAgent:
     """The agent of a run written by ``mec-gym ppo``.
 
@@ -178,21 +160,9 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     Raises:
         ValueError: No run there, a damaged file, or a model of another environment.
     """
-    folder = Path(path)
-    if folder.is_file():
-        folder = folder.parent
-    model_file, config_file = folder / MODEL_FILE, folder / CONFIG_FILE
-    for file in (config_file, model_file):
-        if not file.is_file():
-            raise ValueError(f"{path} holds no finished PPO run: {file.name} is missing")
-    config = read_config(config_file)
-    try:
-        head_name, trained_on = config["settings"]["head"], config["env"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{config_file} is damaged: {error!r}") from error
-    if env_id is not None and trained_on != env_id:
-        raise ValueError(f"{path} is a model of another environment: {trained_on}, not {env_id}")
-    head = make_head(head_name, problem, config.get("head"))
+    folder, config = find_run(path, "PPO", MODEL_FILE, env_id)
+    model_file, trained_on = folder / MODEL_FILE, config["env"]
+    head = make_head(config["settings"]["head"], problem, config.get("head"))
     torch.set_num_threads(1)
     # A damaged archive fails in many ways, each its reader's own.
     try:

@@ -19,15 +19,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
-from agents.ppo import (
-    CONFIG_FILE,
-    MODEL_FILE,
-    PPOAgent,
-    check_fits,
-    make_ppo,
-    make_vec_env,
-    read_config,
-)
+from agents.ppo import MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
+from agents.runs import CONFIG_FILE, read_config
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
