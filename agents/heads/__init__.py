@@ -14,6 +14,7 @@ from agents.heads.flat import FlatHead
 from agents.heads.protocol import Head
 from agents.heads.training_offload import PriceHead
 from mec_gym.core.problem import AnyProblem
+from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.training_offload.problem import TrainingOffload
 
@@ -37,7 +38,8 @@ def make_head(
         ValueError: Unknown name, or a head that does not fit the problem.
     """
     if name == "flat":
-        return FlatHead(problem)
+        columns = problem.width if isinstance(problem, DistributedInference) else 0
+        return FlatHead(problem, columns)
     if name == "price":
         if not isinstance(problem, TrainingOffload):
             raise ValueError(f"head 'price' fits training offload only, got {type(problem)}")

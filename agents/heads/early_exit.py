@@ -27,6 +27,7 @@ class CongestionHead:
         edge: Of the edge's.
     """
 
+    device_columns = 0
     SPAN = 8.0
     LEAST = 1.0  # 1/s; a price of 0 could not be scaled
 

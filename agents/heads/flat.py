@@ -19,13 +19,15 @@ class FlatHead:
 
     Args:
         problem: The problem played.
+        device_columns: Width of a device's row of the observation; 0 without rows.
 
     Raises:
         ValueError: The action space is a Box without bounds.
     """
 
-    def __init__(self, problem: AnyProblem) -> None:
+    def __init__(self, problem: AnyProblem, device_columns: int = 0) -> None:
         space = problem.action_space
+        self.device_columns = device_columns
         self.box: spaces.Box | None = None
         self.input_space = problem.observation_space
         self.output_space: spaces.Space[Any] = space

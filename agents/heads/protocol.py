@@ -15,10 +15,13 @@ class Head(Protocol):
     Attributes:
         input_space: Of the network's input.
         output_space: Of the network's raw output.
+        device_columns: F, where the inputs begin with N rows of F numbers, one row for each
+            of the N choices of the output; 0 where they have no such order.
     """
 
     input_space: spaces.Space[Any]
     output_space: spaces.Space[Any]
+    device_columns: int
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Network inputs (..., inputs) for observations (..., observation)."""

@@ -34,6 +34,7 @@ class PriceHead:
             is measured now.
     """
 
+    device_columns = 0
     SPAN = 8.0
     TRUST = 2.0
     SCALES = (3.0, 12.0)

@@ -1,0 +1,54 @@
+"""Policy networks of N parallel choices, shared by PPO, A3C and multi-task A3C.
+
+A network maps inputs (B, D) to logits (B, N, C) and values (B,); see
+:class:`agents.networks.parts.PolicyNetwork`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from agents.heads import Head
+from agents.networks.branches import BranchesNetwork
+from agents.networks.flat import FlatNetwork
+from agents.networks.fused import FusedCategorical, masked
+from agents.networks.parts import NetworkOptions, PolicyNetwork
+from mec_gym.core.problem import AnyProblem
+
+__all__ = [
+    "NETWORKS",
+    "FusedCategorical",
+    "NetworkName",
+    "NetworkOptions",
+    "PolicyNetwork",
+    "make_network",
+    "masked",
+]
+
+NetworkName = Literal["flat", "branches"]
+
+NETWORKS: dict[str, Callable[[Head, AnyProblem, NetworkOptions], PolicyNetwork]] = {
+    "flat": lambda head, problem, options: FlatNetwork(head, options),
+    "branches": lambda head, problem, options: BranchesNetwork(head, options),
+}
+
+
+def make_network(
+    name: str, head: Head, problem: AnyProblem, options: NetworkOptions | None = None
+) -> PolicyNetwork:
+    """A new network, its parameters drawn from torch's global generator.
+
+    Args:
+        name: One of ``NETWORKS``.
+        head: Stands between the problem and the network.
+        problem: The problem played.
+        options: Width and sharing; the defaults if None.
+
+    Raises:
+        ValueError: Unknown name, or a problem whose actions are not N choices of equal size.
+    """
+    make = NETWORKS.get(name)
+    if make is None:
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
+    return make(head, problem, options or NetworkOptions())

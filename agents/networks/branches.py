@@ -1,0 +1,137 @@
+"""The multi-task network of seed 002: one classification branch for each device's block."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from agents.heads import Head
+from agents.networks.parts import (
+    SMALL_GAIN,
+    NetworkOptions,
+    PolicyNetwork,
+    choices_of,
+    linear,
+    trunk,
+    width_of,
+)
+
+
+class Branches(nn.Module):
+    """N branches of their own, each one hidden layer and C logits.
+
+    Args:
+        inputs: Width of the features.
+        hidden: Width of the hidden layer of a branch.
+        choices: N.
+        places: C.
+    """
+
+    def __init__(self, inputs: int, hidden: int, choices: int, places: int) -> None:
+        super().__init__()
+        # All branches at once: N hidden layers side by side, then N products in one.
+        first = [linear(inputs, hidden).weight.detach() for _ in range(choices)]
+        last = [linear(hidden, places, SMALL_GAIN).weight.detach() for _ in range(choices)]
+        self.hidden = nn.Linear(inputs, choices * hidden)
+        self.hidden.weight.data = torch.cat(first)
+        nn.init.zeros_(self.hidden.bias)
+        self.weight = nn.Parameter(torch.stack(last).transpose(1, 2).contiguous())
+        self.bias = nn.Parameter(torch.zeros(choices, 1, places))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits (B, N, C) of features (B, inputs)."""
+        hidden = torch.tanh(self.hidden(features)).view(len(features), len(self.weight), -1)
+        return torch.baddbmm(self.bias, hidden.transpose(0, 1), self.weight).transpose(0, 1)
+
+
+class TiedBranches(nn.Module):
+    """One scorer for all devices: a hidden layer and C logits, the weights shared.
+
+    Which device it decides for it reads from the device's row of the inputs, or, if there are
+    no rows, from a one-hot number of the device.
+
+    Args:
+        inputs: Width of the features.
+        columns: Width of a device's row; 0: there are none.
+        hidden: Width of the hidden layer.
+        choices: N.
+        places: C.
+    """
+
+    def __init__(self, inputs: int, columns: int, hidden: int, choices: int, places: int) -> None:
+        super().__init__()
+        self.of_all = linear(inputs, hidden, gain=1.0)
+        self.of_device = linear(columns or choices, hidden, gain=1.0, bias=False)
+        self.logits = linear(hidden, places, SMALL_GAIN)
+        self.register_buffer("one_hot", torch.eye(choices), persistent=False)
+        self.one_hot: Tensor
+
+    def forward(self, features: Tensor, rows: Tensor | None) -> Tensor:
+        """Logits (B, N, C) of features (B, inputs) and rows (B, N, columns)."""
+        device = self.of_device(self.one_hot if rows is None else rows)
+        hidden: Tensor = torch.tanh(self.of_all(features).unsqueeze(-2) + device)
+        logits: Tensor = self.logits(hidden)
+        return logits
+
+
+class BranchesNetwork(PolicyNetwork):
+    """The tasks are one classification a device, pi(a|s) = product of pi_n(a_n|s), and the value.
+
+    So the output grows as N C and not as C^N. The patent's text ends before it says how the
+    tasks share parameters; both usual ways are here (Caruana 1997; Duong et al. 2015):
+
+    - ``sharing="hard"``: branches and value stand on one trunk;
+    - ``sharing="soft"``: the branches stand on an actor's trunk, the value on a critic's of
+      the same shape, tied by lambda * ||theta_a - theta_c||^2. Both begin alike.
+
+    ``heads="branch"`` is the literal reading, an own branch for each device's block;
+    ``heads="tied"`` has one scorer that is asked for each device in turn. Where the head says
+    that the inputs begin with N rows, one a device (``device_columns``), the scorer reads the
+    device's row.
+
+    Args:
+        head: Of the problem.
+        options: All are used.
+
+    Raises:
+        ValueError: The head's output is not N choices of equal size.
+    """
+
+    def __init__(self, head: Head, options: NetworkOptions) -> None:
+        super().__init__(*choices_of(head.output_space))
+        inputs, hidden = width_of(head.input_space), options.hidden
+        self.columns = head.device_columns
+        self.sharing_weight = options.sharing_weight
+        self.trunk = trunk(inputs, hidden)
+        self.critic_trunk: nn.Sequential | None = None
+        if options.sharing == "soft":
+            self.critic_trunk = trunk(inputs, hidden)
+            self.critic_trunk.load_state_dict(self.trunk.state_dict())
+        self.branches: Branches | TiedBranches
+        if options.heads == "tied":
+            self.branches = TiedBranches(hidden, self.columns, hidden, self.choices, self.places)
+        else:
+            self.branches = Branches(hidden, max(hidden // 2, 1), self.choices, self.places)
+        self.value = linear(hidden, 1, gain=1.0)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, C) and values (B,) of inputs (B, D)."""
+        features = self.trunk(inputs)
+        if isinstance(self.branches, TiedBranches):
+            rows = None
+            if self.columns:
+                rows = inputs[:, : self.choices * self.columns]
+                rows = rows.reshape(-1, self.choices, self.columns)
+            logits = self.branches(features, rows)
+        else:
+            logits = self.branches(features)
+        seen = features if self.critic_trunk is None else self.critic_trunk(inputs)
+        return logits, self.value(seen).squeeze(-1)
+
+    def sharing_loss(self) -> Tensor | float:
+        """What ties the two trunks, lambda * ||theta_a - theta_c||^2; 0 if there is only one."""
+        if self.critic_trunk is None:
+            return 0.0
+        pairs = zip(self.trunk.parameters(), self.critic_trunk.parameters(), strict=True)
+        squares = [(actor - critic).square().sum() for actor, critic in pairs]
+        return self.sharing_weight * torch.stack(squares).sum()

@@ -1,0 +1,103 @@
+"""What every policy network is, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+from torch import Tensor, nn
+
+Sharing = Literal["hard", "soft"]
+Heads = Literal["branch", "tied"]
+
+SMALL_GAIN = 0.01
+"""Of the layer before the logits: a policy begins close to uniform."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """What may be chosen about a network; each takes what concerns it.
+
+    Attributes:
+        hidden: Width of its layers.
+        sharing: ``hard``: actor and critic share a trunk; ``soft``: each has its own, and
+            the two are tied by ``sharing_weight`` * ||theta_a - theta_c||^2.
+        heads: ``branch``: an output branch for each device; ``tied``: one for all.
+        sharing_weight: lambda of soft sharing.
+    """
+
+    hidden: int = 64
+    sharing: Sharing = "hard"
+    heads: Heads = "branch"
+    sharing_weight: float = 1e-3
+
+
+class PolicyNetwork(nn.Module):
+    """Maps inputs (B, D) to logits (B, N, C) and values (B,).
+
+    Attributes:
+        choices: N.
+        places: C.
+    """
+
+    __call__: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+    def __init__(self, choices: int, places: int) -> None:
+        super().__init__()
+        self.choices = choices
+        self.places = places
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of N choices among C places, and the value."""
+        raise NotImplementedError
+
+    def sharing_loss(self) -> Tensor | float:
+        """What is added to the loss for parameters that should be alike; 0 if none should."""
+        return 0.0
+
+
+def choices_of(space: spaces.Space[Any]) -> tuple[int, int]:
+    """N and C of an action space of N choices among C places each.
+
+    Raises:
+        ValueError: Another kind of space, or choices of different sizes.
+    """
+    if (
+        not isinstance(space, spaces.MultiDiscrete)
+        or space.nvec.ndim != 1
+        or len(set(space.nvec.tolist())) != 1
+        or np.any(space.start != 0)
+    ):
+        raise ValueError(
+            "a network of parallel choices needs actions MultiDiscrete([C] * N) from 0 on, "
+            f"got {space}"
+        )
+    return len(space.nvec), int(space.nvec[0])
+
+
+def width_of(space: spaces.Space[Any]) -> int:
+    """D of an input space.
+
+    Raises:
+        ValueError: It is not a flat Box.
+    """
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ValueError(f"a policy network needs flat inputs, got {space}")
+    return space.shape[0]
+
+
+def linear(inputs: int, outputs: int, gain: float = 2.0**0.5, bias: bool = True) -> nn.Linear:
+    """A linear layer, orthogonal and without bias at first, as is usual for policies."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    nn.init.orthogonal_(layer.weight, gain)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def trunk(inputs: int, hidden: int) -> nn.Sequential:
+    """Two hidden layers, (B, inputs) -> (B, hidden)."""
+    return nn.Sequential(linear(inputs, hidden), nn.Tanh(), linear(hidden, hidden), nn.Tanh())
