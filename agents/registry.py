@@ -141,16 +141,35 @@ AGENTS: dict[str, AgentEntry] = {
 }
 
 
+RUNS = {
+    "ppo": "a model trained by 'ppo', PATH being its folder",
+    "a3c": "likewise, trained by 'a3c'",
+    "mtl-a3c": "likewise, trained by 'mtl-a3c'",
+}
+"""Kinds of runs whose agents are called ``KIND:PATH``."""
+
+
+def _load_run(kind: str, path: str, problem: AnyProblem, env_id: str | None) -> Agent:
+    # torch takes seconds to load; nobody else needs it.
+    if kind == "ppo":
+        from agents.ppo import load_ppo
+
+        return load_ppo(path, problem, env_id)
+    from agents.a3c.agent import load_a3c
+
+    return load_a3c(path, problem, env_id, multi_task=kind == "mtl-a3c")
+
+
 def agents_for(problem: AnyProblem) -> tuple[str, ...]:
     """Names of all agents that play a problem, better ones first by and large."""
     return tuple(name for name, entry in AGENTS.items() if entry.plays(problem))
 
 
 def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None) -> Agent:
-    """The agent of a name, or of ``ppo:PATH``.
+    """The agent of a name, or of a run that learnt one, as ``ppo:PATH``.
 
     Args:
-        name: A key of ``AGENTS``, or ``ppo:`` and the folder of a run.
+        name: A key of ``AGENTS``, or one of ``RUNS``, a colon and the folder of a run.
         problem: The problem played.
         seed: Of the agent's own generator, if it draws anything.
         env_id: If given, a run must have been trained on this environment.
@@ -158,14 +177,13 @@ def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None
     Raises:
         ValueError: Unknown name, an agent that does not fit, an unusable run.
     """
-    if name.startswith("ppo:"):
-        # torch takes seconds to load; nobody else needs it.
-        from agents.ppo import load_ppo
-
-        return load_ppo(name.removeprefix("ppo:"), problem, env_id)
+    run, _, path = name.partition(":")
+    if path and run in RUNS:
+        return _load_run(run, path, problem, env_id)
     entry = AGENTS.get(name)
     if entry is None:
-        raise ValueError(f"agent must be one of {', '.join(AGENTS)}, ppo:PATH, got {name!r}")
+        allowed = ", ".join([*AGENTS, *(f"{kind}:PATH" for kind in RUNS)])
+        raise ValueError(f"agent must be one of {allowed}, got {name!r}")
     for kind, make in entry.make.items():
         if isinstance(problem, kind):
             return make(problem, seed)

@@ -122,3 +122,17 @@ class PlacesProblem:
         figure = new_figure(3.0, 2.0)
         figure.add_subplot().plot([outcome.latency_s for outcome in episode.outcomes])
         return figure
+
+
+class FailingPlaces(PlacesProblem):
+    """Raises in the step in which ``steps`` have been played."""
+
+    def __init__(self, steps=10, **arguments):
+        super().__init__(**arguments)
+        self.steps = steps
+
+    def step(self, slot, state, decision):
+        self.steps -= 1
+        if self.steps < 0:
+            raise RuntimeError("the server is on fire")
+        return super().step(slot, state, decision)

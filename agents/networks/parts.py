@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,15 +42,18 @@ class PolicyNetwork(nn.Module):
         places: C.
     """
 
-    __call__: Callable[[Tensor], tuple[Tensor, Tensor]]
-
     def __init__(self, choices: int, places: int) -> None:
         super().__init__()
         self.choices = choices
         self.places = places
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of N choices among C places, and the value."""
+        result: tuple[Tensor, Tensor] = super().__call__(inputs)
+        return result
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """What a network computes when it is called."""
         raise NotImplementedError
 
     def sharing_loss(self) -> Tensor | float:

@@ -1,0 +1,127 @@
+"""A worker's own environments: T steps of B of them."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from agents.a3c.settings import A3CSettings
+from agents.heads import Head
+from agents.networks import FusedCategorical, PolicyNetwork
+from agents.runs import TRAIN_SEED
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.vector_env import MecVectorEnv
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What T steps of B environments brought."""
+
+    inputs: Tensor  # float32 (T + 1, B, D), s_0 .. s_T
+    places: Tensor  # int64 (T, B, N)
+    rewards: npt.NDArray[np.float64]  # (T, B), scaled, see losses.advantages
+    ended: npt.NDArray[np.bool_]  # (T, B)
+    latency: npt.NDArray[np.float64]  # (T, B) s
+    energy: float  # J, mean of a step
+    dropped: float  # mean of a step
+    episode_returns: list[float] = field(default_factory=list)  # of episodes that ended
+    episode_lengths: list[int] = field(default_factory=list)
+
+
+class Collector:
+    """Plays a policy in B native environments and writes down what happens.
+
+    Args:
+        problem: What is played.
+        head: Between environments and network.
+        settings: B, T, the discount and the reward's scale.
+        seed: Of the run.
+        worker: Number of the worker; each has seeds of its own.
+    """
+
+    def __init__(
+        self, problem: AnyProblem, head: Head, settings: A3CSettings, seed: int, worker: int
+    ) -> None:
+        self.head = head
+        self.settings = settings
+        self.env = MecVectorEnv(problem, settings.num_envs)
+        first = TRAIN_SEED + (seed * settings.workers + worker) * settings.num_envs
+        self.observation, _ = self.env.reset(seed=first)
+        self.generator = torch.Generator()
+        self.generator.manual_seed(int(np.random.SeedSequence([seed, worker]).generate_state(1)[0]))
+        self._returns = np.zeros(settings.num_envs)
+        self._lengths = np.zeros(settings.num_envs, dtype=np.int64)
+
+    @torch.no_grad()
+    def collect(self, network: PolicyNetwork) -> Batch:
+        """The next T steps."""
+        settings, head = self.settings, self.head
+        shape = (settings.n_steps, settings.num_envs)
+        inputs = torch.empty(shape[0] + 1, shape[1], *_shape(head.input_space))
+        seen = inputs.numpy()
+        places = torch.empty(*shape, network.choices, dtype=torch.int64)
+        rewards, latency = np.empty(shape), np.empty(shape)
+        ended = np.empty(shape, dtype=np.bool_)
+        energy = dropped = 0.0
+        finished: list[tuple[float, int]] = []
+        seen[0] = head.inputs(self.observation)
+        for t in range(shape[0]):
+            before = self.observation
+            logits, _ = network(inputs[t])
+            places[t] = FusedCategorical(logits).sample(self.generator)
+            action = head.act(before, places[t].numpy())
+            self.observation, reward, terminated, truncated, info = self.env.step(action)
+            seen[t + 1] = head.inputs(self.observation)
+            rewards[t] = (reward - head.usual_reward(before)) * settings.reward_scale
+            ended[t] = terminated | truncated
+            latency[t] = info["latency_s"]
+            energy += float(info["energy_j"].mean())
+            dropped += float(info["dropped"].mean())
+            self._returns += reward
+            self._lengths += 1
+            if ended[t].any():
+                if truncated.any():
+                    rewards[t, truncated] += settings.gamma * self._last_values(
+                        network, info["final_obs"][truncated]
+                    )
+                over = ended[t]
+                finished += zip(
+                    self._returns[over].tolist(), self._lengths[over].tolist(), strict=True
+                )
+                self._returns[over] = 0.0
+                self._lengths[over] = 0
+        return Batch(
+            inputs, places, rewards, ended, latency, energy / shape[0], dropped / shape[0],
+            [a for a, _ in finished], [b for _, b in finished],
+        )  # fmt: skip
+
+    def _last_values(
+        self, network: PolicyNetwork, observations: npt.NDArray[np.object_]
+    ) -> npt.NDArray[np.float32]:
+        """What the critic thinks of the states in which time ran out, (n,)."""
+        last = self.head.inputs(np.stack(list(observations)))
+        _, values = network(torch.from_numpy(last))
+        return values.numpy()
+
+    def memory(self) -> bytes:
+        """Everything that the next steps depend on, but for the network."""
+        kept = (self.env, self.observation, self._returns, self._lengths)
+        return pickle.dumps((*kept, self.generator.get_state().numpy()), protocol=5)
+
+    def remember(self, memory: bytes) -> None:
+        """Go on where ``memory`` was taken; only give it what you trust, it is a pickle."""
+        *kept, generator = pickle.loads(memory)
+        self.env, self.observation, self._returns, self._lengths = kept
+        self.generator.set_state(torch.from_numpy(generator))
+
+
+def _shape(space: Any) -> tuple[int, ...]:
+    shape = space.shape
+    assert shape is not None
+    return tuple(shape)
