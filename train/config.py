@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
+from agents.a3c.settings import A3CSettings
 from agents.ppo import PPOSettings
 from mec_gym.core.checks import positive_int, seed_number
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 
 
+S = TypeVar("S")
+
+
 @dataclass(frozen=True)
 class Choice:
-    """What decides a PPO run's defaults.
+    """What decides a training run's defaults.
 
     Attributes:
         env: Environment id.
@@ -28,8 +32,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class PPORun:
-    """Train PPO. From Python, ``train.presets.ppo_run`` fills in a preset's values.
+class TrainRun(Generic[S]):
+    """Train an agent.
 
     Attributes:
         out: Folder of the run.
@@ -49,7 +53,7 @@ class PPORun:
     env: str
     preset: str
     total_timesteps: int
-    settings: PPOSettings
+    settings: S
     scenario: str | None = None
     seed: int = 0
     resume: bool = False
@@ -61,6 +65,16 @@ class PPORun:
         for name in ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"):
             positive_int(name, getattr(self, name))
         seed_number("seed", self.seed)
+
+
+@dataclass(frozen=True)
+class PPORun(TrainRun[PPOSettings]):
+    """Train PPO. From Python, ``train.presets.ppo_run`` fills in a preset's values."""
+
+
+@dataclass(frozen=True)
+class A3CRun(TrainRun[A3CSettings]):
+    """Train A3C or multi-task A3C; from Python, see ``train.presets.a3c_run``."""
 
 
 @dataclass(frozen=True)

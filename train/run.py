@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
-import json
 import pickle
 import random
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +16,26 @@ from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
 from agents.ppo import MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
-from agents.runs import CONFIG_FILE, read_config
+from agents.runs import CONFIG_FILE
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import PPORun
-from train.files import check_same, refuse_used, write_json
+from train.files import write_json
+from train.folder import (
+    advance,
+    begin,
+    opened,
+    progress_bar,
+    resolved,
+    set_progress_aside,
+    write_checkpoint,
+)
 from train.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
 from train.tensorboard import Metrics
 
-KEPT = 2
 RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
-FREE = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
-"""What may change when a run is resumed."""
-_PARTS = ("model.zip", "env.pkl", "random.pkl", "progress.json")
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoints, oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*.zip"))
+_PARTS = ("model.zip", "env.pkl", "random.pkl")
 
 
 def _model_bytes(model: PPO) -> bytes:
@@ -55,16 +52,8 @@ def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
     """
     # SB3 shuffles minibatches with numpy's global generator.
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("model.zip", _model_bytes(model))
-        archive.writestr("env.pkl", pickle.dumps(env))
-        archive.writestr("random.pkl", pickle.dumps(state))
-        archive.writestr("progress.json", json.dumps({"num_timesteps": model.num_timesteps}))
-    path = folder / "checkpoints" / f"step-{model.num_timesteps:012d}.zip"
-    write_whole(path, whole.getvalue())
-    for old in checkpoints(folder)[:-KEPT]:
-        old.unlink()
+    contents = (_model_bytes(model), pickle.dumps(env), pickle.dumps(state))
+    write_checkpoint(folder, model.num_timesteps, dict(zip(_PARTS, contents, strict=True)))
 
 
 def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
@@ -75,19 +64,10 @@ def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
     Raises:
         ValueError: The file is truncated or damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if set(archive.namelist()) != set(_PARTS) or archive.testzip() is not None:
-                raise zipfile.BadZipFile("parts are missing or corrupt")
-            env = pickle.loads(archive.read("env.pkl"))
-            state = pickle.loads(archive.read("random.pkl"))
-            model = PPO.load(
-                io.BytesIO(archive.read("model.zip")), env=env, device="cpu", force_reset=False
-            )
-    except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, OSError) as error:
-        others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
-        hint = f"; delete it to go on from {others[-1]}" if others else ""
-        raise ValueError(f"checkpoint {path} is damaged ({error}){hint}") from error
+    with opened(path, _PARTS) as parts:
+        env = pickle.loads(parts["env.pkl"])
+        state = pickle.loads(parts["random.pkl"])
+        model = PPO.load(io.BytesIO(parts["model.zip"]), env=env, device="cpu", force_reset=False)
     random.setstate(state[0])
     np.random.set_state(state[1])  # noqa: NPY002
     torch.set_rng_state(state[2])
@@ -104,20 +84,11 @@ class Progress(BaseCallback):
         self._bar: tqdm[Any] | None = None
 
     def _on_training_start(self) -> None:
-        # A log file is no terminal: a line every ten seconds will do.
-        often = 0.2 if sys.stderr.isatty() else 10.0
-        self._bar = tqdm(
-            total=self._total,
-            initial=self.num_timesteps,
-            unit="step",
-            unit_scale=True,
-            mininterval=often,
-        )
+        self._bar = progress_bar(self._total, self.num_timesteps)
 
     def _on_step(self) -> bool:
         assert self._bar is not None
-        # The last rollout may overshoot the total.
-        self._bar.update(min(self.num_timesteps, self._total) - self._bar.n)
+        advance(self._bar, self.num_timesteps)
         return True
 
     def close(self) -> None:
@@ -156,14 +127,6 @@ class Checkpoints(BaseCallback):
         save_checkpoint(self.folder, self.model, self.training_env)
 
 
-def resolved(run: PPORun) -> dict[str, Any]:
-    """A run's configuration as JSON."""
-    config = dataclasses.asdict(run)
-    # Where it lies and how it was called are no part of what it is.
-    del config["out"], config["resume"]
-    return config
-
-
 def train_ppo(run: PPORun) -> PPOAgent:
     """Begin or resume a run.
 
@@ -177,18 +140,11 @@ def train_ppo(run: PPORun) -> PPOAgent:
     """
     folder = run.out
     problem = make_problem(run.env, run.scenario)
-    if run.resume:
-        config_file = folder / CONFIG_FILE
-        if not config_file.is_file():
-            raise ValueError(f"out {folder} holds no run to resume: {CONFIG_FILE} is missing")
-        check_same(folder, read_config(config_file), resolved(run), FREE)
-    else:
-        refuse_used(folder, RUN_FILES, "choose another folder or give --resume")
-    found = checkpoints(folder) if run.resume else []
-    if found:
-        model, env = load_checkpoint(found[-1])
+    checkpoint = begin(run, RUN_FILES)
+    if checkpoint is not None:
+        model, env = load_checkpoint(checkpoint)
         assert env.head is not None
-        check_fits(model, env.head, str(found[-1]))
+        check_fits(model, env.head, str(checkpoint))
     else:
         env = make_vec_env(problem, run.settings)
         model = make_ppo(env, run.settings, run.seed)
@@ -199,7 +155,7 @@ def train_ppo(run: PPORun) -> PPOAgent:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
         write_json(folder / CONFIG_FILE, resolved(run) | {"head": env.head.parameters()})
-        _set_progress_aside(folder)
+        set_progress_aside(folder)
         model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
         saver = Checkpoints(folder, run.checkpoint_every)
         metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
@@ -215,11 +171,3 @@ def train_ppo(run: PPORun) -> PPOAgent:
         save_checkpoint(folder, model, env)
     write_whole(folder / MODEL_FILE, _model_bytes(model))
     return agent
-
-
-def _set_progress_aside(folder: Path) -> None:
-    """Keep the CSV of an earlier part of the run: SB3's logger begins the file anew."""
-    progress = folder / "progress.csv"
-    if progress.exists():
-        part = len(list(folder.glob("progress-*.csv"))) + 1
-        progress.rename(folder / f"progress-{part}.csv")

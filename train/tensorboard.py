@@ -6,10 +6,11 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure
+from stable_baselines3.common.logger import Figure, Logger
 
-from agents.ppo import PPOAgent
+from agents.protocol import Agent
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
@@ -20,11 +21,56 @@ from train.evaluate import summarise
 EVAL_SEED = 1_000_000
 
 
+class Evaluation:
+    """Plays the same episodes each time: seeds 1 000 000 and up, which no training meets.
+
+    Args:
+        problem: What is played.
+        agent: The agent that learns.
+        episodes: Episodes of an evaluation.
+    """
+
+    def __init__(self, problem: AnyProblem, agent: Agent, episodes: int) -> None:
+        self.problem = problem
+        self.agent = agent
+        self.trace = sample_episodes(problem, EVAL_SEED, episodes)
+        self.bound = problem.bound(self.trace)
+
+    def record(self, logger: Logger) -> None:
+        """Play and tell the logger return, gap and a picture of the decisions."""
+        played = rollout(self.problem, self.agent, self.trace)
+        result = summarise("learner", played, self.bound, played.returns)
+        for name in (
+            "return_mean", "latency_s_mean", "latency_s_p95", "energy_j_mean", "drops_mean",
+            "gap_percent_mean",
+        ):  # fmt: skip
+            logger.record(f"eval/{name}", getattr(result, name))
+        logger.record(
+            "eval/decisions",
+            Figure(decisions_figure(played), close=False),
+            exclude=("stdout", "log", "json", "csv"),
+        )
+
+
+def record_rollout(
+    logger: Logger, latency: npt.NDArray[Any], energy: float, dropped: float
+) -> None:
+    """Tell the logger what happened while learning.
+
+    Args:
+        logger: SB3's.
+        latency: Of steps, s.
+        energy: Mean of a step, J.
+        dropped: Mean of a step.
+    """
+    logger.record("rollout/latency_s_mean", float(latency.mean()))
+    logger.record("rollout/latency_s_p95", float(np.percentile(latency, 95)))
+    logger.record("rollout/energy_j_per_step", energy)
+    logger.record("rollout/drop_rate", dropped)
+
+
 class Metrics(BaseCallback):
     """Latency, energy and drops of every rollout; return and gap of every evaluation.
-
-    Evaluations play the same episodes each time: seeds 1 000 000 and up, which training
-    (small seeds) does not meet.
 
     Args:
         problem: What is played.
@@ -34,14 +80,11 @@ class Metrics(BaseCallback):
     """
 
     def __init__(
-        self, problem: AnyProblem, agent: PPOAgent, eval_every: int, eval_episodes: int
+        self, problem: AnyProblem, agent: Agent, eval_every: int, eval_episodes: int
     ) -> None:
         super().__init__()
-        self.problem = problem
-        self.agent = agent
         self.eval_every = eval_every
-        self.trace = sample_episodes(problem, EVAL_SEED, eval_episodes)
-        self.bound = problem.bound(self.trace)
+        self.evaluation = Evaluation(problem, agent, eval_episodes)
         self._latency: list[Any] = []
         self._energy: list[Any] = []
         self._dropped: list[Any] = []
@@ -63,11 +106,12 @@ class Metrics(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        latency = np.concatenate(self._latency)
-        self.logger.record("rollout/latency_s_mean", float(latency.mean()))
-        self.logger.record("rollout/latency_s_p95", float(np.percentile(latency, 95)))
-        self.logger.record("rollout/energy_j_per_step", float(np.mean(self._energy)))
-        self.logger.record("rollout/drop_rate", float(np.mean(self._dropped)))
+        record_rollout(
+            self.logger,
+            np.concatenate(self._latency),
+            float(np.mean(self._energy)),
+            float(np.mean(self._dropped)),
+        )
         self._latency, self._energy, self._dropped = [], [], []
         then, steps = self._clock
         now = time.perf_counter()
@@ -84,19 +128,8 @@ class Metrics(BaseCallback):
 
     def evaluate(self) -> None:
         """Play the evaluation episodes and write everything down."""
-        played = rollout(self.problem, self.agent, self.trace)
-        result = summarise("ppo", played, self.bound, played.returns)
-        for name in (
-            "return_mean", "latency_s_mean", "latency_s_p95", "energy_j_mean", "drops_mean",
-            "gap_percent_mean",
-        ):  # fmt: skip
-            self.logger.record(f"eval/{name}", getattr(result, name))
+        self.evaluation.record(self.logger)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.record(
-            "eval/decisions",
-            Figure(decisions_figure(played), close=False),
-            exclude=("stdout", "log", "json", "csv"),
-        )
         self.logger.dump(self.num_timesteps)
 
 

@@ -16,8 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.ppo import MODEL_FILE, PPOSettings, load_ppo, make_ppo, make_vec_env
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
+from train.folder import checkpoints
+from train.interrupts import Interrupted
 from train.presets import PPO_PRESETS, ppo_run
-from train.run import Interrupted, checkpoints, train_ppo
+from train.run import train_ppo
 from train.tensorboard import Metrics
 
 SMALL = PPOSettings(head="price", num_envs=8, n_steps=30, minibatches=2, n_epochs=1, hidden=8)
