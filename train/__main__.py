@@ -9,6 +9,7 @@ import tyro
 
 from mec_gym.registration import ENVIRONMENTS, make_problem
 from train.config import (
+    A3CRun,
     Choice,
     CompareRun,
     EvaluateRun,
@@ -27,6 +28,31 @@ def _ppo(args: Sequence[str]) -> None:
     choice, _ = tyro.cli(Choice, args=asked, return_unknown_args=True, add_help=False)
     default = ppo_run(tyro.MISSING, choice.env, choice.preset)
     train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
+
+
+def _learn_a3c(name: str, args: Sequence[str]) -> None:
+    """``a3c`` or ``mtl-a3c``: the same but for the preset they begin with."""
+    from train.a3c import train_a3c
+    from train.presets import a3c_run
+
+    asked = [a for a in args if a not in ("-h", "--help")]
+    choice, _ = tyro.cli(
+        Choice,
+        args=asked,
+        default=Choice(env="mec/DistributedInference-v0"),
+        return_unknown_args=True,
+        add_help=False,
+    )
+    default = a3c_run(tyro.MISSING, choice.env, choice.preset or name)
+    train_a3c(tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}"))
+
+
+def _a3c(args: Sequence[str]) -> None:
+    _learn_a3c("a3c", args)
+
+
+def _mtl_a3c(args: Sequence[str]) -> None:
+    _learn_a3c("mtl-a3c", args)
 
 
 def _evaluate(args: Sequence[str]) -> None:
@@ -49,8 +75,8 @@ def _reproduce(args: Sequence[str]) -> None:
 
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
-    from agents.registry import AGENTS, agents_for
-    from train.presets import PPO_PRESETS
+    from agents.registry import AGENTS, RUNS, agents_for
+    from train.presets import A3C_PRESETS, PPO_PRESETS
 
     print("environments (--env) and their scenarios (--scenario)")
     for env_id, entry in ENVIRONMENTS.items():
@@ -64,14 +90,18 @@ def _scenarios(args: Sequence[str]) -> None:
     print("agents (--agents)")
     for name, agent in AGENTS.items():
         print(f"  {name:28} {agent.about}")
-    print(f"  {'ppo:PATH':28} a model trained by 'ppo', PATH being its folder")
-    print("PPO presets (--preset)")
-    for name, experiment in PPO_PRESETS.items():
-        print(f"  {name:28} {experiment.about}; {experiment.total_timesteps:,} steps")
+    for kind, about in RUNS.items():
+        print(f"  {kind + ':PATH':28} {about}")
+    for learner, presets in (("PPO", PPO_PRESETS), ("A3C", A3C_PRESETS)):
+        print(f"{learner} presets (--preset)")
+        for name, known in presets.items():
+            print(f"  {name:28} {known.about}; {known.total_timesteps:,} steps")
 
 
 COMMANDS = {
     "ppo": (_ppo, "train PPO"),
+    "a3c": (_a3c, "train A3C"),
+    "mtl-a3c": (_mtl_a3c, "train multi-task A3C"),
     "evaluate": (_evaluate, "let one agent play"),
     "compare": (_compare, "let several agents play the same episodes"),
     "reproduce": (_reproduce, "redo a source's published figures"),

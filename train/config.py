@@ -85,8 +85,8 @@ class CompareRun:
         out: Folder for results.json, results.csv, comparison.png and the trace.
         env: Environment id.
         scenario: Preset name or KIND:PATH; by default the environment's own.
-        agents: Names, see ``scenarios``, or ``ppo:PATH``; differences are to the first. By
-            default every named agent that plays the environment.
+        agents: Names, see ``scenarios``, or runs as ``ppo:PATH``; differences are to the
+            first. By default every named agent that plays the environment.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         trace: Play the episodes of this file; ``episodes`` then counts for nothing.
@@ -112,7 +112,7 @@ class EvaluateRun:
     """Let one agent play and print what came of it.
 
     Attributes:
-        agent: A name, see ``scenarios``, or ``ppo:PATH``.
+        agent: A name, see ``scenarios``, or a run as ``ppo:PATH``.
         env: Environment id.
         scenario: Preset name or KIND:PATH; by default the environment's own.
         episodes: Number of episodes.
@@ -158,4 +158,4 @@ class ReproduceRun:
 
 @dataclass(frozen=True)
 class ScenariosRun:
-    """List environments, scenarios, agents and PPO presets."""
+    """List environments, scenarios, agents and presets."""

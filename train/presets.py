@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from agents.a3c.settings import A3CSettings
 from agents.ppo import PPOSettings
-from train.config import PPORun
+from train.config import A3CRun, PPORun
+
+S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True)
-class PPOPreset:
+@dataclass(frozen=True)
+class Preset(Generic[S]):
     """Settings and how long they need."""
 
     about: str
-    settings: PPOSettings
+    settings: S
     total_timesteps: int
 
 
-PPO_PRESETS: dict[str, PPOPreset] = {
-    "drive": PPOPreset(
+PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
+    "drive": Preset(
         "training offload: learn the price of energy, the closed form splits",
         PPOSettings(head="price", n_epochs=2, reward_scale=10.0),
         2_000_000,
     ),
-    "flat": PPOPreset(
+    "flat": Preset(
         "any environment: the network decides everything itself",
         PPOSettings(head="flat"),
         10_000_000,
     ),
-    "paper": PPOPreset(
+    "paper": Preset(
         "one-task training offload: the network decides everything itself",
         PPOSettings(head="flat", num_envs=1024, n_steps=16, minibatches=16, n_epochs=3, gamma=0.0),
         5_000_000,
     ),
-    "early-exit": PPOPreset(
+    "early-exit": Preset(
         "early exit: learn the prices of backlog, one step of look-ahead decides",
         PPOSettings(head="congestion", num_envs=256, n_steps=50, n_epochs=2),
         1_000_000,
@@ -46,6 +50,33 @@ DEFAULT_PPO_PRESET = {
     "mec/EarlyExitPartition-v0": "early-exit",
     "mec/TrainingOffload-v0": "drive",
     "mec/TrainingOffloadPaper-v0": "paper",
+}
+
+
+A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
+    "a3c": Preset(
+        "one trunk, one joint action; many environments a worker", A3CSettings(), 5_000_000
+    ),
+    "mtl-a3c": Preset(
+        "multi-task: a branch for each device's choice, hard sharing",
+        A3CSettings(network="branches", multi_task=True),
+        5_000_000,
+    ),
+    "mtl-a3c-soft": Preset(
+        "multi-task: the same with soft sharing",
+        A3CSettings(network="branches", multi_task=True, sharing="soft"),
+        5_000_000,
+    ),
+    "mtl-a3c-tied": Preset(
+        "multi-task: one scorer for all devices, hard sharing",
+        A3CSettings(network="branches", multi_task=True, heads="tied"),
+        5_000_000,
+    ),
+    "textbook": Preset(
+        "A3C as published: one environment a worker, n-step returns, raw advantages",
+        A3CSettings(num_envs=1, n_steps=20, gae_lambda=1.0, normalize=False, learning_rate=1e-4),
+        500_000,
+    ),
 }
 
 
@@ -62,8 +93,29 @@ def ppo_run(out: Path, env: str, preset: str | None = None, **changes: Any) -> P
         ValueError: Unknown preset, or a field with a bad value.
     """
     name = preset or DEFAULT_PPO_PRESET.get(env, "flat")
-    if name not in PPO_PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PPO_PRESETS)}, got {name!r}")
-    chosen = PPO_PRESETS[name]
+    chosen = _preset(PPO_PRESETS, name)
     run = PPORun(out, env, name, chosen.total_timesteps, chosen.settings)
     return replace(run, **changes)
+
+
+def a3c_run(out: Path, env: str, preset: str = "a3c", **changes: Any) -> A3CRun:
+    """A run with a preset's values, and whatever else is asked for.
+
+    Args:
+        out: Folder of the run.
+        env: Environment id.
+        preset: Key of ``A3C_PRESETS``.
+        **changes: Other fields of ``A3CRun``.
+
+    Raises:
+        ValueError: Unknown preset, or a field with a bad value.
+    """
+    chosen = _preset(A3C_PRESETS, preset)
+    run = A3CRun(out, env, preset, chosen.total_timesteps, chosen.settings)
+    return replace(run, **changes)
+
+
+def _preset(presets: Mapping[str, Preset[S]], name: str) -> Preset[S]:
+    if name not in presets:
+        raise ValueError(f"preset must be one of {', '.join(presets)}, got {name!r}")
+    return presets[name]

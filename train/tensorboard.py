@@ -134,14 +134,21 @@ class Metrics(BaseCallback):
 
 
 def decisions_figure(played: Rollout) -> Any:
-    """How each part of the decision is spread over episodes, slot by slot."""
+    """How each part of the decision is spread over episodes, slot by slot.
+
+    Of parts (n, T) and of whole numbers (n, T, N), all N together.
+    """
     names = [
-        name for name, field in arrays.as_dict(played.decisions).items() if np.ndim(field) == 2
+        name
+        for name, field in arrays.as_dict(played.decisions).items()
+        if np.ndim(field) == 2 or (np.ndim(field) == 3 and np.issubdtype(field.dtype, np.integer))
     ]
     figure = new_figure(10, 2.2 * len(names))
     axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]
     for axis, name in zip(axes, names, strict=True):
         values = getattr(played.decisions, name)
+        if values.ndim == 3:
+            values = values.swapaxes(1, 2).reshape(-1, values.shape[1])
         slots = np.arange(1, values.shape[1] + 1)
         axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
         if len(slots) == 1:
