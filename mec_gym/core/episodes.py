@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ class EpisodeQueue:
 
     Every queue holds ``problem.episodes_ahead`` episodes drawn in one call, so that an
     episode of a single slot costs little. What a generator yields depends on nothing but
-    its seed, never on B.
+    its seed, never on B. So a pickled queue holds no episodes but the states its generators
+    drew them from, and draws them again: kilobytes instead of up to hundreds of megabytes.
     """
 
     def __init__(self, problem: AnyProblem, generators: Sequence[np.random.Generator]) -> None:
@@ -28,6 +30,8 @@ class EpisodeQueue:
         self._next = np.zeros(len(self.generators), dtype=np.int64)
         self._current = np.zeros_like(self._next)
         self._queue: Any = None  # fields (B, depth, T, ...)
+        # What each queue was drawn from; None where it was given.
+        self._drawn_from: list[Any] = [None] * len(self.generators)
 
     def reseed(self, row: int, generator: np.random.Generator) -> None:
         """Give environment ``row`` another generator and forget what was drawn ahead."""
@@ -39,6 +43,7 @@ class EpisodeQueue:
         self._queue = arrays.map_arrays(lambda a: np.ascontiguousarray(a[:, None]), trace)
         self._depth = 1
         self._next[:] = 0
+        self._drawn_from = [None] * len(self.generators)
 
     def advance(self, mask: npt.NDArray[np.bool_]) -> None:
         """Begin the next episode in the environments of ``mask`` (B,)."""
@@ -62,10 +67,11 @@ class EpisodeQueue:
 
     def _refill(self, rows: npt.NDArray[np.int64]) -> None:
         ahead = self.problem.episodes_ahead
+        for row in rows:
+            self._drawn_from[row] = self.generators[row].bit_generator.state
         drawn = [self.problem.sample(self.generators[row], ahead) for row in rows]
         if len(rows) == len(self.generators):
-            # In C order whatever order the scenario drew in: slots are read from flat views.
-            self._queue = arrays.map_arrays(np.ascontiguousarray, arrays.stack(drawn))
+            self._queue = _joined(drawn)
         else:
             if self._depth != ahead:  # after a replay: keep each current episode, make room
                 kept = self.trace()
@@ -78,3 +84,27 @@ class EpisodeQueue:
                     getattr(self._queue, name)[row] = getattr(trace, name)
         self._depth = ahead
         self._next[rows] = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if None not in self._drawn_from:
+            state["_queue"] = None
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._queue is None and self._depth:
+            drawn = []
+            for generator, before in zip(self.generators, self._drawn_from, strict=True):
+                again = copy.deepcopy(generator)
+                again.bit_generator.state = before
+                drawn.append(self.problem.sample(again, self._depth))
+            self._queue = _joined(drawn)
+
+
+def _joined(drawn: Sequence[Any]) -> Any:
+    """Along a new first axis, in C order whatever order the scenario drew in.
+
+    Slots are read from flat views.
+    """
+    return arrays.map_arrays(np.ascontiguousarray, arrays.stack(drawn))

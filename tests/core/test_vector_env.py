@@ -271,3 +271,49 @@ def test_a_pickled_vector_goes_on_where_it_stopped():
     for actions in random_actions(problem, 1, 40, NUM):
         one, other = vector.step(actions), copy.step(actions)
         assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+
+
+def follow(vector, other, steps, seed=9):
+    """Both play the same from here on, episodes that are yet to be drawn included."""
+    for t in range(steps):
+        actions = random_actions(vector.problem, seed + t, NUM)
+        for a, b in zip(vector.step(actions)[:4], other.step(actions)[:4], strict=True):
+            assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("begun", [0, 1, 7])
+def test_a_pickled_vector_draws_its_episodes_again(name, begun):
+    """Some queues have been refilled and others not; one was given another generator."""
+    vector = MecVectorEnv(PROBLEMS[name], NUM)
+    vector.reset(seed=5)
+    for t in range(begun):
+        vector.step(random_actions(vector.problem, t, NUM))
+    if begun:
+        vector.reset(seed=[None, 77, None, None])
+        vector.step(random_actions(vector.problem, 50, NUM))
+    assert vector._queue.__getstate__()["_queue"] is None
+    follow(vector, pickle.loads(pickle.dumps(vector)), 20)
+
+
+def test_a_pickled_vector_keeps_what_it_was_given():
+    """Episodes of a trace come from no generator; once all are over they are forgotten."""
+    vector = MecVectorEnv(TinyProblem(ahead=2), NUM)
+    vector.reset(seed=1, options={"trace": UNEQUAL})
+    kept = []
+    for t in range(8):
+        kept.append(vector._queue.__getstate__()["_queue"] is not None)
+        copied = pickle.loads(pickle.dumps(vector))
+        actions = random_actions(vector.problem, t, NUM)
+        for a, b in zip(vector.step(actions)[:4], copied.step(actions)[:4], strict=True):
+            assert np.array_equal(a, b)
+        follow(*[pickle.loads(pickle.dumps(v)) for v in (vector, copied)], 12)
+    # The longest episode of the trace has five slots.
+    assert kept == [True] * 5 + [False] * 3
+
+
+def test_a_pickle_is_small():
+    vector = MecVectorEnv(TinyProblem(ahead=500), NUM)
+    vector.reset(seed=0)
+    held = sum(a.nbytes for a in arrays.as_dict(vector._queue._queue).values())
+    assert held > 300_000 > 30_000 > len(pickle.dumps(vector))
