@@ -136,3 +136,44 @@ class FailingPlaces(PlacesProblem):
         if self.steps < 0:
             raise RuntimeError("the server is on fire")
         return super().step(slot, state, decision)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    devices: int = 3
+    places: int = 3
+    fails_after: int | None = None
+
+    def problem(self):
+        if self.fails_after is None:
+            return PlacesProblem(self.devices, self.places)
+        return FailingPlaces(self.fails_after, devices=self.devices, places=self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    scenario: Scenario
+    about: str = "for tests"
+
+    def make(self):
+        return self.scenario
+
+
+ENV = "mec/Places-v0"
+
+
+def entry():
+    """A row for ``mec_gym.ENVIRONMENTS``, so that commands know the problem by its id."""
+    from mec_gym.registration import Entry
+
+    presets = {"three": Preset(Scenario()), "fails": Preset(Scenario(fails_after=40))}
+    return Entry("places", Scenario.problem, Scenario, presets, "three")
+
+
+def main(args):
+    """The command line, with this environment: for tests that need a process of their own."""
+    from mec_gym.registration import ENVIRONMENTS
+    from train.__main__ import main
+
+    ENVIRONMENTS[ENV] = entry()
+    return main(args)
