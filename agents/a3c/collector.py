@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from torch import Tensor
 from agents.a3c.settings import A3CSettings
 from agents.heads import Head
 from agents.networks import FusedCategorical, PolicyNetwork
+from agents.networks.parts import width_of
 from agents.runs import TRAIN_SEED
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
@@ -30,8 +30,8 @@ class Batch:
     latency: npt.NDArray[np.float64]  # (T, B) s
     energy: float  # J, mean of a step
     dropped: float  # mean of a step
-    episode_returns: list[float] = field(default_factory=list)  # of episodes that ended
-    episode_lengths: list[int] = field(default_factory=list)
+    episode_returns: list[float]  # of episodes that ended
+    episode_lengths: list[int]  # likewise
 
 
 class Collector:
@@ -63,13 +63,14 @@ class Collector:
         """The next T steps."""
         settings, head = self.settings, self.head
         shape = (settings.n_steps, settings.num_envs)
-        inputs = torch.empty(shape[0] + 1, shape[1], *_shape(head.input_space))
+        inputs = torch.empty(shape[0] + 1, shape[1], width_of(head.input_space))
         seen = inputs.numpy()
         places = torch.empty(*shape, network.choices, dtype=torch.int64)
         rewards, latency = np.empty(shape), np.empty(shape)
         ended = np.empty(shape, dtype=np.bool_)
         energy = dropped = 0.0
-        finished: list[tuple[float, int]] = []
+        episode_returns: list[float] = []
+        episode_lengths: list[int] = []
         seen[0] = head.inputs(self.observation)
         for t in range(shape[0]):
             before = self.observation
@@ -91,14 +92,13 @@ class Collector:
                         network, info["final_obs"][truncated]
                     )
                 over = ended[t]
-                finished += zip(
-                    self._returns[over].tolist(), self._lengths[over].tolist(), strict=True
-                )
+                episode_returns += self._returns[over].tolist()
+                episode_lengths += self._lengths[over].tolist()
                 self._returns[over] = 0.0
                 self._lengths[over] = 0
         return Batch(
             inputs, places, rewards, ended, latency, energy / shape[0], dropped / shape[0],
-            [a for a, _ in finished], [b for _, b in finished],
+            episode_returns, episode_lengths,
         )  # fmt: skip
 
     def _last_values(
@@ -119,9 +119,3 @@ class Collector:
         *kept, generator = pickle.loads(memory)
         self.env, self.observation, self._returns, self._lengths = kept
         self.generator.set_state(torch.from_numpy(generator))
-
-
-def _shape(space: Any) -> tuple[int, ...]:
-    shape = space.shape
-    assert shape is not None
-    return tuple(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ class NetworkOptions:
     sharing_weight: float = 1e-3
 
 
-class PolicyNetwork(nn.Module):
+class PolicyNetwork(nn.Module, ABC):
     """Maps inputs (B, D) to logits (B, N, C) and values (B,).
 
     Attributes:
@@ -52,9 +53,9 @@ class PolicyNetwork(nn.Module):
         result: tuple[Tensor, Tensor] = super().__call__(inputs)
         return result
 
+    @abstractmethod
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """What a network computes when it is called."""
-        raise NotImplementedError
 
     def sharing_loss(self) -> Tensor | float:
         """What is added to the loss for parameters that should be alike; 0 if none should."""
