@@ -161,6 +161,21 @@ def test_clipping():
         clip(torch.tensor([1.0, torch.nan]), 1.0)
 
 
+class Dead:
+    def is_alive(self):
+        return False
+
+
+def test_who_waits_for_a_lock_of_the_dead_gives_up(monkeypatch):
+    """A worker killed while it steps never returns the lock, and the parent may be gone too."""
+    one = learner()
+    monkeypatch.setattr(multiprocessing, "parent_process", Dead)
+    one.update()  # nobody holds it: nobody asks
+    one.shared.lock.acquire()
+    with pytest.raises(EOFError, match="the parent is gone"):
+        one.update()
+
+
 def test_rates_fall_to_their_end():
     settings = A3CSettings(num_envs=2, n_steps=5, learning_rate=0.1, ent_coef=0.4, ent_coef_end=0.2)
     one = learner(settings, total=40)
