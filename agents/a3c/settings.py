@@ -47,13 +47,13 @@ class A3CSettings:
     hidden: int = 64
     workers: int = 2
     num_envs: int = 128
-    n_steps: int = 20
+    n_steps: int = 5
     gamma: float = 1.0
     gae_lambda: float = 0.95
     ent_coef: float = 0.01
     ent_coef_end: float = 0.0
     value_coef: float = 1.0
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     max_grad_norm: float = 0.5
     normalize: bool = True
     reward_scale: float = 1.0
