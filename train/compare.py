@@ -7,6 +7,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent
+from mec_gym.core.env import MecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
@@ -24,6 +26,9 @@ from mec_gym.registration import make_problem
 from train.config import CompareRun, EvaluateRun
 from train.evaluate import Result, evaluate, gap_percent
 from train.files import refuse_used, write_figure, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = "results.json"
 FILES = (RESULTS, "results.csv", "comparison.png", "trace.npz")
@@ -74,35 +79,30 @@ def evaluate_one(run: EvaluateRun) -> Result:
     if run.picture is not None:
         if not run.overwrite:
             refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
-        run.picture.parent.mkdir(parents=True, exist_ok=True)
     problem = make_problem(run.env, run.scenario)
     agent = make_agent(run.agent, problem, run.seed, run.env)
     trace = sample_episodes(problem, run.seed, run.episodes)
     result, _ = evaluate(problem, run.agent, agent, trace, problem.bound(trace))
     print_table([result], f"{run.env}, {run.episodes} episodes")
     if run.picture is not None:
-        write_picture(run.picture, problem, agent, run.seed)
+        write_figure(run.picture, play(problem, agent, run.seed))
         print(f"wrote {run.picture}")
     return result
 
 
-def write_picture(path: Path, problem: AnyProblem, agent: Agent, seed: int) -> None:
-    """Draw what the agent did in the episode of a seed."""
-    from matplotlib.image import imsave
-
-    from mec_gym.core.env import MecEnv
-
-    env = MecEnv(problem, render_mode="rgb_array")
+def play(problem: AnyProblem, agent: Agent, seed: int) -> Figure:
+    """A picture of what the agent does in the episode of a seed."""
+    env = MecEnv(problem)
     observation, _ = env.reset(seed=seed)
     ended = False
+    memory: Any = None
+    start = np.ones(1, dtype=np.bool_)
     while not ended:
-        action, _ = agent.predict(observation, deterministic=True)
+        action, memory = agent.predict(observation, memory, episode_start=start, deterministic=True)
         observation, _, terminated, truncated, _ = env.step(action)
-        ended = terminated or truncated
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = env.render()
-    assert picture is not None
-    imsave(path, picture)
+        ended, start = terminated or truncated, np.zeros(1, dtype=np.bool_)
+    figure: Figure = problem.draw(env.episode)
+    return figure
 
 
 def print_table(results: Sequence[Result], title: str) -> None:
