@@ -76,9 +76,8 @@ def compare(run: CompareRun) -> list[Result]:
 
 def evaluate_one(run: EvaluateRun) -> Result:
     """Let one agent play, print its line, draw its first episode if asked."""
-    if run.picture is not None:
-        if not run.overwrite:
-            refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
+    if run.picture is not None and not run.overwrite:
+        refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
     problem = make_problem(run.env, run.scenario)
     agent = make_agent(run.agent, problem, run.seed, run.env)
     trace = sample_episodes(problem, run.seed, run.episodes)

@@ -95,7 +95,7 @@ def test_used_folder(compared):
 
 
 def test_bad_input_costs_no_work(tmp_path):
-    with pytest.raises(ValueError, match=r"agent must be one of random,.*got 'sparow'"):
+    with pytest.raises(ValueError, match=r"agent must be one of price,.*got 'sparow'"):
         compare(CompareRun(out=tmp_path / "a", agents=("price", "sparow")))
     with pytest.raises(ValueError, match=r"scenario must be one of drive,.*got 'moon'"):
         compare(CompareRun(out=tmp_path / "a", scenario="moon"))
