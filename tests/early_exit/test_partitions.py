@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import layer_graphs as oracle
 import numpy as np
@@ -98,8 +99,17 @@ def test_the_limit_is_the_largest_number_that_is_built():
     assert LIMIT == 200_000
     assert count_of(star(17), 19) == 2**17 + 1
     assert enumerate_partitions(oracle.layer_graph(star(18), [1.0] * 20)) is None
-    # A graph of 2^60 partitions is given up at once.
-    assert enumerate_partitions(oracle.layer_graph(star(60), [1.0] * 62)) is None
+
+
+def test_no_more_is_built_than_the_limit():
+    # A block of two million partitions, 48 MB, is given up early.
+    graph = oracle.layer_graph(star(21), [1.0] * 23)
+    tracemalloc.start()
+    try:
+        assert enumerate_partitions(graph, 1000) is None
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 5, 6, 9, 10, 11, 12])
