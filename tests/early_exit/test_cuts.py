@@ -361,6 +361,18 @@ def test_an_optimum_that_is_hardly_better_is_found(gain):
     assert sorted(map(oracle.as_bits, got)) == [(0, 0, 0), (0, 0, 1), (0, 1, 1)]
 
 
+@pytest.mark.parametrize("gain", [1e-3, 1e-6, 1e-9])
+def test_optima_that_are_hardly_better_than_their_neighbours(gain):
+    # After k layers: work 4 + k - gain k (4 - k), bits 4 - k; all within the gain of one line.
+    one = oracle.chain(
+        bits=[4, 3, 2, 1, 0],
+        device=[0, 2 - 3 * gain, 2 - gain, 2 + gain, 2 + 3 * gain],
+        edge=[0, 1, 1, 1, 1],
+    )
+    got = CutGraph(one.graph, *one.times).light_optima(0.2, 5.0)
+    assert sorted(int(x.sum()) for x in got) == [0, 1, 2, 3, 4]
+
+
 def test_an_optimum_between_two_others_is_found():
     """Edge only at one end, device only at the other; the middle one is found by crossing."""
     one = oracle.chain(bits=[100, 7, 0], device=[0, 1, 9], edge=[0, 0.25, 2])
