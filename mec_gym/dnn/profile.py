@@ -1,0 +1,459 @@
+"""Any torch module -> LayerGraph: what each layer computes, moves and sends."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import operator
+import statistics
+import time
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mec_gym.dnn.graph import Exit, Layer, LayerGraph
+
+# Operations of aten that compute next to nothing for each element they pass over, beside
+# those that torch itself marks as element by element. By convention they count 0 FLOP.
+_PASSING = (
+    "_adaptive_avg_pool", "_log_softmax", "_native_batch_norm", "_safe_softmax", "_softmax",
+    "_to_copy", "_unsafe_view", "adaptive_", "all", "amax", "amin", "any", "arange", "argmax",
+    "argmin", "as_strided", "avg_pool", "batch_norm", "bernoulli", "bucketize", "cat",
+    "channel_shuffle", "clone", "constant_pad", "copy", "cudnn_batch_norm", "cummax",
+    "cumsum", "detach", "embedding", "empty", "expand", "eye", "fill", "flip", "full",
+    "gather", "group_norm", "index", "instance_norm", "layer_norm", "lift_fresh", "linspace",
+    "log_softmax", "masked_fill", "max", "mean", "min", "mkldnn_max_pool",
+    "native_batch_norm", "native_dropout", "native_group_norm", "native_layer_norm", "new_",
+    "norm", "ones", "pad", "pixel_shuffle", "pixel_unshuffle", "prod", "rand",
+    "reflection_pad", "repeat", "replication_pad", "roll", "scalar_tensor", "scatter",
+    "select_scatter", "slice_scatter", "softmax", "sort", "stack", "std", "sum", "topk",
+    "tril", "triu", "unfold", "upsample_", "var", "where", "zeros",
+)  # fmt: skip
+
+
+def profile(
+    module: nn.Module,
+    example_input: torch.Tensor | tuple[torch.Tensor, ...],
+    device: str | None = None,
+    name: str | None = None,
+) -> LayerGraph:
+    """Count a network: FLOPs, bytes and output of each layer, and who reads it.
+
+    The module is traced with ``torch.fx``, modules of ``torch.nn`` being one layer each; if
+    its control flow depends on data, with ``torch.export``, layers then being operations of
+    aten. Shapes are found on meta tensors: nothing is computed, the module is not changed,
+    not even its training flag. It is counted as in evaluation.
+
+    * FLOPs are those of ``torch.utils.flop_counter``: two a multiply-accumulate of
+      convolutions, matrix products and attention, none for what passes over its data.
+    * A layer that holds an operation of neither kind is not counted: its ``flops`` are None,
+      and a warning names it.
+    * What only looks at its input in another shape, or hands it on, moves no bytes.
+    * In-place operations are followed: who reads a tensor reads its last writer.
+    * Arithmetic on shapes, constants and items of tuples are no layers.
+
+    Args:
+        module: Any module; its outputs, one tensor or a tuple, list or dict of tensors, are
+            the exits, from the earliest to the deepest.
+        example_input: One frame, batch axis included, or a tuple of inputs.
+        device: Also run the module there (``cpu``, ``cuda``) and time each layer, with as
+            many threads as torch is set to use.
+        name: Of the graph; by default the module's class.
+
+    Raises:
+        ValueError: An input that is no tensor or does not fit, a module that cannot be
+            traced, outputs that are not tensors.
+    """
+    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    for one in inputs:
+        if not isinstance(one, torch.Tensor):
+            raise ValueError(f"example_input must hold tensors, got {type(one).__name__}")
+    if not inputs:
+        raise ValueError("example_input must hold at least one tensor, got none")
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    title = name or type(module).__name__
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
+    try:
+        # Parameters are shared, not copied, until the copy moves to the meta device.
+        hollow = copy.deepcopy(module, _without_data(module)).eval()
+        where = tuple(torch.empty_like(i, device="meta") for i in inputs)
+        graph, tracer = _trace(hollow, where, title)
+        count = _Count(graph)
+        try:
+            with torch.no_grad():
+                count.run(*where)
+        except Exception as error:
+            raise ValueError(
+                f"example_input of shapes {[tuple(i.shape) for i in inputs]} does not fit "
+                f"{title}: {_first_line(error)}"
+            ) from error
+        seconds: Mapping[fx.Node, float] = {}
+        if device is not None:
+            seconds = _time(module, graph, tracer, inputs, device)
+        provenance: dict[str, Any] = {
+            "module": f"{type(module).__module__}.{type(module).__qualname__}",
+            "input": [list(i.shape) for i in inputs],
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "tracer": tracer,
+            "torch": torch.__version__,
+        }
+        if device is not None:
+            provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
+        return count.layer_graph(title, seconds, provenance)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _without_data(module: nn.Module) -> dict[int, Any]:
+    """A memo for deepcopy that puts tensors of the same shape, without data, for all tensors."""
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        if isinstance(tensor, nn.Parameter):
+            empty = nn.Parameter(empty, requires_grad=False)
+        memo[id(tensor)] = empty
+    return memo
+
+
+def _trace(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], title: str
+) -> tuple[fx.GraphModule, str]:
+    try:
+        graph = fx.symbolic_trace(module)
+        if len([n for n in graph.graph.nodes if n.op == "placeholder"]) >= len(inputs):
+            return graph, "fx"
+        fx_error: Exception = ValueError(f"forward takes fewer than {len(inputs)} inputs")
+    except Exception as error:
+        fx_error = error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.disable(logging.ERROR)  # torch logs what is raised anyway
+            exported = torch.export.export(module, inputs)
+        return exported.module(), "export"
+    except Exception as error:
+        raise ValueError(
+            f"{title} cannot be traced. torch.fx: {_first_line(fx_error)}{_user_line(fx_error)}; "
+            f"torch.export: {_first_line(error)}{_user_line(error)}"
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def _user_line(error: BaseException) -> str:
+    """The line of the user's code that was last at work when tracing failed."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "torch" not in frame.filename.split("site-packages")[-1] and frame.filename != __file__
+    ]
+    return f" (at `{frames[-1].line}`)" if frames and frames[-1].line else ""
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes which operations run, and which storages they write to."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.operations: list[Any] = []
+        self.written: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.operations.append(func)
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self.written |= {_storage(t) for t in _tensors(value)}
+        return func(*args, **(kwargs or {}))
+
+
+class _Count(fx.Interpreter):
+    """Runs a traced graph on meta tensors and counts every node."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph, garbage_collect_values=False)
+        self.values: dict[fx.Node, Any] = {}
+        self.flops: dict[fx.Node, float | None] = {}
+        self.moves: dict[fx.Node, bool] = {}
+        self.writes: dict[fx.Node, set[int]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and note what it did."""
+        if n.op == "call_module" and "_guards_fn" in str(n.target):
+            return None
+        with FlopCounterMode(display=False) as counter, _Watch() as watch:
+            value = super().run_node(n)
+        known = counter.flop_registry
+        strange = [
+            op
+            for op in watch.operations
+            if op not in known and op._overloadpacket not in known and not _passes_over(op)
+        ]
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        if isinstance(module, nn.RNNBase):
+            self.flops[n] = _recurrent_flops(module, self.fetch_args_kwargs_from_env(n)[0][0])
+        else:
+            self.flops[n] = None if strange else float(counter.get_total_flops())
+        self.moves[n] = any(not _is_view(op) for op in watch.operations)
+        self.writes[n] = watch.written
+        self.values[n] = value
+        return value
+
+    def layer_graph(
+        self, title: str, seconds: Mapping[fx.Node, float], provenance: Mapping[str, Any]
+    ) -> LayerGraph:
+        """The layers, from the nodes that yield tensors computed from the input."""
+        nodes = list(self.graph.nodes)
+        order = {node: k for k, node in enumerate(nodes)}
+        self.order = order
+        exits = self._outputs(nodes[-1])
+        inputs = [n for n in nodes if n.op == "placeholder"]
+        # Last writer of each storage, as far as the walk has come.
+        writers: dict[int, list[fx.Node]] = {}
+        sources: dict[fx.Node, set[fx.Node]] = {}
+        is_layer: dict[fx.Node, bool] = {}
+        for node in nodes:
+            value = self.values.get(node)
+            read: set[fx.Node] = set()
+            for argument in node.all_input_nodes:
+                read |= self._sources(argument, sources, writers)
+            if node.op == "placeholder":
+                sources[node], is_layer[node] = {node}, True
+            elif node.op in ("get_attr", "output") or not list(_tensors(value)) or not read:
+                # Constants, shapes and what comes of them alone.
+                sources[node], is_layer[node] = set(), False
+            elif node.target is operator.getitem and not isinstance(
+                self.values[node.args[0]],
+                torch.Tensor,
+            ):
+                sources[node], is_layer[node] = read, False
+            else:
+                sources[node], is_layer[node] = {node}, True
+            if node.op in ("call_module", "call_function", "call_method"):
+                for storage in self.writes.get(node, ()):
+                    writers.setdefault(storage, []).append(node)
+            node.meta["read"] = read
+        ends = [self._sources(node, sources, writers) for node in exits.values()]
+        for label, end in zip(exits, ends, strict=True):
+            if len(end) != 1:
+                raise ValueError(f"output {label!r} of {title} must be computed from its input")
+        end_nodes = [next(iter(end)) for end in ends]
+
+        needed: set[fx.Node] = set()
+        waiting = list(end_nodes)
+        while waiting:
+            node = waiting.pop()
+            if node not in needed:
+                needed.add(node)
+                waiting += [n for n in node.meta["read"] if node.op != "placeholder"]
+        kept = [n for n in nodes if n in needed and n.op != "placeholder" and is_layer[n]]
+        index = {n: 0 for n in inputs} | {n: k for k, n in enumerate(kept, 1)}
+        bits = sum(_bits(self.values[n]) for n in inputs if n in needed)
+        layers = [Layer("input", "input", 0.0, 0.0, bits)]
+        links = set()
+        for node in kept:
+            layers.append(
+                Layer(
+                    _name(node),
+                    self._operation(node),
+                    self.flops[node],
+                    self._bytes(node) if self.moves[node] else 0.0,
+                    self._output_bits(node),
+                    seconds.get(node),
+                )
+            )
+            links |= {(index[source], index[node]) for source in node.meta["read"]}
+        if seconds:
+            layers[0] = Layer("input", "input", 0.0, 0.0, bits, 0.0)
+        graph = LayerGraph(
+            title,
+            tuple(layers),
+            tuple(links),
+            tuple(Exit(label, index[n]) for label, n in zip(exits, end_nodes, strict=True)),
+            provenance,
+        )
+        if graph.uncounted:
+            warnings.warn(
+                f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
+                stacklevel=3,
+            )
+        return graph
+
+    def _sources(
+        self,
+        node: fx.Node,
+        sources: Mapping[fx.Node, set[fx.Node]],
+        writers: Mapping[int, list[fx.Node]],
+    ) -> set[fx.Node]:
+        """The layer that last wrote what ``node`` yields."""
+        found = sources[node]
+        for tensor in _tensors(self.values.get(node)):
+            for writer in writers.get(_storage(tensor), ()):
+                if self.order[writer] > self.order[node]:
+                    found = sources[writer]
+        return found
+
+    def _outputs(self, node: fx.Node) -> dict[str, fx.Node]:
+        returned = node.args[0]
+        if isinstance(returned, fx.Node):
+            found: dict[str, Any] = {"final": returned}
+        elif isinstance(returned, dict):
+            found = dict(returned)
+        elif isinstance(returned, (tuple, list)) and returned:
+            names = [f"exit {k}" for k in range(1, len(returned))] + ["final"]
+            found = dict(zip(names, returned, strict=True))
+        else:
+            raise ValueError(f"the module must return tensors, got {returned!r}")
+        for label, one in found.items():
+            if not isinstance(one, fx.Node) or not isinstance(self.values[one], torch.Tensor):
+                raise ValueError(f"output {label!r} must be a tensor, got {one!r}")
+        return found
+
+    def _operation(self, node: fx.Node) -> str:
+        if node.op == "call_module":
+            return type(self.fetch_attr(str(node.target))).__name__.lower()
+        target = node.target
+        text = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+        return str(text).split(".")[0].strip("_")
+
+    def _bytes(self, node: fx.Node) -> float:
+        total = sum(_bits(self.values.get(n)) for n in node.all_input_nodes) / 8.0
+        if node.op == "call_module":
+            held = self.fetch_attr(str(node.target))
+            tensors = (*held.parameters(), *held.buffers())
+            total += sum(t.numel() * t.element_size() for t in tensors)
+        return float(total + _bits(self.values[node]) / 8.0)
+
+    def _output_bits(self, node: fx.Node) -> float:
+        """Bits that readers use: of a tuple, the items that are taken."""
+        users = list(node.users)
+        if not isinstance(self.values[node], torch.Tensor) and all(
+            user.target is operator.getitem for user in users
+        ):
+            return float(sum(_bits(self.values[user]) for user in users))
+        return float(_bits(self.values[node]))
+
+
+def _name(node: fx.Node) -> str:
+    if node.op != "call_module":
+        return node.name
+    same = [n for n in node.graph.nodes if n.op == "call_module" and n.target == node.target]
+    # A module that is called several times is several layers.
+    return str(node.target) if len(same) == 1 else f"{node.target} #{same.index(node) + 1}"
+
+
+def _passes_over(op: Any) -> bool:
+    if op.namespace not in ("aten", "prims"):
+        return False
+    if torch.Tag.pointwise in op.tags or _is_view(op):
+        return True
+    return str(op._schema.name).split("::")[1].startswith(_PASSING)
+
+
+def _is_view(op: Any) -> bool:
+    """Whether an operation returns its input in another shape, without writing."""
+    returns = op._schema.returns
+    return bool(returns) and all(
+        r.alias_info is not None and not r.alias_info.is_write for r in returns
+    )
+
+
+def _recurrent_flops(module: nn.RNNBase, sequence: torch.Tensor) -> float:
+    """Matrix products of a recurrent network: torch hides them in one operation.
+
+    Each step and direction of a layer multiplies its input and its last output with the
+    weights of all gates, and projects if asked to.
+    """
+    steps = sequence.numel() // sequence.shape[-1]  # time steps of all sequences
+    matrices = (
+        weight.numel() for name, weight in module.named_parameters() if name.startswith("weight")
+    )
+    return float(2 * steps * sum(matrices))
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _tensors(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _tensors(one)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _bits(value: Any) -> float:
+    return float(sum(8 * t.numel() * t.element_size() for t in _tensors(value)))
+
+
+class _Clock(fx.Interpreter):
+    """Runs a traced graph on real tensors and times every node."""
+
+    def __init__(self, graph: fx.GraphModule, device: str) -> None:
+        super().__init__(graph)
+        self.cuda = torch.device(device).type == "cuda"
+        self.times: dict[str, list[float]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node between two looks at the clock."""
+        if n.op == "call_module" and "_guards_fn" in str(n.target):
+            return None
+        begin = self._now()
+        value = super().run_node(n)
+        self.times.setdefault(n.name, []).append(self._now() - begin)
+        return value
+
+    def _now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def _time(
+    module: nn.Module,
+    graph: fx.GraphModule,
+    tracer: str,
+    inputs: tuple[torch.Tensor, ...],
+    device: str,
+    warm_up: int = 2,
+    repeats: int = 7,
+) -> dict[fx.Node, float]:
+    """Median time of every node, s."""
+    try:
+        there = tuple(i.to(device) for i in inputs)
+        real = copy.deepcopy(module).eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
+    if tracer == "fx":
+        runnable = fx.GraphModule(real, graph.graph)
+    else:
+        runnable = torch.export.export(real, there).module()
+    clock = _Clock(runnable, device)
+    with torch.no_grad():
+        for turn in range(warm_up + repeats):
+            if turn == warm_up:
+                clock.times.clear()
+            clock.run(*(i.clone() for i in there))
+    return {
+        node: statistics.median(clock.times[node.name])
+        for node in graph.graph.nodes
+        if node.name in clock.times
+    }
