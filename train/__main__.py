@@ -12,6 +12,7 @@ from train.config import (
     Choice,
     CompareRun,
     EvaluateRun,
+    ExitsRun,
     PPORun,
     ReproduceRun,
     ScenariosRun,
@@ -47,6 +48,12 @@ def _reproduce(args: Sequence[str]) -> None:
     reproduce(tyro.cli(ReproduceRun, args=args, prog="mec-gym reproduce"))
 
 
+def _exits(args: Sequence[str]) -> None:
+    from train.exits import run_exits
+
+    run_exits(tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
+
+
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
     from agents.registry import AGENTS, agents_for
@@ -75,6 +82,7 @@ COMMANDS = {
     "evaluate": (_evaluate, "let one agent play"),
     "compare": (_compare, "let several agents play the same episodes"),
     "reproduce": (_reproduce, "redo a source's published figures"),
+    "exits": (_exits, "train the exits of a network, measure their accuracy"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
 

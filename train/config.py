@@ -10,6 +10,7 @@ import tyro
 
 from agents.ppo import PPOSettings
 from mec_gym.core.checks import positive_int, seed_number
+from mec_gym.dnn.exits import ExitSettings
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 
@@ -127,9 +128,10 @@ class ReproduceRun:
     """Redo a source's published figures.
 
     Attributes:
-        what: Which source.
+        what: Which source: training-offload or early-exit.
         out: Folder for the figures and the table.
-        draws: Random tasks, or random splits, behind every mean.
+        draws: Random tasks, or random splits, behind every mean of training-offload. In
+            early-exit nothing is random: this counts for nothing.
         overwrite: Replace the results in ``out``.
     """
 
@@ -140,6 +142,36 @@ class ReproduceRun:
 
     def __post_init__(self) -> None:
         positive_int("draws", self.draws)
+
+
+@dataclass(frozen=True)
+class ExitsRun:
+    """Train the exits of a network jointly, measure their accuracy, write its profile.
+
+    Attributes:
+        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``.
+        out: Folder of the run.
+        data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
+        settings: How the exits are trained.
+        seed: Of weights, order, shifts and dropout.
+        threads: Of the processor; another number gives slightly other figures.
+        checkpoint_every: Epochs between two checkpoints.
+        resume: Go on with the run in ``out`` from its checkpoint.
+    """
+
+    network: str
+    out: Path
+    data: Path | None = None
+    settings: Annotated[ExitSettings, tyro.conf.arg(name="")] = ExitSettings()
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("threads", self.threads)
+        positive_int("checkpoint_every", self.checkpoint_every)
+        seed_number("seed", self.seed)
 
 
 @dataclass(frozen=True)
