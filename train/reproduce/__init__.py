@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "training-offload": "train.reproduce.training_offload",
+    "early-exit": "train.reproduce.early_exit",
 }
 """Where each source is redone: a module with ``PICTURES``, the names of the pictures it draws,
 and ``compute(draws)``, which returns Findings."""
