@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import logging
 import operator
 import statistics
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,8 +36,17 @@ _PASSING = (
     "norm", "ones", "pad", "pixel_shuffle", "pixel_unshuffle", "prod", "rand",
     "reflection_pad", "repeat", "replication_pad", "roll", "scalar_tensor", "scatter",
     "select_scatter", "slice_scatter", "softmax", "sort", "stack", "std", "sum", "topk",
-    "tril", "triu", "unfold", "upsample_", "var", "where", "zeros",
+    "tril", "triu", "unfold", "unsafe_", "upsample_", "var", "where", "zeros",
 )  # fmt: skip
+
+# Modules of torch.nn that are no layers but networks.
+_NETWORKS = (
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
 
 
 def profile(
@@ -82,13 +94,13 @@ def profile(
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
     try:
-        # Parameters are shared, not copied, until the copy moves to the meta device.
-        hollow = copy.deepcopy(module, _without_data(module)).eval()
+        hollow = _copy_of(module, lambda tensor: torch.empty_like(tensor, device="meta"))
         where = tuple(torch.empty_like(i, device="meta") for i in inputs)
-        graph, tracer = _trace(hollow, where, title)
-        count = _Count(graph)
+        with torch.device("meta"):  # constants that forward makes belong there as well
+            graph, tracer = _trace(hollow, where, title)
+        count = _Count(graph.to("meta"))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.device("meta"):
                 count.run(*where)
         except Exception as error:
             raise ValueError(
@@ -97,7 +109,7 @@ def profile(
             ) from error
         seconds: Mapping[fx.Node, float] = {}
         if device is not None:
-            seconds = _time(module, graph, tracer, inputs, device)
+            seconds = _time(module, graph, tracer, inputs, device, title)
         provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "input": [list(i.shape) for i in inputs],
@@ -112,40 +124,83 @@ def profile(
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _without_data(module: nn.Module) -> dict[int, Any]:
-    """A memo for deepcopy that puts tensors of the same shape, without data, for all tensors."""
+def _copy_of(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """The module in evaluation, every tensor it holds replaced by another of its shape."""
     memo: dict[int, Any] = {}
-    for tensor in (*module.parameters(), *module.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        if isinstance(tensor, nn.Parameter):
-            empty = nn.Parameter(empty, requires_grad=False)
-        memo[id(tensor)] = empty
-    return memo
+    for part in module.modules():
+        # Not all are parameters or buffers: there are plain attributes, and lists of tensors.
+        for tensor in _tensors(vars(part)):
+            if nn.parameter.is_lazy(tensor):
+                raise ValueError(f"module must be initialised, {type(part).__name__} is lazy")
+            other = change(tensor.detach())
+            if isinstance(tensor, nn.Parameter):
+                other = nn.Parameter(other, requires_grad=False)
+            memo[id(tensor)] = other
+    return copy.deepcopy(module, memo).eval()
+
+
+class _Tracer(fx.Tracer):
+    """Modules of torch.nn are one layer each, but for those that are whole networks.
+
+    Args:
+        inputs: How many inputs forward is given; its other parameters keep their defaults.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.inputs = inputs
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a module is one layer."""
+        leaf = super().is_leaf_module(m, module_qualified_name)
+        return leaf and not isinstance(m, _NETWORKS)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Arguments of forward: proxies for inputs, defaults for the rest."""
+        forward, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        for k in range(1 + self.inputs, len(args)):
+            if isinstance(args[k], fx.Proxy) and args[k].node.args:
+                args[k] = args[k].node.args[0]
+        return forward, args
 
 
 def _trace(
     module: nn.Module, inputs: tuple[torch.Tensor, ...], title: str
 ) -> tuple[fx.GraphModule, str]:
     try:
-        graph = fx.symbolic_trace(module)
+        graph = _symbolic(module, len(inputs))
         if len([n for n in graph.graph.nodes if n.op == "placeholder"]) >= len(inputs):
             return graph, "fx"
         fx_error: Exception = ValueError(f"forward takes fewer than {len(inputs)} inputs")
     except Exception as error:
         fx_error = error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            logging.disable(logging.ERROR)  # torch logs what is raised anyway
-            exported = torch.export.export(module, inputs)
-        return exported.module(), "export"
+        return _exported(module, inputs), "export"
     except Exception as error:
         raise ValueError(
             f"{title} cannot be traced. torch.fx: {_first_line(fx_error)}{_user_line(fx_error)}; "
             f"torch.export: {_first_line(error)}{_user_line(error)}"
         ) from error
+
+
+def _symbolic(module: nn.Module, inputs: int) -> fx.GraphModule:
+    return fx.GraphModule(module, _Tracer(inputs).trace(module))
+
+
+def _exported(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.GraphModule:
+    before = logging.root.manager.disable
+    try:
+        # torch logs and prints what it raises anyway.
+        logging.disable(logging.ERROR)
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            exported = torch.export.export(module, inputs, strict=False).module()
+        assert isinstance(exported, fx.GraphModule)
+        return exported
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
 
 
 def _first_line(error: BaseException) -> str:
@@ -155,10 +210,11 @@ def _first_line(error: BaseException) -> str:
 
 def _user_line(error: BaseException) -> str:
     """The line of the user's code that was last at work when tracing failed."""
+    home = (str(Path(torch.__file__).parent), __file__)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "torch" not in frame.filename.split("site-packages")[-1] and frame.filename != __file__
+        if not frame.filename.startswith(home)
     ]
     return f" (at `{frames[-1].line}`)" if frames and frames[-1].line else ""
 
@@ -433,25 +489,28 @@ def _time(
     tracer: str,
     inputs: tuple[torch.Tensor, ...],
     device: str,
+    title: str,
     warm_up: int = 2,
     repeats: int = 7,
 ) -> dict[fx.Node, float]:
     """Median time of every node, s."""
     try:
         there = tuple(i.to(device) for i in inputs)
-        real = copy.deepcopy(module).eval().to(device)
+        real = _copy_of(module, lambda tensor: tensor.to(device, copy=True))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
-    if tracer == "fx":
-        runnable = fx.GraphModule(real, graph.graph)
-    else:
-        runnable = torch.export.export(real, there).module()
+    # The same nodes as those that were counted.
+    with torch.device(device):
+        runnable = _symbolic(real, len(there)) if tracer == "fx" else _exported(real, there)
     clock = _Clock(runnable, device)
-    with torch.no_grad():
-        for turn in range(warm_up + repeats):
-            if turn == warm_up:
-                clock.times.clear()
-            clock.run(*(i.clone() for i in there))
+    try:
+        with torch.no_grad(), torch.device(device):
+            for turn in range(warm_up + repeats):
+                if turn == warm_up:
+                    clock.times.clear()
+                clock.run(*(i.clone() for i in there))
+    except Exception as error:
+        raise ValueError(f"{title} does not run on {device!r}: {_first_line(error)}") from error
     return {
         node: statistics.median(clock.times[node.name])
         for node in graph.graph.nodes
