@@ -156,6 +156,32 @@ def test_learning_rate_rises_and_falls(few):
     assert rates[3 + 9] == pytest.approx(1e-2 * 3 / 4) and rates[3 + 18] == pytest.approx(1e-2 / 4)
 
 
+def test_it_learns_in_training_mode_and_measures_in_evaluation_mode(few):
+    training = started(few)
+    training.step()
+    assert training.module.training
+    assert training.module.first[1].num_batches_tracked == 1
+    before = weights(training)
+    assert training.accuracies() == training.accuracies()
+    assert not training.module.training
+    np.testing.assert_array_equal(weights(training), before)
+
+
+def test_every_epoch_has_its_own_order(few):
+    training = run(started(few), 1)
+    first = training._order
+    second = run(training, 4)._order
+    assert first.sort().values.tolist() == second.sort().values.tolist() == list(range(100))
+    assert first.tolist() != second.tolist()
+
+
+def test_weight_decay_shrinks_weights(few):
+    def size(decay):
+        return np.abs(weights(run(started(few, dataclasses.replace(FAST, weight_decay=decay)))))
+
+    assert size(10.0).mean() < 0.8 * size(0.0).mean()
+
+
 def test_shifts_and_mirrors():
     pixels = np.arange(1, 1 + 2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     labels = np.zeros(2, dtype=np.int64)

@@ -13,7 +13,7 @@ import torch
 from multi_exit import TwoExits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mec_gym.dnn.exits import ExitSettings, ExitTraining
+from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised, train_exits
 from mec_gym.dnn.graph import load_graph
 from mec_gym.dnn.images import digits
 from train import exits
@@ -111,8 +111,21 @@ def test_same_seed_same_files(finished, tmp_path):
         assert again[Path(name)] == first[Path(name)]
     for key, value in weights(finished).items():
         torch.testing.assert_close(weights(tmp_path / "again")[key], value, rtol=0, atol=0)
-    run_exits(small_run(tmp_path / "other", seed=1))
-    assert content(tmp_path / "other")[Path("progress.csv")] != first[Path("progress.csv")]
+
+
+def test_the_command_trains_as_the_library_does(tmp_path):
+    """Seed and threads go where they belong."""
+    before = torch.get_num_threads()
+    settings = ExitSettings(epochs=1, learning_rate=1e-2)
+    try:
+        graph = run_exits(small_run(tmp_path / "x", settings=settings, seed=1, threads=2))
+        assert graph.provenance["training"]["threads"] == torch.get_num_threads() == 2
+        module = initialised(TwoExits, 1)
+        train_exits(module, digits(), settings, seed=1)
+    finally:
+        torch.set_num_threads(before)
+    for key, value in module.state_dict().items():
+        torch.testing.assert_close(weights(tmp_path / "x")[key], value, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +206,14 @@ def test_resume_needs_a_run_and_the_same_settings(finished, tmp_path):
             run_exits(small_run(finished, resume=True, **changes))
 
 
+class Harm:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 def test_a_damaged_checkpoint_is_named(finished, tmp_path, monkeypatch):
     out = tmp_path / "exits"
     interrupt_at(monkeypatch, 3)
@@ -205,6 +226,11 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path, monkeypatch):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"checkpoint .*checkpoint.pt is damaged \(.*anew"):
             run_exits(small_run(out, resume=True))
+    # What a checkpoint must not hold is not opened.
+    torch.save({"module": Harm(tmp_path / "harm")}, path)
+    with pytest.raises(ValueError, match="is damaged"):
+        run_exits(small_run(out, resume=True))
+    assert not (tmp_path / "harm").exists()
     # A whole checkpoint of another network is refused too.
     other = TwoExits()
     other.early = torch.nn.Linear(3, 3)
