@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,18 +26,24 @@ from mec_gym.dnn.graph import Exit, Layer, LayerGraph
 # Operations of aten that compute next to nothing for each element they pass over, beside
 # those that torch itself marks as element by element. By convention they count 0 FLOP.
 _PASSING = (
-    "_adaptive_avg_pool", "_log_softmax", "_native_batch_norm", "_safe_softmax", "_softmax",
-    "_to_copy", "_unsafe_view", "adaptive_", "all", "amax", "amin", "any", "arange", "argmax",
-    "argmin", "as_strided", "avg_pool", "batch_norm", "bernoulli", "bucketize", "cat",
-    "channel_shuffle", "clone", "constant_pad", "copy", "cudnn_batch_norm", "cummax",
-    "cumsum", "detach", "embedding", "empty", "expand", "eye", "fill", "flip", "full",
-    "gather", "group_norm", "index", "instance_norm", "layer_norm", "lift_fresh", "linspace",
-    "log_softmax", "masked_fill", "max", "mean", "min", "mkldnn_max_pool",
-    "native_batch_norm", "native_dropout", "native_group_norm", "native_layer_norm", "new_",
-    "norm", "ones", "pad", "pixel_shuffle", "pixel_unshuffle", "prod", "rand",
-    "reflection_pad", "repeat", "replication_pad", "roll", "scalar_tensor", "scatter",
-    "select_scatter", "slice_scatter", "softmax", "sort", "stack", "std", "sum", "topk",
-    "tril", "triu", "unfold", "unsafe_", "upsample_", "var", "where", "zeros",
+    "_adaptive_avg_pool", "_embedding_bag", "_log_softmax", "_native_batch_norm",
+    "_prelu_kernel", "_safe_softmax", "_softmax", "_to_copy", "_unsafe_view",
+    "_upsample_nearest_exact", "_weight_norm", "adaptive_", "affine_grid", "all", "amax", "amin",
+    "any",
+    "arange", "argmax", "argmin", "as_strided", "avg_pool", "batch_norm", "bernoulli",
+    "bucketize", "cat", "channel_shuffle", "clone", "col2im", "constant_pad", "copy",
+    "count_nonzero", "cudnn_batch_norm", "cummax", "cumprod", "cumsum", "detach", "diag",
+    "embedding", "empty", "expand", "exponential", "eye", "fill", "flip", "fractional_max_pool",
+    "full", "gather", "glu", "grid_sampler", "group_norm", "hardswish", "im2col", "index",
+    "instance_norm", "kthvalue", "layer_norm", "lift_fresh", "linalg_vector_norm", "linspace",
+    "log_sigmoid", "log_softmax", "logcumsumexp", "logsumexp", "masked_fill", "max", "mean",
+    "median", "min", "mkldnn_max_pool", "mode", "native_batch_norm", "native_dropout",
+    "native_group_norm", "native_layer_norm", "new_", "nll_loss", "norm", "normal", "ones",
+    "pad", "pixel_shuffle", "pixel_unshuffle", "polar", "prod", "rand", "reflection_pad",
+    "renorm", "repeat", "replication_pad", "roll", "rot90", "rrelu", "scalar_tensor", "scatter",
+    "searchsorted", "select_scatter", "slice_scatter", "smooth_l1", "softmax", "sort", "stack",
+    "std", "sum", "take", "topk", "trace", "tril", "triu", "unfold", "uniform", "unsafe_",
+    "upsample_", "var", "where", "zeros",
 )  # fmt: skip
 
 # Modules of torch.nn that are no layers but networks.
@@ -58,9 +65,9 @@ def profile(
     """Count a network: FLOPs, bytes and output of each layer, and who reads it.
 
     The module is traced with ``torch.fx``, modules of ``torch.nn`` being one layer each; if
-    its control flow depends on data, with ``torch.export``, layers then being operations of
-    aten. Shapes are found on meta tensors: nothing is computed, the module is not changed,
-    not even its training flag. It is counted as in evaluation.
+    its control flow depends on shapes, as in ``nn.Transformer``, with ``torch.export``, layers
+    then being operations of aten. Shapes are found on meta tensors: nothing is computed, the
+    module is not changed, not even its training flag. It is counted as in evaluation.
 
     * FLOPs are those of ``torch.utils.flop_counter``: two a multiply-accumulate of
       convolutions, matrix products and attention, none for what passes over its data.
@@ -68,11 +75,12 @@ def profile(
       and a warning names it.
     * What only looks at its input in another shape, or hands it on, moves no bytes.
     * In-place operations are followed: who reads a tensor reads its last writer.
+    * Of an embedding's table as many bytes are read as are returned.
     * Arithmetic on shapes, constants and items of tuples are no layers.
 
     Args:
         module: Any module; its outputs, one tensor or a tuple, list or dict of tensors, are
-            the exits, from the earliest to the deepest.
+            the exits, from the earliest to the deepest. Outputs that are None are left out.
         example_input: One frame, batch axis included, or a tuple of inputs.
         device: Also run the module there (``cpu``, ``cuda``) and time each layer, with as
             many threads as torch is set to use.
@@ -148,6 +156,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        self.proxy_buffer_attributes = True  # they may be written to
         self.inputs = inputs
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -198,6 +207,8 @@ def _exported(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.GraphMo
             warnings.simplefilter("ignore")
             exported = torch.export.export(module, inputs, strict=False).module()
         assert isinstance(exported, fx.GraphModule)
+        for node in exported.graph.find_nodes(op="call_module", target="_guards_fn"):
+            exported.graph.erase_node(node)  # it checks inputs
         return exported
     finally:
         logging.disable(before)
@@ -231,10 +242,12 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         self.operations.append(func)
-        for argument, value in zip(func._schema.arguments, args, strict=False):
+        kwargs = kwargs or {}
+        for place, argument in enumerate(func._schema.arguments):
             if argument.alias_info is not None and argument.alias_info.is_write:
+                value = args[place] if place < len(args) else kwargs.get(argument.name)
                 self.written |= {_storage(t) for t in _tensors(value)}
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class _Count(fx.Interpreter):
@@ -245,12 +258,11 @@ class _Count(fx.Interpreter):
         self.values: dict[fx.Node, Any] = {}
         self.flops: dict[fx.Node, float | None] = {}
         self.moves: dict[fx.Node, bool] = {}
+        self.looks_up: dict[fx.Node, bool] = {}
         self.writes: dict[fx.Node, set[int]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and note what it did."""
-        if n.op == "call_module" and "_guards_fn" in str(n.target):
-            return None
         with FlopCounterMode(display=False) as counter, _Watch() as watch:
             value = super().run_node(n)
         known = counter.flop_registry
@@ -265,6 +277,8 @@ class _Count(fx.Interpreter):
         else:
             self.flops[n] = None if strange else float(counter.get_total_flops())
         self.moves[n] = any(not _is_view(op) for op in watch.operations)
+        # Of a table no more is read than is returned.
+        self.looks_up[n] = torch.ops.aten.embedding.default in watch.operations
         self.writes[n] = watch.written
         self.values[n] = value
         return value
@@ -282,20 +296,23 @@ class _Count(fx.Interpreter):
         writers: dict[int, list[fx.Node]] = {}
         sources: dict[fx.Node, set[fx.Node]] = {}
         is_layer: dict[fx.Node, bool] = {}
+        # Bits of the largest tensor that is read of a layer: it may have written but a part.
+        largest: dict[fx.Node, float] = {}
         for node in nodes:
-            value = self.values.get(node)
             read: set[fx.Node] = set()
             for argument in node.all_input_nodes:
-                read |= self._sources(argument, sources, writers)
+                found = self._sources(argument, sources, writers)
+                if found != sources[argument]:
+                    for source in found:
+                        size = _bits(self.values[argument])
+                        largest[source] = max(largest.get(source, 0.0), size)
+                read |= found
             if node.op == "placeholder":
                 sources[node], is_layer[node] = {node}, True
-            elif node.op in ("get_attr", "output") or not list(_tensors(value)) or not read:
+            elif node.op in ("get_attr", "output") or not read or not self._yields(node):
                 # Constants, shapes and what comes of them alone.
                 sources[node], is_layer[node] = set(), False
-            elif node.target is operator.getitem and not isinstance(
-                self.values[node.args[0]],
-                torch.Tensor,
-            ):
+            elif self._is_item(node):
                 sources[node], is_layer[node] = read, False
             else:
                 sources[node], is_layer[node] = {node}, True
@@ -303,11 +320,12 @@ class _Count(fx.Interpreter):
                 for storage in self.writes.get(node, ()):
                     writers.setdefault(storage, []).append(node)
             node.meta["read"] = read
-        ends = [self._sources(node, sources, writers) for node in exits.values()]
-        for label, end in zip(exits, ends, strict=True):
+        end_nodes: list[fx.Node] = []
+        for label, node in exits.items():
+            end = self._sources(node, sources, writers)
             if len(end) != 1:
                 raise ValueError(f"output {label!r} of {title} must be computed from its input")
-        end_nodes = [next(iter(end)) for end in ends]
+            end_nodes += end
 
         needed: set[fx.Node] = set()
         waiting = list(end_nodes)
@@ -328,7 +346,7 @@ class _Count(fx.Interpreter):
                     self._operation(node),
                     self.flops[node],
                     self._bytes(node) if self.moves[node] else 0.0,
-                    self._output_bits(node),
+                    max(self._output_bits(node), largest.get(node, 0.0)),
                     seconds.get(node),
                 )
             )
@@ -349,6 +367,10 @@ class _Count(fx.Interpreter):
             )
         return graph
 
+    def _yields(self, node: fx.Node) -> bool:
+        """Whether a node returns tensors or writes to some, as an assignment to items does."""
+        return bool(list(_tensors(self.values[node])) or self.writes[node])
+
     def _sources(
         self,
         node: fx.Node,
@@ -359,49 +381,81 @@ class _Count(fx.Interpreter):
         found = sources[node]
         for tensor in _tensors(self.values.get(node)):
             for writer in writers.get(_storage(tensor), ()):
-                if self.order[writer] > self.order[node]:
+                # What the module holds may have been written to before it is looked at.
+                if node.op == "get_attr" or self.order[writer] > self.order[node]:
                     found = sources[writer]
         return found
 
     def _outputs(self, node: fx.Node) -> dict[str, fx.Node]:
-        returned = node.args[0]
-        if isinstance(returned, fx.Node):
-            found: dict[str, Any] = {"final": returned}
-        elif isinstance(returned, dict):
-            found = dict(returned)
-        elif isinstance(returned, (tuple, list)) and returned:
-            names = [f"exit {k}" for k in range(1, len(returned))] + ["final"]
-            found = dict(zip(names, returned, strict=True))
-        else:
+        """The exits: their names, and the nodes that yield their tensors."""
+        returned: Any = node.args[0]
+        info = getattr(node.graph._codegen, "pytree_info", None)
+        if info is not None and info.out_spec is not None:
+            returned = pytree.tree_unflatten(list(returned), info.out_spec)  # as export found it
+        named = dict(returned) if isinstance(returned, dict) else {"": returned}
+        found: dict[str, fx.Node] = {}
+        for key, value in named.items():
+            nodes = list(self._tensor_nodes(value, str(key)))
+            names = [f"{key} exit {k}".strip() for k in range(1, len(nodes))]
+            found |= zip([*names, str(key) or "final"], nodes, strict=True) if nodes else []
+        if not found:
             raise ValueError(f"the module must return tensors, got {returned!r}")
-        for label, one in found.items():
-            if not isinstance(one, fx.Node) or not isinstance(self.values[one], torch.Tensor):
-                raise ValueError(f"output {label!r} must be a tensor, got {one!r}")
         return found
+
+    def _tensor_nodes(self, returned: Any, label: str) -> Iterator[fx.Node]:
+        """A node for each tensor that is returned; None is passed over."""
+        if isinstance(returned, (tuple, list)):
+            for one in returned:
+                yield from self._tensor_nodes(one, label)
+        elif returned is not None:
+            node = isinstance(returned, fx.Node)
+            tensors = list(_tensors(self.values[returned])) if node else []
+            if not tensors:
+                what = f"output {label!r}" if label else "what the module returns"
+                raise ValueError(f"{what} must be a tensor, got {returned!r}")
+            yield from [returned] * len(tensors)
+
+    def _is_item(self, node: fx.Node) -> bool:
+        """Whether a node takes something out of a tuple."""
+        if node.op != "call_function" or node.target not in (operator.getitem, getattr):
+            return False
+        whole = node.args[0]
+        return isinstance(whole, fx.Node) and not isinstance(self.values[whole], torch.Tensor)
 
     def _operation(self, node: fx.Node) -> str:
         if node.op == "call_module":
             return type(self.fetch_attr(str(node.target))).__name__.lower()
-        target = node.target
+        target = node.args[1] if node.target is getattr else node.target
         text = target if isinstance(target, str) else getattr(target, "__name__", str(target))
         return str(text).split(".")[0].strip("_")
 
     def _bytes(self, node: fx.Node) -> float:
-        total = sum(_bits(self.values.get(n)) for n in node.all_input_nodes) / 8.0
+        read = node.all_input_nodes
+        held: list[torch.Tensor] = []
         if node.op == "call_module":
-            held = self.fetch_attr(str(node.target))
-            tensors = (*held.parameters(), *held.buffers())
-            total += sum(t.numel() * t.element_size() for t in tensors)
-        return float(total + _bits(self.values[node]) / 8.0)
+            module = self.fetch_attr(str(node.target))
+            held = [*module.parameters(), *module.buffers()]
+        output = _bits(self.values[node])
+        total = output
+        if self.looks_up[node]:
+            read = [n for n in read if n.op != "get_attr"]
+            held, total = [], 2 * output
+        total += _bits([self.values.get(n) for n in read]) + _bits(held)
+        return total / 8.0
 
     def _output_bits(self, node: fx.Node) -> float:
         """Bits that readers use: of a tuple, the items that are taken."""
-        users = list(node.users)
-        if not isinstance(self.values[node], torch.Tensor) and all(
-            user.target is operator.getitem for user in users
-        ):
-            return float(sum(_bits(self.values[user]) for user in users))
-        return float(_bits(self.values[node]))
+        return _bits(list({id(tensor): tensor for tensor in self._taken(node)}.values()))
+
+    def _taken(self, node: fx.Node) -> Iterator[torch.Tensor]:
+        value = self.values[node]
+        items = [user for user in node.users if self._is_item(user)]
+        if isinstance(value, torch.Tensor) or len(items) < len(node.users):
+            yield from _tensors(value)
+            return
+        for item in items:
+            if item.users:
+                yield from self._taken(item)
 
 
 def _name(node: fx.Node) -> str:
@@ -422,6 +476,8 @@ def _passes_over(op: Any) -> bool:
 
 def _is_view(op: Any) -> bool:
     """Whether an operation returns its input in another shape, without writing."""
+    if torch.Tag.inplace_view in op.tags:
+        return True
     returns = op._schema.returns
     return bool(returns) and all(
         r.alias_info is not None and not r.alias_info.is_write for r in returns
@@ -470,8 +526,6 @@ class _Clock(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node between two looks at the clock."""
-        if n.op == "call_module" and "_guards_fn" in str(n.target):
-            return None
         begin = self._now()
         value = super().run_node(n)
         self.times.setdefault(n.name, []).append(self._now() - begin)
