@@ -292,11 +292,11 @@ def test_a_trace_is_entered_anywhere():
 
 
 def test_the_bounds_of_a_trace():
-    trace = MeasuredBandwidth((-3, 0, 4), (8, 2, 30))
+    trace = MeasuredBandwidth((-3, 0, 4, 6), (8, 2, 30, 4))
     assert (trace.lowest, trace.highest) == (2.0, 30.0)
-    assert trace.time == (-3.0, 0.0, 4.0) and trace.rate == (8.0, 2.0, 30.0)
+    assert trace.time == (-3.0, 0.0, 4.0, 6.0) and trace.rate == (8.0, 2.0, 30.0, 4.0)
     got = trace.sample(np.random.default_rng(44), np.broadcast_to(np.arange(50.0), (30, 50)))
-    assert set(np.unique(got)) == {2.0, 8.0, 30.0}
+    assert set(np.unique(got)) == {2.0, 4.0, 8.0, 30.0}
 
 
 @pytest.mark.parametrize(
