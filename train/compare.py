@@ -111,7 +111,7 @@ def print_table(results: Sequence[Result], title: str) -> None:
     accuracy = "accuracy" in results[0].outcome_means
     columns = ["return", "latency s", "p95 s", "energy J", "drops"] + ["accuracy %"] * accuracy
     for column in (*columns, "gap %", f"return minus {results[0].agent}'s", "ms/decision"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=column not in columns)
     for r in results:
         low, high = r.gap_percent_ci95
         low_d, high_d = r.difference_ci95
@@ -119,13 +119,13 @@ def print_table(results: Sequence[Result], title: str) -> None:
         table.add_row(
             r.agent,
             f"{r.return_mean:.3f}",
-            f"{r.latency_s_mean:.2f}",
-            f"{r.latency_s_p95:.2f}",
+            f"{r.latency_s_mean:.4g}",
+            f"{r.latency_s_p95:.4g}",
             f"{r.energy_j_mean:.1f}",
             f"{r.drops_mean:.2f}",
             *([f"{100 * r.outcome_means['accuracy']:.2f}"] if accuracy else []),
             f"{r.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}",
-            "" if first else f"{r.difference_mean:+.4f} [{low_d:+.4f}, {high_d:+.4f}]",
+            "" if first else f"{r.difference_mean:+.4g} [{low_d:+.4g}, {high_d:+.4g}]",
             f"{r.decision_ms:.3g}",
         )
     console = Console()
