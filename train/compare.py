@@ -156,32 +156,38 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], title: str) -> None:
     """Mean gap with its interval, and the share of episodes within a gap."""
+    from matplotlib import colormaps
+
     figure = new_figure(11, 0.45 * len(results) + 2.6)
     bars, shares = figure.subplots(1, 2)
     names = [r.agent if len(r.agent) < 28 else "…" + r.agent[-26:] for r in results]
     means = np.array([r.gap_percent_mean for r in results])
     ends = np.array([r.gap_percent_ci95 for r in results])
     errors = np.maximum(np.abs(ends.T - means), 0.0)
-    colours = [f"C{i}" for i in range(len(results))]
+    colours = [colormaps["tab20" if len(results) > 10 else "tab10"](i) for i in range(len(results))]
     rows = np.arange(len(results))[::-1]
     bars.barh(rows, means, xerr=errors, color=colours, capsize=3)
     bars.set_yticks(rows, names)
     for row, mean, end in zip(rows, means, ends, strict=True):
-        bars.annotate(
-            f"{mean:.3g} %", (end[1], row), (5, 0), textcoords="offset points", va="center"
-        )
-    bars.margins(x=0.2)
+        text = f"{mean:,.0f} %" if mean >= 1000 else f"{mean:.3g} %"
+        bars.annotate(text, (end[1], row), (5, 0), textcoords="offset points", va="center")
     bars.set_xlabel("mean gap to the bound, % (bar: 95 % interval)")
     for values, colour in zip(gaps, colours, strict=True):
         ordered = np.sort(values)
         shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)
     # The worst policies are off the chart; the interesting part is near the bound.
-    shares.set_xlim(left=0)
-    if max(g.max() for g in gaps) > 20:
-        shares.set_xscale("symlog", linthresh=10)
-        shares.set_xticks([0, 2, 5, 10, 20, 50, 100, 200, 500], minor=False)
-        shares.xaxis.set_major_formatter("{x:g}")
-        shares.set_xlim(right=1.1 * max(g.max() for g in gaps))
+    for axes, largest in ((bars, ends.max()), (shares, max(g.max() for g in gaps))):
+        wide = largest > 200 or (axes is shares and largest > 20)
+        axes.set_xlim(left=0)
+        if wide:
+            axes.set_xscale("symlog", linthresh=10)
+            ticks = [t for t in (0, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if t <= largest]
+            axes.set_xticks(ticks, minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.tick_params(axis="x", labelsize="small")
+        room = (6.0 if wide else 1.3) if axes is bars else 1.1  # for the labels
+        axes.set_xlim(right=max(largest, 1e-9) * room)
     shares.set_ylim(0, 1.02)
     shares.set_xlabel("gap to the bound, % (colours as on the left)")
     shares.set_ylabel("share of episodes within it")
