@@ -761,19 +761,13 @@ def test_random_numbers_are_left_alone():
 def test_layers_are_timed():
     graph = profile(Residual(), torch.rand(1, 3, 8, 8), "cpu")
     seconds = graph.measured_seconds
-    assert seconds[0] == 0 and (seconds[1:] > 0).all() and seconds.max() < 1
+    assert seconds[0] == 0 and (seconds[1:] > 0).all()
     assert graph.provenance["timed_on"] == "cpu"
     assert graph.provenance["threads"] == torch.get_num_threads()
     untimed = [dataclasses.replace(layer, seconds=None) for layer in graph.layers]
     assert tuple(untimed) == profile(Residual(), IMAGE).layers
     with pytest.raises(ValueError, match="has no measured time"):
         _ = profile(Residual(), IMAGE).measured_seconds
-
-
-def test_larger_layers_take_longer():
-    module = nn.Sequential(nn.Linear(8, 2000), nn.Linear(2000, 2000), nn.Linear(2000, 8))
-    _, small, large, last = profile(module, ROW, "cpu").measured_seconds
-    assert large > 4 * max(small, last)
 
 
 def test_exported_layers_are_timed():
