@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import operator
 import statistics
 import time
@@ -22,6 +23,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
+
+Tensors = tuple[torch.Tensor, ...]
 
 # Operations of aten that compute next to nothing for each element they pass over, beside
 # those that torch itself marks as element by element. By convention they count 0 FLOP.
@@ -46,6 +49,14 @@ _PASSING = (
     "upsample_", "var", "where", "zeros",
 )  # fmt: skip
 
+# Products that torch does not count, from the shapes of their arguments.
+_MORE_FLOPS = {
+    torch.ops.aten.dot: lambda a, *_, **__: 2 * math.prod(a),
+    torch.ops.aten.mv: lambda a, *_, **__: 2 * math.prod(a),
+    torch.ops.aten.addmv: lambda _, a, *__, **___: 2 * math.prod(a),
+    torch.ops.aten.addbmm: lambda _, a, b, *__, **___: 2 * math.prod(a) * b[-1],
+}
+
 # Modules of torch.nn that are no layers but networks.
 _NETWORKS = (
     nn.Transformer,
@@ -58,7 +69,7 @@ _NETWORKS = (
 
 def profile(
     module: nn.Module,
-    example_input: torch.Tensor | tuple[torch.Tensor, ...],
+    example_input: torch.Tensor | Tensors,
     device: str | None = None,
     name: str | None = None,
 ) -> LayerGraph:
@@ -98,26 +109,16 @@ def profile(
         raise ValueError("example_input must hold at least one tensor, got none")
     if not isinstance(module, nn.Module):
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ValueError("module must be given as it was before torch.jit scripted it")
     title = name or type(module).__name__
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
     try:
-        hollow = _copy_of(module, lambda tensor: torch.empty_like(tensor, device="meta"))
-        where = tuple(torch.empty_like(i, device="meta") for i in inputs)
-        with torch.device("meta"):  # constants that forward makes belong there as well
-            graph, tracer = _trace(hollow, where, title)
-        count = _Count(graph.to("meta"))
-        try:
-            with torch.no_grad(), torch.device("meta"):
-                count.run(*where)
-        except Exception as error:
-            raise ValueError(
-                f"example_input of shapes {[tuple(i.shape) for i in inputs]} does not fit "
-                f"{title}: {_first_line(error)}"
-            ) from error
+        count, tracer = _count(module, inputs, title)
         seconds: Mapping[fx.Node, float] = {}
         if device is not None:
-            seconds = _time(module, graph, tracer, inputs, device, title)
+            seconds = _time(module, count.graph, tracer, inputs, device, title)
         provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "input": [list(i.shape) for i in inputs],
@@ -175,30 +176,48 @@ class _Tracer(fx.Tracer):
         return forward, args
 
 
-def _trace(
-    module: nn.Module, inputs: tuple[torch.Tensor, ...], title: str
-) -> tuple[fx.GraphModule, str]:
-    try:
-        graph = _symbolic(module, len(inputs))
-        if len([n for n in graph.graph.nodes if n.op == "placeholder"]) >= len(inputs):
-            return graph, "fx"
-        fx_error: Exception = ValueError(f"forward takes fewer than {len(inputs)} inputs")
-    except Exception as error:
-        fx_error = error
-    try:
-        return _exported(module, inputs), "export"
-    except Exception as error:
-        raise ValueError(
-            f"{title} cannot be traced. torch.fx: {_first_line(fx_error)}{_user_line(fx_error)}; "
-            f"torch.export: {_first_line(error)}{_user_line(error)}"
-        ) from error
+def _count(module: nn.Module, inputs: Tensors, title: str) -> tuple[_Count, str]:
+    """Trace and count with the first tracer that finds what the module really does."""
+
+    def hollow() -> nn.Module:
+        return _copy_of(module, lambda tensor: torch.empty_like(tensor, device="meta"))
+
+    def frame() -> Tensors:
+        return tuple(torch.empty_like(i, device="meta") for i in inputs)
+
+    reasons = []
+    # Constants that forward makes belong on the meta device as well.
+    with torch.no_grad(), torch.device("meta"):
+        expected = None
+        try:
+            with _flop_counter() as counter:
+                returned = hollow()(*frame())
+            expected = counter.get_total_flops(), [t.shape for t in _tensors(returned)]
+        except Exception as error:
+            if "meta" not in str(error).lower():  # else it asks for values
+                raise ValueError(
+                    f"example_input of shapes {[tuple(i.shape) for i in inputs]} does not fit "
+                    f"{title}: {_reason(error)}"
+                ) from error
+        for name, trace in _TRACERS.items():
+            try:
+                count = _Count(trace(hollow(), frame()).to("meta"))
+                returned = count.run(*frame())
+            except Exception as error:
+                reasons.append(f"torch.{name}: {_reason(error)}")
+                continue
+            found = count.computed, [t.shape for t in _tensors(returned)]
+            if expected in (None, found):
+                return count, name
+            reasons.append(f"torch.{name}: finds another computation than the module does")
+    raise ValueError(f"{title} cannot be traced. " + "; ".join(reasons))
 
 
-def _symbolic(module: nn.Module, inputs: int) -> fx.GraphModule:
-    return fx.GraphModule(module, _Tracer(inputs).trace(module))
+def _symbolic(module: nn.Module, inputs: Tensors) -> fx.GraphModule:
+    return fx.GraphModule(module, _Tracer(len(inputs)).trace(module))
 
 
-def _exported(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.GraphModule:
+def _exported(module: nn.Module, inputs: Tensors) -> fx.GraphModule:
     before = logging.root.manager.disable
     try:
         # torch logs and prints what it raises anyway.
@@ -214,20 +233,26 @@ def _exported(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> fx.GraphMo
         logging.disable(before)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]
+_TRACERS: dict[str, Callable[[nn.Module, Tensors], fx.GraphModule]] = {
+    "fx": _symbolic,
+    "export": _exported,
+}
 
 
-def _user_line(error: BaseException) -> str:
-    """The line of the user's code that was last at work when tracing failed."""
-    home = (str(Path(torch.__file__).parent), __file__)
-    frames = [
-        frame
+def _reason(error: BaseException) -> str:
+    """An error's first line, and the line of the user's code that was last at work."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    home = (str(Path(torch.__file__).parent), __file__, "<")
+    lines = [
+        frame.line
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(home)
+        if frame.line and not frame.filename.startswith(home)
     ]
-    return f" (at `{frames[-1].line}`)" if frames and frames[-1].line else ""
+    return f"{text} (at `{lines[-1]}`)" if lines else text
+
+
+def _flop_counter() -> FlopCounterMode:
+    return FlopCounterMode(display=False, custom_mapping=_MORE_FLOPS)
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -255,6 +280,7 @@ class _Count(fx.Interpreter):
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph, garbage_collect_values=False)
+        self.computed = 0
         self.values: dict[fx.Node, Any] = {}
         self.flops: dict[fx.Node, float | None] = {}
         self.moves: dict[fx.Node, bool] = {}
@@ -263,7 +289,7 @@ class _Count(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and note what it did."""
-        with FlopCounterMode(display=False) as counter, _Watch() as watch:
+        with _flop_counter() as counter, _Watch() as watch:
             value = super().run_node(n)
         known = counter.flop_registry
         strange = [
@@ -271,11 +297,8 @@ class _Count(fx.Interpreter):
             for op in watch.operations
             if op not in known and op._overloadpacket not in known and not _passes_over(op)
         ]
-        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        if isinstance(module, nn.RNNBase):
-            self.flops[n] = _recurrent_flops(module, self.fetch_args_kwargs_from_env(n)[0][0])
-        else:
-            self.flops[n] = None if strange else float(counter.get_total_flops())
+        self.flops[n] = None if strange else float(counter.get_total_flops())
+        self.computed += counter.get_total_flops()
         self.moves[n] = any(not _is_view(op) for op in watch.operations)
         # Of a table no more is read than is returned.
         self.looks_up[n] = torch.ops.aten.embedding.default in watch.operations
@@ -295,7 +318,6 @@ class _Count(fx.Interpreter):
         # Last writer of each storage, as far as the walk has come.
         writers: dict[int, list[fx.Node]] = {}
         sources: dict[fx.Node, set[fx.Node]] = {}
-        is_layer: dict[fx.Node, bool] = {}
         # Bits of the largest tensor that is read of a layer: it may have written but a part.
         largest: dict[fx.Node, float] = {}
         for node in nodes:
@@ -308,14 +330,14 @@ class _Count(fx.Interpreter):
                         largest[source] = max(largest.get(source, 0.0), size)
                 read |= found
             if node.op == "placeholder":
-                sources[node], is_layer[node] = {node}, True
+                sources[node] = {node}
             elif node.op in ("get_attr", "output") or not read or not self._yields(node):
                 # Constants, shapes and what comes of them alone.
-                sources[node], is_layer[node] = set(), False
+                sources[node] = set()
             elif self._is_item(node):
-                sources[node], is_layer[node] = read, False
+                sources[node] = read
             else:
-                sources[node], is_layer[node] = {node}, True
+                sources[node] = {node}
             if node.op in ("call_module", "call_function", "call_method"):
                 for storage in self.writes.get(node, ()):
                     writers.setdefault(storage, []).append(node)
@@ -334,7 +356,7 @@ class _Count(fx.Interpreter):
             if node not in needed:
                 needed.add(node)
                 waiting += [n for n in node.meta["read"] if node.op != "placeholder"]
-        kept = [n for n in nodes if n in needed and n.op != "placeholder" and is_layer[n]]
+        kept = [n for n in nodes if n in needed and n.op != "placeholder"]
         index = {n: 0 for n in inputs} | {n: k for k, n in enumerate(kept, 1)}
         bits = sum(_bits(self.values[n]) for n in inputs if n in needed)
         layers = [Layer("input", "input", 0.0, 0.0, bits)]
@@ -484,19 +506,6 @@ def _is_view(op: Any) -> bool:
     )
 
 
-def _recurrent_flops(module: nn.RNNBase, sequence: torch.Tensor) -> float:
-    """Matrix products of a recurrent network: torch hides them in one operation.
-
-    Each step and direction of a layer multiplies its input and its last output with the
-    weights of all gates, and projects if asked to.
-    """
-    steps = sequence.numel() // sequence.shape[-1]  # time steps of all sequences
-    matrices = (
-        weight.numel() for name, weight in module.named_parameters() if name.startswith("weight")
-    )
-    return float(2 * steps * sum(matrices))
-
-
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
     if isinstance(value, torch.Tensor):
         yield value
@@ -539,9 +548,9 @@ class _Clock(fx.Interpreter):
 
 def _time(
     module: nn.Module,
-    graph: fx.GraphModule,
+    graph: fx.Graph,
     tracer: str,
-    inputs: tuple[torch.Tensor, ...],
+    inputs: Tensors,
     device: str,
     title: str,
     warm_up: int = 2,
@@ -555,7 +564,7 @@ def _time(
         raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
     # The same nodes as those that were counted.
     with torch.device(device):
-        runnable = _symbolic(real, len(there)) if tracer == "fx" else _exported(real, there)
+        runnable = _TRACERS[tracer](real, there)
     clock = _Clock(runnable, device)
     try:
         with torch.no_grad(), torch.device(device):
@@ -564,9 +573,9 @@ def _time(
                     clock.times.clear()
                 clock.run(*(i.clone() for i in there))
     except Exception as error:
-        raise ValueError(f"{title} does not run on {device!r}: {_first_line(error)}") from error
+        raise ValueError(f"{title} does not run on {device!r}: {_reason(error)}") from error
     return {
         node: statistics.median(clock.times[node.name])
-        for node in graph.graph.nodes
+        for node in graph.nodes
         if node.name in clock.times
     }

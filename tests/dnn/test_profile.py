@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import logging
-import re
 import warnings
 
 import pytest
@@ -59,7 +58,7 @@ def only_export(monkeypatch):
     def fails(*_):
         raise RuntimeError("no fx today")
 
-    monkeypatch.setattr(profiles, "_symbolic", fails)
+    monkeypatch.setitem(profiles._TRACERS, "fx", fails)
 
 
 # --- the zoo
@@ -170,7 +169,7 @@ def test_export_finds_the_same(only_export):
     check_residual(graph)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "googlenet"])
+@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
 def test_both_tracers_agree(name, only_export, monkeypatch):
     with torch.device("meta"):
         module = zoo.build(name, 10, 32, exits=True)
@@ -259,7 +258,7 @@ GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 @pytest.mark.parametrize("bare", [False, True])
 def test_recurrent_networks(kind, both_ways, bare):
     """torch.export takes them when they are the module itself, torch.fx as a part."""
-    wide, hidden, depth, steps = 5, 7, 3, 6
+    wide, hidden, depth, steps = 5, 7, 2, 6
     module = kind(wide, hidden, depth, bidirectional=both_ways, batch_first=True)
     outer = module if bare else net(lambda self, x: self.rnn(x)[0], rnn=module)
     graph = profile(outer, torch.zeros(1, steps, wide))
@@ -301,7 +300,8 @@ def test_cells_in_a_loop():
 # --- what cannot be counted
 
 
-@torch.library.custom_op("mec_gym_tests::strange", mutates_args=())
+# Called like an operation of aten that passes over its data.
+@torch.library.custom_op("mec_gym_tests::sort_strangely", mutates_args=())
 def strange(x: torch.Tensor) -> torch.Tensor:
     return x @ x.T
 
@@ -324,7 +324,7 @@ class Transform(torch.autograd.Function):
 @pytest.mark.parametrize(
     ("forward", "culprit"),
     [
-        (lambda self, x: self.h(strange(self.h(x)) * x), "strange"),
+        (lambda self, x: self.h(strange(self.h(x)) * x), "sort_strangely"),
         (lambda self, x: self.g(Transform.apply(self.h(x))), "fft_fft"),
         (lambda self, x: self.g(torch.linalg.svd(x.expand(8, 8))[0]), "linalg_svd"),
     ],
@@ -385,9 +385,27 @@ def test_what_only_looks_or_hands_on_moves_nothing():
 
 def test_of_a_table_only_the_rows_are_read():
     module = nn.Sequential(nn.Embedding(1000, 16), nn.Flatten(), nn.Linear(48, 2))
-    graph = profile(module, torch.zeros(1, 3, dtype=torch.long))
+    words = torch.zeros(1, 3, dtype=torch.long)
+    graph = profile(module, words)
     assert graph.output_bits.tolist() == [3 * 64, 48 * 32, 48 * 32, 2 * 32]
     assert graph.layers[1].bytes_moved == 3 * 8 + 2 * 48 * 4
+
+    def forward(self, x):
+        return nn.functional.embedding(x, self.table) * 2
+
+    graph = profile(net(forward, table=nn.Parameter(torch.zeros(1000, 16))), words)
+    assert graph.layers[1].bytes_moved == 3 * 8 + 2 * 48 * 4
+
+
+def test_products_with_vectors():
+    def forward(self, x):
+        vector = self.h.weight.mv(x[0]) + torch.addmv(x[0], self.h.weight, x[0])
+        square = torch.addbmm(self.h.weight, vector.expand(3, 8, 8), vector.expand(3, 8, 8))
+        return torch.dot(x[0], vector) + square
+
+    graph = profile(net(forward), ROW)
+    flops = {one.operation: one.flops for one in graph.layers if one.flops}
+    assert flops == {"mv": 128, "addmv": 128, "addbmm": 3 * 2 * 8**3, "dot": 16}
 
 
 def test_other_precisions():
@@ -411,6 +429,37 @@ def test_control_flow_over_shapes_is_followed_by_export():
     assert graph.provenance["tracer"] == "export"
     assert [one.operation for one in graph.layers] == ["input", "linear", "linear"]
     assert graph.flops.tolist() == [0, 2 * 64, 2 * 32]
+
+
+def test_a_trace_that_does_something_else_is_not_taken():
+    """To fx nothing is a tensor while it traces, so that it takes the wrong branch."""
+
+    def silent(self, x):
+        return self.h(x) if isinstance(x, torch.Tensor) else self.g(x)
+
+    def loud(self, x):  # as in torchvision's DenseNet
+        parts = [x] if isinstance(x, torch.Tensor) else x
+        return self.h(torch.cat(parts, 1))
+
+    for forward in (silent, loud):
+        graph = profile(net(forward), ROW)
+        assert graph.provenance["tracer"] == "export"
+        assert graph.flops.tolist()[-1] == 128 and graph.output_bits[-1] == 8 * 32
+
+    def hopeless(self, x):  # no tracer traces a plain tensor
+        return self.h(self.h(x)) if type(x) is torch.Tensor else self.h(x)
+
+    with pytest.raises(ValueError, match=r"torch.export: finds another computation"):
+        profile(net(hopeless), ROW)
+
+
+def test_without_gradients():
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.h(x)
+        return self.g(x) if x.shape[0] == 1 else x
+
+    assert profile(net(forward), ROW).flops.tolist() == [0, 128, 64]
 
 
 def by_item(self, x):
@@ -447,7 +496,7 @@ def test_what_cannot_be_traced_names_the_line(forward, line, capfd):
         (net(lambda self, x: self.h(x)), {"x": ROW}, "must hold tensors, got dict"),
         (net(lambda self, x: self.h(x)), (ROW, 3), "must hold tensors, got int"),
         (net(lambda self, x: self.h(x)), (), "must hold at least one tensor, got none"),
-        (net(lambda self, x: self.h(x)), (ROW, ROW), "takes fewer than 2 inputs"),
+        (net(lambda self, x: self.h(x)), (ROW, ROW), r"does not fit Net: .*takes 2"),
         (net(lambda self, x, y: self.h(x) + y), ROW, r"shapes \[\(1, 8\)\] does not fit Net: .*y"),
         (None, ROW, "module must be a torch.nn.Module, got NoneType"),
         (nn.Linear, ROW, "module must be a torch.nn.Module, got type"),
@@ -734,6 +783,7 @@ def test_nothing_global_is_changed():
         )
 
     logging.disable(logging.INFO)
+    torch.backends.mha.set_fastpath_enabled(True)
     try:
         before = look()
         profile(net(lambda self, x: self.h(x)), ROW, "cpu")
@@ -777,6 +827,9 @@ def test_exported_layers_are_timed():
     graph = profile(net(forward), ROW, "cpu")
     assert graph.provenance["tracer"] == "export"
     assert graph.measured_seconds[0] == 0 and (graph.measured_seconds[1:] > 0).all()
+    # torch has another way to compute these, in which layers cannot be seen.
+    seconds = profile(transformer(), torch.zeros(1, 10, 16), "cpu").measured_seconds
+    assert (seconds[1:] > 0).all()
 
 
 @pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "cpu:x"])
@@ -815,5 +868,5 @@ def test_scripts_are_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = torch.jit.script(nn.Sequential(nn.Linear(8, 4)))
-    with pytest.raises(ValueError, match=re.escape("RecursiveScriptModule cannot be traced")):
+    with pytest.raises(ValueError, match="module must be given as it was before"):
         profile(module, ROW)
