@@ -115,7 +115,7 @@ def _breaks(graph: LayerGraph, columns: Sequence[int], width: int) -> tuple[int,
     while total - breaks[-1] > width:
         rows = math.ceil((total - breaks[-1]) / width)
         fair = breaks[-1] + math.ceil((total - breaks[-1]) / rows)
-        choices = range(max(breaks[-1] + 1, fair - 4), min(breaks[-1] + width, fair + 2) + 1)
+        choices = range(breaks[-1] + (width + 1) // 2, breaks[-1] + width + 1)
 
         def crossing(at: int) -> int:
             return sum(columns[u] < at <= columns[v] for u, v in graph.links)
@@ -276,20 +276,17 @@ class _Sheet:
 def _draw_layer(axes: Axes, sheet: _Sheet, graph: LayerGraph, v: int, on_edge: bool | None) -> None:
     from matplotlib.patches import FancyBboxPatch
 
+    colour = GREY if on_edge is None else EDGE if on_edge else DEVICE
     x, y = sheet.centre(v)
     box = FancyBboxPatch(
         (x - HALF + 0.03, y - TALL + 0.03), 2 * HALF - 0.06, 2 * TALL - 0.06,
-        boxstyle="round,pad=0.03", facecolor=_colour(on_edge), edgecolor="none", zorder=4,
+        boxstyle="round,pad=0.03", facecolor=colour, edgecolor="none", zorder=4,
     )  # fmt: skip
     axes.add_patch(box)
     axes.text(
         x, y, short_name(graph.layers[v].operation), ha="center", va="center_baseline",
-        fontsize=SMALL, color="white", zorder=5,
+        fontsize=SMALL, color="black" if colour != DEVICE else "white", zorder=5,
     )  # fmt: skip
-
-
-def _colour(on_edge: bool | None) -> str:
-    return GREY if on_edge is None else EDGE if on_edge else DEVICE
 
 
 def _draw_exits(axes: Axes, sheet: _Sheet, graph: LayerGraph) -> None:
