@@ -158,9 +158,11 @@ def mid_paper():
 def test_make_head():
     assert type(make_head("flat", PAPER)) is FlatHead
     assert type(make_head("price", PAPER)) is PriceHead
-    with pytest.raises(ValueError, match="head must be one of flat, price, got 'deep'"):
+    with pytest.raises(ValueError, match="head must be one of flat, price, congestion, got 'deep'"):
         make_head("deep", PAPER)
     with pytest.raises(ValueError, match=r"head 'price' fits training offload only.*TinyProblem"):
         make_head("price", TinyProblem())
-    with pytest.raises(ValueError, match="needs a bounded Box action space, got MultiDiscrete"):
-        make_head("flat", TinyProblem())
+    # Whole numbers are taken as they are; a Box without an end cannot be scaled to.
+    assert make_head("flat", TinyProblem()).output_space == TinyProblem().action_space
+    with pytest.raises(ValueError, match="needs a bounded action space, got Box"):
+        make_head("flat", boxed([0.0, -np.inf], [1.0, 1.0]))

@@ -13,11 +13,11 @@ import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tiny_problem import TinyDiscrete, TinyProblem, random_actions
+from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
 from agents.ppo import PPOAgent, PPOSettings, load_ppo, make_ppo, make_vec_env
-from agents.registry import AGENTS, make_agent
+from agents.registry import AGENTS, agents_for, make_agent
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.testing import check_agent
 from mec_gym.training_offload.scenario import Scenario
@@ -26,6 +26,8 @@ PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 # A drive of three tasks whose battery binds.
 SHORT = Scenario(horizon=3, battery=70.0)
 SETTINGS = PPOSettings(num_envs=4, n_steps=30, minibatches=2)
+# Agents of early exit: tests/agents/test_partition_agents.py.
+OFFLOAD = agents_for(mec_gym.make_problem(DRIVE))
 
 
 def observations(problem, seed, n):
@@ -33,7 +35,7 @@ def observations(problem, seed, n):
     return problem.observe(slot, problem.start(slot))[:, 0]
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", OFFLOAD)
 @pytest.mark.parametrize("scenario", [Scenario(), SHORT], ids=["paper", "short"])
 def test_every_name_plays_one_or_many(name, scenario):
     problem = mec_gym.make_problem(DRIVE, scenario)
@@ -47,7 +49,7 @@ def test_every_name_plays_one_or_many(name, scenario):
     check_agent(agent, problem, episodes=16)
 
 
-@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("name", OFFLOAD)
 def test_sb3s_evaluation_equals_rollout(name):
     problem = mec_gym.make_problem(DRIVE, SHORT)
     workers = DummyVecEnv([lambda: Monitor(gym.make(DRIVE, scenario=SHORT))] * 6)
@@ -63,15 +65,34 @@ def test_sb3s_evaluation_equals_rollout(name):
     assert np.mean(rewards) == pytest.approx(result.returns.mean(), abs=1e-6)
 
 
+def test_names_by_problem():
+    assert OFFLOAD == (
+        "price", "budget", "exact", "sparrow", "end-cloud", "end-edge", "device-only",
+        "random-split", "random",
+    )  # fmt: skip
+    assert agents_for(mec_gym.make_problem(PAPER)) == OFFLOAD
+    assert agents_for(TinyProblem()) == ("random",)
+    for name, entry in AGENTS.items():
+        assert entry.plays(mec_gym.make_problem(DRIVE)) == (name in OFFLOAD)
+        assert entry.about and "\n" not in entry.about
+
+
 def test_unknown_names_and_agents_that_do_not_fit():
     problem = mec_gym.make_problem(PAPER)
     with pytest.raises(ValueError, match=f"agent must be one of {', '.join(AGENTS)}, ppo:PATH"):
         make_agent("oracle", problem)
-    for name, entry in AGENTS.items():
-        if entry.plays is object:
-            continue
-        with pytest.raises(ValueError, match=f"agent '{name}' plays TrainingOffload.*TinyProblem"):
+    # Each says whom it plays.
+    for name, played in (
+        ("budget", "TrainingOffload"),
+        ("dads", "EarlyExitPartition"),
+        ("exact", "TrainingOffload or EarlyExitPartition"),
+    ):
+        with pytest.raises(ValueError, match=f"agent '{name}' plays {played}, got .*TinyProblem"):
             make_agent(name, TinyProblem())
+    for name in AGENTS:
+        if name not in OFFLOAD:
+            with pytest.raises(ValueError, match=f"'{name}' plays EarlyExit.*TrainingOffload'"):
+                make_agent(name, problem)
 
 
 def test_random_plays_any_problem():
@@ -219,10 +240,13 @@ def test_models_of_another_environment(run, saved):
         make_agent(f"ppo:{saved}", mec_gym.make_problem(DRIVE), env_id=DRIVE)
 
 
-def test_a_flat_head_is_refused_by_discrete_problems():
-    with pytest.raises(ValueError, match="Box action space"):
-        make_vec_env(TinyProblem(), SETTINGS)
-    assert random_actions(TinyProblem(), 0, 2).shape == (2, 2)
+def test_a_flat_head_plays_whole_numbers():
+    """SB3's policy draws them itself: the raw output is the action."""
+    env = make_vec_env(TinyProblem(), SETTINGS)
+    assert env.action_space == TinyProblem().action_space
+    model = make_ppo(env, SETTINGS, seed=0)
+    model.learn(SETTINGS.rollout)
+    check_agent(PPOAgent(model, env.head), TinyProblem(), episodes=8)
 
 
 @pytest.mark.parametrize(
