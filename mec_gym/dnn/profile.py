@@ -148,6 +148,23 @@ def _copy_of(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) 
     return copy.deepcopy(module, memo).eval()
 
 
+_IN_PLACE = (
+    operator.iadd, operator.iand, operator.ifloordiv, operator.imod, operator.imul, operator.ior,
+    operator.ipow, operator.isub, operator.itruediv, operator.ixor,
+)  # fmt: skip
+
+
+def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    def write(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return write
+
+
+# Is written to by += and the like, as a tensor is; fx would make it +.
+_Proxy = type("_Proxy", (fx.Proxy,), {f"__{op.__name__}__": _in_place(op) for op in _IN_PLACE})
+
+
 class _Tracer(fx.Tracer):
     """Modules of torch.nn are one layer each, but for those that are whole networks.
 
@@ -164,6 +181,11 @@ class _Tracer(fx.Tracer):
         """Whether a module is one layer."""
         leaf = super().is_leaf_module(m, module_qualified_name)
         return leaf and not isinstance(m, _NETWORKS)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a tensor while forward is traced."""
+        proxy: fx.Proxy = _Proxy(node, self)
+        return proxy
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -449,7 +471,8 @@ class _Count(fx.Interpreter):
             return type(self.fetch_attr(str(node.target))).__name__.lower()
         target = node.args[1] if node.target is getattr else node.target
         text = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-        return str(text).split(".")[0].strip("_")
+        word = str(text).split(".")[0].strip("_")
+        return word[1:] if target in _IN_PLACE else word
 
     def _bytes(self, node: fx.Node) -> float:
         read = node.all_input_nodes

@@ -705,9 +705,10 @@ def test_parts_that_are_written_to():
 
     module = net(remembered)
     module.register_buffer("memory", torch.zeros(1, 8))
-    assert reads(profile(module, ROW)) == {
-        "input": (), "h": ("input",), "add_": ("h",), "mul": ("add_",),
-    }  # fmt: skip
+    for device in (None, "cpu"):
+        assert reads(profile(module, ROW, device)) == {
+            "input": (), "h": ("input",), "add_": ("h",), "mul": ("add_",),
+        }  # fmt: skip
     assert not module.memory.any()
 
     def into(self, x):
@@ -727,6 +728,25 @@ def test_who_read_before_a_write_read_what_was_there():
 
     graph = profile(net(forward), ROW)
     assert reads(graph)["g #1"] == ("h",) and reads(graph)["g #2"] == ("relu_",)
+
+
+def test_assignments_in_place_write_to_all_names():
+    def forward(self, x):
+        y = z = self.h(x)
+        z += 1
+        y *= x.shape[0]
+        count = x.shape[1]
+        count -= 4
+        return self.g(z), y.narrow(1, 0, count)
+
+    graph = profile(net(forward), ROW)
+    assert graph.provenance["tracer"] == "fx"
+    assert reads(graph) == {
+        "input": (), "h": ("input",), "iadd": ("h",), "imul": ("iadd",), "g": ("imul",),
+        "narrow": ("imul",),
+    }  # fmt: skip
+    assert [one.operation for one in graph.layers[2:4]] == ["add", "mul"]
+    assert graph.output_bits[-1] == 4 * 32
 
 
 def test_the_input_may_be_written_to():
