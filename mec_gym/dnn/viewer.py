@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 15
 """Columns of a row, at most."""
-COLUMN, LANE, GAP = 0.95, 0.44, 0.32  # in: width of a column, height of a lane, between rows
+COLUMN, LANE, GAP = 0.95, 0.50, 0.28  # in: width of a column, height of a lane, between rows
 HALF, TALL = 0.38, 0.12  # in: half a box
 MARGIN, HEAD = 0.35, 0.75  # in: around everything; room for title and legend
 SMALL = 7.0  # pt
@@ -160,7 +160,7 @@ def draw_graph(
     for u in sorted(crossing):
         x, y = sheet.centre(u)
         axes.text(
-            x + HALF, y - TALL - 0.03, megabits(graph.layers[u].output_bits), color=CUT,
+            x + HALF, y - TALL - 0.02, megabits(graph.layers[u].output_bits), color=CUT,
             fontsize=SMALL + 0.5, weight="bold", ha="center", va="bottom", zorder=6,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.9},
         )  # fmt: skip
@@ -304,7 +304,7 @@ def _draw_exits(axes: Axes, sheet: _Sheet, graph: LayerGraph) -> None:
         )  # fmt: skip
         axes.add_patch(frame)
         axes.text(
-            x, y + TALL + 0.05, ", ".join(words), ha="center", va="top", fontsize=SMALL,
+            x, y + TALL + 0.04, ", ".join(words), ha="center", va="top", fontsize=SMALL,
             color=EXIT, weight="bold", zorder=6,
         )  # fmt: skip
 
