@@ -7,7 +7,6 @@ builds on DADS: Hu et al., INFOCOM 2019.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -148,7 +147,8 @@ class Scenario:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)!r}")
         if self.load_spread > 3:
             raise ValueError(f"load_spread must be at most 3, got {self.load_spread!r}")
-        if not math.isfinite(self.arrival_frames) or self.arrival_frames < 1:
+        positive("arrival_frames", self.arrival_frames)
+        if self.arrival_frames < 1:
             raise ValueError(f"arrival_frames must be at least 1, got {self.arrival_frames!r}")
         if self.timeout_s < high:
             raise ValueError(
@@ -191,8 +191,8 @@ class Scenario:
             regime = (regime + np.cumsum(shift, axis=-1)) % len(rates)
         arrival_rate = np.broadcast_to(rates[regime], shape).copy()
         interval = rng.exponential(size=shape) / arrival_rate
-        time = np.cumsum(interval, axis=-1) - interval
-        gaps = np.diff(time, axis=-1, prepend=time[:, :1])
+        gaps = np.concatenate([np.zeros((n, 1)), interval[:, :-1]], axis=-1)
+        time = np.cumsum(gaps, axis=-1)  # never goes back, whatever is rounded
         noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
         logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)
         speed = _speed(np.array([self.device_load, self.edge_load]), logit)
