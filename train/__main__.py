@@ -14,6 +14,7 @@ from train.config import (
     EvaluateRun,
     ExitsRun,
     PPORun,
+    ProfileRun,
     ReproduceRun,
     ScenariosRun,
 )
@@ -54,6 +55,12 @@ def _exits(args: Sequence[str]) -> None:
     run_exits(tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
 
 
+def _profile(args: Sequence[str]) -> None:
+    from train.profile_network import profile_network
+
+    profile_network(tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
+
+
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
     from agents.registry import AGENTS, agents_for
@@ -83,6 +90,7 @@ COMMANDS = {
     "compare": (_compare, "let several agents play the same episodes"),
     "reproduce": (_reproduce, "redo a source's published figures"),
     "exits": (_exits, "train the exits of a network, measure their accuracy"),
+    "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
 

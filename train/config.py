@@ -175,5 +175,54 @@ class ExitsRun:
 
 
 @dataclass(frozen=True)
+class ProfileRun:
+    """Count any torch module: FLOPs, bytes and output of each layer, and who reads it.
+
+    Attributes:
+        module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
+            or a .py file. FACTORY is in it: a torch module, its class, or a function without
+            arguments that makes one; by default ``model``, or the only class of a torch module.
+        out: File for the profile, to end in .json.
+        input: Shape of a frame, batch axis included, such as 1,3,224,224; one for each input.
+        device: Also time each layer there: cpu or cuda.
+        picture: Write a picture of the graph to this PNG file.
+        overwrite: Replace the files if there are any.
+    """
+
+    module: Annotated[str, tyro.conf.Positional]
+    out: Path
+    input: tuple[str, ...]
+    device: str | None = None
+    picture: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".json":
+            raise ValueError(f"out must end in .json, got {self.out}")
+        if self.picture is not None and self.picture.suffix != ".png":
+            raise ValueError(f"picture must end in .png, got {self.picture}")
+        if not self.input:
+            raise ValueError("input must hold at least one shape")
+        _ = self.shapes
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each input.
+
+        Raises:
+            ValueError: Not positive whole numbers with commas between them.
+        """
+        found = []
+        for text in self.input:
+            sizes = text.split(",")
+            if not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+                raise ValueError(
+                    f"input must be positive whole numbers such as 1,3,224,224, got {text!r}"
+                )
+            found.append(tuple(int(size) for size in sizes))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
 class ScenariosRun:
     """List environments, scenarios, agents and PPO presets."""
