@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+import time
 import warnings
 
 import pytest
@@ -838,6 +839,23 @@ def test_layers_are_timed():
     assert tuple(untimed) == profile(Residual(), IMAGE).layers
     with pytest.raises(ValueError, match="has no measured time"):
         _ = profile(Residual(), IMAGE).measured_seconds
+
+
+@torch.library.custom_op("mec_gym_tests::slow", mutates_args=())
+def slow(x: torch.Tensor) -> torch.Tensor:
+    time.sleep(0.01)
+    return x.clone()
+
+
+@slow.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def test_times_are_not_less_than_they_were():
+    with pytest.warns(UserWarning, match="slow"):
+        graph = profile(net(lambda self, x: self.h(slow(x))), ROW, "cpu")
+    assert graph.measured_seconds[1] >= 0.01
 
 
 def test_exported_layers_are_timed():
