@@ -214,7 +214,7 @@ def _count(module: nn.Module, inputs: Tensors, title: str) -> tuple[_Count, str]
         try:
             with _flop_counter() as counter:
                 returned = hollow()(*frame())
-            expected = counter.get_total_flops(), [t.shape for t in _tensors(returned)]
+            expected = counter.get_total_flops(), _kinds(returned)
         except Exception as error:
             if "meta" not in str(error).lower():  # else it asks for values
                 raise ValueError(
@@ -228,7 +228,7 @@ def _count(module: nn.Module, inputs: Tensors, title: str) -> tuple[_Count, str]
             except Exception as error:
                 reasons.append(f"torch.{name}: {_reason(error)}")
                 continue
-            found = count.computed, [t.shape for t in _tensors(returned)]
+            found = count.computed, _kinds(returned)
             if expected in (None, found):
                 return count, name
             reasons.append(f"torch.{name}: finds another computation than the module does")
@@ -538,6 +538,10 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, dict):
         for one in value.values():
             yield from _tensors(one)
+
+
+def _kinds(value: Any) -> list[tuple[torch.Size, torch.dtype]]:
+    return [(t.shape, t.dtype) for t in _tensors(value)]
 
 
 def _storage(tensor: torch.Tensor) -> int:
