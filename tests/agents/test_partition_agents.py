@@ -52,6 +52,7 @@ from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import State
 from mec_gym.early_exit.partitions import pareto, price
 from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import Scenario
 from mec_gym.network.bandwidth import Regimes
 from mec_gym.testing import check_agent
 
@@ -243,6 +244,22 @@ def test_min_cut_and_exact_light_agree_on_whole_tables():
     assert differ > 10  # it does depend on the slot
 
 
+def test_min_cut_and_exact_light_agree_on_the_default_network():
+    """All partitions worth having are candidates, 152 of the last exit."""
+    problem = EarlyExitPartition(Scenario(candidates=160))
+    table = problem.scenario.table
+    assert all(front.whole for front in table.fronts)
+    assert table.sizes.tolist() == [len(front.cost) for front in table.fronts]
+    trace = sample_episodes(problem, 70, 4)
+    slots = arrays.at(trace, (slice(None), slice(0, 100, 10)))
+    cut = MinCutSolver(problem.scenario).solve(slots, idle((4, 10))).decision
+    light = ExactLoadSolver(problem.scenario, "light").solve(slots, idle((4, 10))).decision
+    assert (cut.exit == 3).all() and len(np.unique(cut.partition)) > 1
+    np.testing.assert_allclose(
+        times(problem, slots, cut).sum(-1), times(problem, slots, light).sum(-1), rtol=1e-9
+    )
+
+
 # --- the weighted search
 
 
@@ -386,7 +403,7 @@ def test_weighted_search_where_all_three_stages_matter():
 
 @functools.cache
 def table_gaps(tables=300, entries=20):
-    """The same of tables that belong to no graph: half of them Pareto fronts, two as one."""
+    """The same of tables that belong to no graph: half of them are Pareto fronts."""
     rng = np.random.default_rng(81)
     slots = one_slot(**UNIT)
     gaps = []
@@ -403,10 +420,10 @@ def table_gaps(tables=300, entries=20):
 def test_weighted_search_on_tables_of_no_graph():
     gaps = table_gaps()
     assert (gaps >= 1.0).all()
-    # Measured: MEAN, MAX and SHARE.
-    assert 1.0 < gaps.mean() < 1.1
-    assert gaps.max() < 2.5
-    assert (gaps == 1.0).mean() > 0.5
+    # Measured: 1.013, 1.59 and 0.91.
+    assert 1.003 < gaps.mean() < 1.04
+    assert 1.2 < gaps.max() < 2.2
+    assert 0.8 < (gaps == 1.0).mean() < 0.98
 
 
 def test_weighted_search_of_any_batch():
