@@ -412,6 +412,19 @@ def test_more_levels_never_loosen_the_bound():
     assert bounds[-1].mean() < bounds[0].mean() - 1e-4
 
 
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_finer_nested_grid_never_loosens_the_bound(regime):
+    """Twice as many steps keep every level there was: then no episode may lose anything."""
+    tightened = 0
+    for problem, trace, _ in tiny_episodes(regime)[:2]:
+        for chain in ((13, 25, 49, 97), (12, 23, 45)):
+            bounds = [episode_bound(trace, problem.scenario, levels) for levels in chain]
+            for few, many in itertools.pairwise(bounds):
+                assert (many <= few + 1e-9 * np.abs(few)).all()
+                tightened += (many < few - 1e-9).sum()
+    assert tightened > 0 or regime in ("light", "empty battery")
+
+
 @pytest.mark.parametrize("load", ["light", "heavy", "short of battery", "short of time"])
 def test_no_agent_beats_the_bound(load):
     changes = {

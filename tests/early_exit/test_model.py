@@ -450,6 +450,43 @@ def test_queues_equal_a_simulation_with_drops(seed):
     assert min((why == kind).sum() for kind in ("served", "battery", "timeout")) > 5
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_long_queues_equal_a_simulation_of_the_frames_that_were_started(seed):
+    """300 frames through the floods; those that were dropped are never put in the simulator."""
+    count = 300
+    rng = np.random.default_rng(1000 + seed)
+    problem = EarlyExitPartition(
+        cases.scenario(
+            horizon=count, timeout_s=0.45, deadline=(0.1, 0.4), battery=25.0,
+            arrival_rates=(6.0, 25.0),
+        )
+    )  # fmt: skip
+    trace = arrays.at(problem.sample(rng, 1), 0)
+    decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
+    outcomes, states, last = play(problem, trace, decision.exit, decision.partition)
+    arrival = np.concatenate([[0.0], np.cumsum(trace.interval)[:-1]])
+    cost = problem.scenario.table.cost[decision.exit, decision.partition]
+    speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
+    service = cost / speed
+    started = np.flatnonzero(~outcomes.dropped)
+    done = simulate(arrival[started].tolist(), service[started].tolist())
+    np.testing.assert_allclose(
+        outcomes.latency_s[started], done - arrival[started], rtol=1e-9, atol=1e-9
+    )
+    waiting = done - arrival[started] - service[started].sum(axis=1)
+    np.testing.assert_allclose(outcomes.waiting_s[started], waiting, rtol=1e-9, atol=1e-9)
+    joules = 3.0 * cost[started, 0] + 1.9 * service[started, 1]
+    assert last.battery == pytest.approx(25.0 - joules.sum(), abs=1e-9)
+    # A dropped frame touches nothing: time goes on, and that is all.
+    after = np.concatenate([states.backlog[1:], last.backlog[None]])
+    battery = np.append(states.battery[1:], last.battery)
+    gone = outcomes.dropped
+    idle = np.maximum(states.backlog - trace.interval[:, None], 0.0)
+    assert np.array_equal(after[gone], idle[gone])
+    assert np.array_equal(battery[gone], states.battery[gone])
+    assert gone.sum() > 20 and (waiting > 1e-6).sum() > 20
+
+
 # --- properties
 
 TIMES = st.lists(st.floats(0.0, 2.0), min_size=3, max_size=3)
