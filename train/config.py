@@ -149,7 +149,9 @@ class ExitsRun:
     """Train the exits of a network jointly, measure their accuracy, write its profile.
 
     Attributes:
-        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``.
+        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``, or MODULE[:FACTORY] of
+            your own as for ``profile``: it sees (n, 3, 32, 32) and returns logits (n, 10), one
+            for each exit, from the earliest to the deepest.
         out: Folder of the run.
         data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
         settings: How the exits are trained.

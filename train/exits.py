@@ -27,6 +27,7 @@ from mec_gym.dnn.images import Images, cifar10, digits
 from train.config import ExitsRun
 from train.files import check_same, refuse_used, write_json
 from train.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
+from train.profile_network import find_network
 
 CHECKPOINT_FILE = "checkpoint.pt"
 MODEL_FILE = "model.pt"
@@ -67,7 +68,7 @@ def run_exits(run: ExitsRun) -> LayerGraph:
     else:
         write_json(folder / CONFIG_FILE, config)
         _train(run, training)
-    graph = training.graph(f"{run.network}-{images.name}")
+    graph = training.graph(title(run.network, images))
     command = {"command": command_line(run, images)}
     graph = dataclasses.replace(graph, provenance={**graph.provenance, **command})
     weights = io.BytesIO()
@@ -82,11 +83,23 @@ def run_exits(run: ExitsRun) -> LayerGraph:
 def build_network(name: str, images: Images) -> nn.Module:
     """The network of a run, for the images it is trained on.
 
+    Args:
+        name: A network of the zoo, or MODULE[:FACTORY] of the user's own.
+        images: What it is to see.
+
     Raises:
         ValueError: There is no such network.
     """
+    if name not in zoo.NETWORKS and (":" in name or name.endswith(".py")):
+        return find_network(name)
     _, channels, height, _ = images.train.shape
     return zoo.build(name, images.classes, height, channels, exits=True)
+
+
+def title(network: str, images: Images) -> str:
+    """Name of the trained network: what it is, and the data."""
+    place = network.partition(":")[0]
+    return f"{Path(place).stem if place.endswith('.py') else place}-{images.name}"
 
 
 def _train(run: ExitsRun, training: ExitTraining) -> None:
@@ -173,7 +186,7 @@ def command_line(run: ExitsRun, images: Images) -> str:
     words += [f"--seed {run.seed}", f"--threads {run.threads}"]
     # The folder is the user's own affair.
     words += [] if run.data is None else ["--data DIR"]
-    return " ".join([*words, f"--out runs/{run.network}-{images.name}"])
+    return " ".join([*words, f"--out runs/{title(run.network, images)}"])
 
 
 def print_exits(graph: LayerGraph) -> None:

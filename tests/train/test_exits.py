@@ -25,6 +25,9 @@ from train.interrupts import Interrupted
 PER_EPOCH = 1437 // 64
 
 
+build_network = exits.build_network
+
+
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
     monkeypatch.setattr(exits, "build_network", lambda name, images: TwoExits())
@@ -282,3 +285,33 @@ def test_errors_are_one_line(tmp_path, capsys, monkeypatch):
         main(["exits", "--network", "alexnet", "--out", out, "--threads", "0"])
     assert stop.value.code == 2
     assert "threads must be a whole number" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_network_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "two_exits.py").write_text(
+        """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.ReLU(), nn.Flatten())
+        self.early, self.late = nn.Linear(196, 10), nn.Sequential(nn.Linear(196, 20), nn.ReLU())
+        self.last = nn.Linear(20, 10)
+
+    def forward(self, x):
+        y = self.body(x)
+        return self.early(y), self.last(self.late(y))
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exits, "build_network", build_network)
+    out = str(tmp_path / "run")
+    args = ["exits", "--network", "two_exits.py:Net", "--epochs", "1", "--out", out]
+    assert main(args) == 0
+    graph = load_graph(tmp_path / "run" / "profile.json")
+    assert graph.name == "two_exits-digits" and len(graph.accuracies) == 2
+    assert graph.layers[1].name == "body.0" and graph.layers[0].output_bits == 3 * 32 * 32 * 32
+    assert "--network two_exits.py:Net" in graph.provenance["command"]
+    assert main([*args[:2], "two_exits.py:Nothing", *args[3:-1], f"{out}2"]) == 2
