@@ -425,6 +425,16 @@ def test_a_finer_nested_grid_never_loosens_the_bound(regime):
     assert tightened > 0 or regime in ("light", "empty battery")
 
 
+@pytest.mark.parametrize("regime", REGIMES)
+def test_no_grid_loses_what_the_coarse_one_found(regime):
+    """The 12 levels on which each stage is tried are a bound whatever the fine grid says."""
+    for problem, trace, _ in tiny_episodes(regime)[:3]:
+        coarse = episode_bound(trace, problem.scenario, 12)
+        assert np.array_equal(episode_bound(trace, problem.scenario, 2), coarse)
+        for levels in (5, 13, 30):
+            assert (episode_bound(trace, problem.scenario, levels) <= coarse).all()
+
+
 @pytest.mark.parametrize("load", ["light", "heavy", "short of battery", "short of time"])
 def test_no_agent_beats_the_bound(load):
     changes = {
@@ -487,6 +497,37 @@ def test_each_episode_has_the_stage_that_bounds_it_best():
     queue = (idle_optimum(problem, trace) - best) / np.abs(best)
     for k in range(3):
         assert gap[kind == k].mean() < 0.003 < 0.05 < queue[kind == k].mean()
+
+
+@pytest.mark.parametrize("levels", [2, 64])
+def test_a_frame_that_is_done_exactly_at_the_timeout_may_be_served(levels):
+    """The fastest decision takes the timeout to the last digit, and every other one longer."""
+    rng = np.random.default_rng(95)
+    used = set()
+    for _ in range(60):
+        net = tiny_network(rng)
+        wide = cases.scenario(network=net, horizon=1, timeout_s=1e3, battery=1e9, energy_weight=0)
+        trace = wide.sample(rng, 1)
+        trace.bandwidth[:] = 10 ** rng.uniform(4.0, 6.0)
+        now = EarlyExitPartition(wide).start(arrays.at(trace, (slice(None), 0)))
+        decisions, free, _ = try_all(arrays.at(trace, (slice(None), 0)), now, wide)
+        exact = float(free.max(axis=-1).min())
+        fastest = free.max(axis=-1).argmin()
+        used.add(tuple((free[0, fastest] > 0).tolist()))
+        problem = EarlyExitPartition(
+            cases.scenario(
+                network=net, horizon=1, timeout_s=exact, deadline=(exact / 2, exact),
+                battery=1e9, energy_weight=0.0,
+            )
+        )  # fmt: skip
+        trace.deadline[:] = exact
+        best = cases.exhaustive_best(problem, trace)
+        right = problem.scenario.accuracy[decisions.exit[fastest]]
+        priority = float(trace.priority[0, 0])
+        assert best[0] == pytest.approx(-2.7 * (1 - right) - 0.31 * priority, rel=1e-12)
+        bound = episode_bound(trace, problem.scenario, levels)
+        np.testing.assert_allclose(bound, best, rtol=1e-9)
+    assert len(used) >= 2
 
 
 def test_rounding_is_on_the_side_of_the_bound():

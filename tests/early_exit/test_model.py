@@ -161,6 +161,15 @@ def test_a_battery_that_cannot_pay(battery, short):
         assert after.battery == pytest.approx(1e-10, abs=1e-12) and after.battery >= 0
 
 
+def test_the_last_joule_can_be_spent():
+    """A battery that holds exactly what a frame needs pays for it; the next float below cannot."""
+    needed = float(model.energy(np.array(HAND_LATE[4]), np.array(800 / 5e4), HAND))
+    for battery, short in ((needed, False), (np.nextafter(needed, 0), True)):
+        after, outcome = PROBLEM.step(one_slot(), state(0, 0, 0, battery=battery), decide(LATE, 4))
+        assert outcome.battery_short == short
+        assert after.battery == (battery if short else 0.0)
+
+
 def test_a_dropped_frame_by_hand():
     # The battery can pay, but the link is busy for too long: 0.89 + 0.016 > 0.9.
     free, outcome = evaluate(one_slot(), state(0.0, 0.89, 0.0), decide(LATE, 4))
