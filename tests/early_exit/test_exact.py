@@ -283,8 +283,8 @@ REGIMES = {
 
 
 @functools.cache
-def tiny_episodes(regime, networks=14, episodes=10):
-    """(problem, trace, exhaustive optimum) of some networks; 140 episodes a regime."""
+def tiny_episodes(regime, networks=11, episodes=10):
+    """(problem, trace, exhaustive optimum) of some networks; 110 episodes a regime."""
     rng = np.random.default_rng(list(REGIMES).index(regime))
     found = []
     for k in range(networks):
