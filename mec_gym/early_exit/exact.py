@@ -94,7 +94,7 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
     Args:
         trace: Fields (n, T).
         scenario: The parameters.
-        levels: Of the fine grid of backlogs; time and tightness grow with it.
+        levels: Of the fine grid of backlogs; time grows with it, and by and large tightness.
 
     Returns:
         (n,).
