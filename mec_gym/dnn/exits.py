@@ -304,8 +304,15 @@ class ExitTraining:
 
     def _count_exits(self) -> int:
         self.module.eval()
-        with torch.no_grad():
-            found = self.module(self._normalised(self._train[:2]))
+        images = self._normalised(self._train[:2])
+        try:
+            with torch.no_grad():
+                found = self.module(images)
+        except Exception as error:  # whatever the user's own forward raises
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"module must take images of shape {tuple(images.shape)}, it failed: {reason}"
+            ) from error
         wanted = (min(2, len(self._train)), self.images.classes)
         answers = [found] if isinstance(found, torch.Tensor) else found
         fits = isinstance(answers, (list, tuple)) and len(answers) > 0

@@ -315,3 +315,13 @@ class Net(nn.Module):
     assert graph.layers[1].name == "body.0" and graph.layers[0].output_bits == 3 * 32 * 32 * 32
     assert "--network two_exits.py:Net" in graph.provenance["command"]
     assert main([*args[:2], "two_exits.py:Nothing", *args[3:-1], f"{out}2"]) == 2
+
+
+def test_a_network_for_other_images_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "narrow.py").write_text("from torch import nn\nmodel = nn.Linear(7, 10)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(exits, "build_network", build_network)
+    assert main(["exits", "--network", "narrow.py:model", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: module must take images of shape (2, 3, 32, 32), it failed: ")
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()
