@@ -23,12 +23,18 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
 	touch $@
 
-demo: $(VENV)/.installed  ## train PPO on the drive, compare everything, draw
+demo: $(VENV)/.installed  ## train PPO on a drive and on early exits, compare everything, draw
 	$(BIN)/python -m train ppo --out $(DEMO)/ppo
 	$(BIN)/python -m train compare --out $(DEMO)/compare \
 	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
 	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
+	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/ppo
+	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/compare \
+	  --agents price exact dapdee dads mincut device-only random ppo:$(DEMO)/early-exit/ppo
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo --env mec/EarlyExitPartition-v0 \
+	  --episodes 100 --picture $(DEMO)/early-exit/episode.png
+	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 test: $(VENV)/.installed  ## the whole test suite, notebooks included

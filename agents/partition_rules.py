@@ -32,7 +32,8 @@ def nearest_candidate(scenario: Scenario, exit_index: int, cost: FloatArray) -> 
         cost: Of the partitions, (..., 3).
     """
     known = scenario.table.candidates(exit_index)
-    unit = np.maximum(known.max(axis=0), np.finfo(np.float64).tiny)
+    largest = known.max(axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
     distance = np.abs(cost[..., None, :] - known) / unit
     return np.asarray(distance.max(axis=-1).argmin(axis=-1))
 

@@ -29,6 +29,8 @@ from mec_gym.registration import make_problem
 
 COMMON_PARTS = ("latency_s", "energy_j", "dropped")
 """Fields that every problem's Outcome has: agents are compared by them."""
+GAINS = ("accuracy",)
+"""Fields that an Outcome may have, of which more is better."""
 
 
 class _Uniform:
@@ -263,9 +265,12 @@ def _check_no_reward_for_worse(problem: AnyProblem, seed: int, n: int = 256) -> 
             no_better = np.ones(n, dtype=np.bool_)
             for name in COMMON_PARTS:
                 no_better &= getattr(worse, name) >= getattr(better, name)
+            for name in set(GAINS) & set(arrays.field_names(type(worse))):
+                no_better &= getattr(worse, name) <= getattr(better, name)
             paid = problem.reward(worse) > problem.reward(better)
             assert not (no_better & paid).any(), (
-                "a decision that is no better in latency, energy and drops must not earn more"
+                "a decision that is no better in latency, energy and drops must not earn more "
+                "(nor in accuracy, where there is one)"
             )
 
 

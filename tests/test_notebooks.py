@@ -17,7 +17,11 @@ def names(path: Path) -> str:
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS][:2] == ["01_quickstart", "02_training_offload"]
+    assert [path.stem for path in NOTEBOOKS][:3] == [
+        "01_quickstart",
+        "02_training_offload",
+        "03_early_exit",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names)

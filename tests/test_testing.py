@@ -15,6 +15,8 @@ from tiny_problem import HORIZON, Decision, Outcome, State, TinyDiscrete, TinyPr
 
 import mec_gym.testing
 from mec_gym.core import arrays
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
 from mec_gym.testing import check_agent, check_problem
 
 PAPER = "mec/TrainingOffloadPaper-v0"
@@ -432,3 +434,14 @@ def test_check_agent_catches_actions_outside_the_space():
 def test_common_parts_are_those_of_every_outcome():
     assert mec_gym.testing.COMMON_PARTS == ("latency_s", "energy_j", "dropped")
     assert set(mec_gym.testing.COMMON_PARTS) <= set(arrays.field_names(Outcome))
+
+
+def test_accuracy_counts_where_there_is_one():
+    class PaysForErrors(EarlyExitPartition):
+        def reward(self, outcome):
+            return super().reward(outcome) + 2.0 * outcome.accuracy_cost
+
+    with pytest.raises(AssertionError, match="nor in accuracy"):
+        mec_gym.testing.check_problem(PaysForErrors(EarlyExitScenario(horizon=20)))
+    # What is more accurate may cost latency and earn more all the same.
+    mec_gym.testing.check_problem(EarlyExitPartition(EarlyExitScenario(horizon=20)))

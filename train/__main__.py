@@ -13,7 +13,9 @@ from train.config import (
     Choice,
     CompareRun,
     EvaluateRun,
+    ExitsRun,
     PPORun,
+    ProfileRun,
     ReproduceRun,
     ScenariosRun,
 )
@@ -73,6 +75,18 @@ def _reproduce(args: Sequence[str]) -> None:
     reproduce(tyro.cli(ReproduceRun, args=args, prog="mec-gym reproduce"))
 
 
+def _exits(args: Sequence[str]) -> None:
+    from train.exits import run_exits
+
+    run_exits(tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
+
+
+def _profile(args: Sequence[str]) -> None:
+    from train.profile_network import profile_network
+
+    profile_network(tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
+
+
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
     from agents.registry import AGENTS, RUNS, agents_for
@@ -105,6 +119,8 @@ COMMANDS = {
     "evaluate": (_evaluate, "let one agent play"),
     "compare": (_compare, "let several agents play the same episodes"),
     "reproduce": (_reproduce, "redo a source's published figures"),
+    "exits": (_exits, "train the exits of a network, measure their accuracy"),
+    "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
 

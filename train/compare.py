@@ -7,6 +7,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent
+from mec_gym.core.env import MecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
@@ -24,6 +26,9 @@ from mec_gym.registration import make_problem
 from train.config import CompareRun, EvaluateRun
 from train.evaluate import Result, evaluate, gap_percent
 from train.files import refuse_used, write_figure, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = "results.json"
 FILES = (RESULTS, "results.csv", "comparison.png", "trace.npz")
@@ -71,38 +76,32 @@ def compare(run: CompareRun) -> list[Result]:
 
 def evaluate_one(run: EvaluateRun) -> Result:
     """Let one agent play, print its line, draw its first episode if asked."""
-    if run.picture is not None:
-        if not run.overwrite:
-            refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
-        run.picture.parent.mkdir(parents=True, exist_ok=True)
+    if run.picture is not None and not run.overwrite:
+        refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
     problem = make_problem(run.env, run.scenario)
     agent = make_agent(run.agent, problem, run.seed, run.env)
     trace = sample_episodes(problem, run.seed, run.episodes)
     result, _ = evaluate(problem, run.agent, agent, trace, problem.bound(trace))
     print_table([result], f"{run.env}, {run.episodes} episodes")
     if run.picture is not None:
-        write_picture(run.picture, problem, agent, run.seed)
+        write_figure(run.picture, play(problem, agent, run.seed))
         print(f"wrote {run.picture}")
     return result
 
 
-def write_picture(path: Path, problem: AnyProblem, agent: Agent, seed: int) -> None:
-    """Draw what the agent did in the episode of a seed."""
-    from matplotlib.image import imsave
-
-    from mec_gym.core.env import MecEnv
-
-    env = MecEnv(problem, render_mode="rgb_array")
+def play(problem: AnyProblem, agent: Agent, seed: int) -> Figure:
+    """A picture of what the agent does in the episode of a seed."""
+    env = MecEnv(problem)
     observation, _ = env.reset(seed=seed)
     ended = False
+    memory: Any = None
+    start = np.ones(1, dtype=np.bool_)
     while not ended:
-        action, _ = agent.predict(observation, deterministic=True)
+        action, memory = agent.predict(observation, memory, episode_start=start, deterministic=True)
         observation, _, terminated, truncated, _ = env.step(action)
-        ended = terminated or truncated
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = env.render()
-    assert picture is not None
-    imsave(path, picture)
+        ended, start = terminated or truncated, np.zeros(1, dtype=np.bool_)
+    figure: Figure = problem.draw(env.episode)
+    return figure
 
 
 def print_table(results: Sequence[Result], title: str) -> None:
@@ -112,7 +111,7 @@ def print_table(results: Sequence[Result], title: str) -> None:
     accuracy = "accuracy" in results[0].outcome_means
     columns = ["return", "latency s", "p95 s", "energy J", "drops"] + ["accuracy %"] * accuracy
     for column in (*columns, "gap %", f"return minus {results[0].agent}'s", "ms/decision"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=column not in columns)
     for r in results:
         low, high = r.gap_percent_ci95
         low_d, high_d = r.difference_ci95
@@ -120,13 +119,13 @@ def print_table(results: Sequence[Result], title: str) -> None:
         table.add_row(
             r.agent,
             f"{r.return_mean:.3f}",
-            f"{r.latency_s_mean:.2f}",
-            f"{r.latency_s_p95:.2f}",
+            f"{r.latency_s_mean:.4g}",
+            f"{r.latency_s_p95:.4g}",
             f"{r.energy_j_mean:.1f}",
             f"{r.drops_mean:.2f}",
             *([f"{100 * r.outcome_means['accuracy']:.2f}"] if accuracy else []),
             f"{r.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}",
-            "" if first else f"{r.difference_mean:+.4f} [{low_d:+.4f}, {high_d:+.4f}]",
+            "" if first else f"{r.difference_mean:+.4g} [{low_d:+.4g}, {high_d:+.4g}]",
             f"{r.decision_ms:.3g}",
         )
     console = Console()
@@ -157,32 +156,38 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
 
 def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], title: str) -> None:
     """Mean gap with its interval, and the share of episodes within a gap."""
+    from matplotlib import colormaps
+
     figure = new_figure(11, 0.45 * len(results) + 2.6)
     bars, shares = figure.subplots(1, 2)
     names = [r.agent if len(r.agent) < 28 else "…" + r.agent[-26:] for r in results]
     means = np.array([r.gap_percent_mean for r in results])
     ends = np.array([r.gap_percent_ci95 for r in results])
     errors = np.maximum(np.abs(ends.T - means), 0.0)
-    colours = [f"C{i}" for i in range(len(results))]
+    colours = [colormaps["tab20" if len(results) > 10 else "tab10"](i) for i in range(len(results))]
     rows = np.arange(len(results))[::-1]
     bars.barh(rows, means, xerr=errors, color=colours, capsize=3)
     bars.set_yticks(rows, names)
     for row, mean, end in zip(rows, means, ends, strict=True):
-        bars.annotate(
-            f"{mean:.3g} %", (end[1], row), (5, 0), textcoords="offset points", va="center"
-        )
-    bars.margins(x=0.2)
+        text = f"{mean:,.0f} %" if mean >= 1000 else f"{mean:.3g} %"
+        bars.annotate(text, (end[1], row), (5, 0), textcoords="offset points", va="center")
     bars.set_xlabel("mean gap to the bound, % (bar: 95 % interval)")
     for values, colour in zip(gaps, colours, strict=True):
         ordered = np.sort(values)
         shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)
     # The worst policies are off the chart; the interesting part is near the bound.
-    shares.set_xlim(left=0)
-    if max(g.max() for g in gaps) > 20:
-        shares.set_xscale("symlog", linthresh=10)
-        shares.set_xticks([0, 2, 5, 10, 20, 50, 100, 200, 500], minor=False)
-        shares.xaxis.set_major_formatter("{x:g}")
-        shares.set_xlim(right=1.1 * max(g.max() for g in gaps))
+    for axes, largest in ((bars, ends.max()), (shares, max(g.max() for g in gaps))):
+        wide = largest > 200 or (axes is shares and largest > 20)
+        axes.set_xlim(left=0)
+        if wide:
+            axes.set_xscale("symlog", linthresh=10)
+            ticks = [t for t in (0, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if t <= largest]
+            axes.set_xticks(ticks, minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.tick_params(axis="x", labelsize="small")
+        room = (6.0 if wide else 1.3) if axes is bars else 1.1  # for the labels
+        axes.set_xlim(right=max(largest, 1e-9) * room)
     shares.set_ylim(0, 1.02)
     shares.set_xlabel("gap to the bound, % (colours as on the left)")
     shares.set_ylabel("share of episodes within it")

@@ -11,6 +11,7 @@ import tyro
 from agents.a3c.settings import A3CSettings
 from agents.ppo import PPOSettings
 from mec_gym.core.checks import positive_int, seed_number
+from mec_gym.dnn.exits import ExitSettings
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 
@@ -141,9 +142,10 @@ class ReproduceRun:
     """Redo a source's published figures.
 
     Attributes:
-        what: Which source.
+        what: Which source: training-offload or early-exit.
         out: Folder for the figures and the table.
-        draws: Random tasks, or random splits, behind every mean.
+        draws: Random tasks, or random splits, behind every mean of training-offload. In
+            early-exit nothing is random: this counts for nothing.
         overwrite: Replace the results in ``out``.
     """
 
@@ -154,6 +156,87 @@ class ReproduceRun:
 
     def __post_init__(self) -> None:
         positive_int("draws", self.draws)
+
+
+@dataclass(frozen=True)
+class ExitsRun:
+    """Train the exits of a network jointly, measure their accuracy, write its profile.
+
+    Attributes:
+        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``, or MODULE[:FACTORY] of
+            your own as for ``profile``: it sees (n, 3, 32, 32) and returns logits (n, 10), one
+            for each exit, from the earliest to the deepest.
+        out: Folder of the run.
+        data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
+        settings: How the exits are trained.
+        seed: Of weights, order, shifts and dropout.
+        threads: Of the processor; another number gives slightly other figures.
+        checkpoint_every: Epochs between two checkpoints.
+        resume: Go on with the run in ``out`` from its checkpoint.
+    """
+
+    network: str
+    out: Path
+    data: Path | None = None
+    settings: Annotated[ExitSettings, tyro.conf.arg(name="")] = ExitSettings()
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("threads", self.threads)
+        positive_int("checkpoint_every", self.checkpoint_every)
+        seed_number("seed", self.seed)
+
+
+@dataclass(frozen=True)
+class ProfileRun:
+    """Count any torch module: FLOPs, bytes and output of each layer, and who reads it.
+
+    Attributes:
+        module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
+            or a .py file. FACTORY is in it: a torch module, its class, or a function without
+            arguments that makes one; by default ``model``, or the only class of a torch module.
+        out: File for the profile, to end in .json.
+        input: Shape of a frame, batch axis included, such as 1,3,224,224; one for each input.
+        device: Also time each layer there: cpu or cuda.
+        picture: Write a picture of the graph to this PNG file.
+        overwrite: Replace the files if there are any.
+    """
+
+    module: Annotated[str, tyro.conf.Positional]
+    out: Path
+    input: tuple[str, ...]
+    device: str | None = None
+    picture: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".json":
+            raise ValueError(f"out must end in .json, got {self.out}")
+        if self.picture is not None and self.picture.suffix != ".png":
+            raise ValueError(f"picture must end in .png, got {self.picture}")
+        if not self.input:
+            raise ValueError("input must hold at least one shape")
+        _ = self.shapes
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of each input.
+
+        Raises:
+            ValueError: Not positive whole numbers with commas between them.
+        """
+        found = []
+        for text in self.input:
+            sizes = text.split(",")
+            if not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
+                raise ValueError(
+                    f"input must be positive whole numbers such as 1,3,224,224, got {text!r}"
+                )
+            found.append(tuple(int(size) for size in sizes))
+        return tuple(found)
 
 
 @dataclass(frozen=True)

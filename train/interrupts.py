@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 HOW_TO_GO_ON = "go on with the same command and --resume"
@@ -19,6 +20,17 @@ class Stoppable(Protocol):
     """Something that looks at ``stop`` at every moment when it could stop."""
 
     stop: bool
+
+
+@dataclass
+class StopFlag:
+    """A Stoppable for a plain loop.
+
+    Attributes:
+        stop: Whether it has been asked to.
+    """
+
+    stop: bool = False
 
 
 @contextmanager

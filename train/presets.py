@@ -41,8 +41,15 @@ PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
     ),
     "early-exit": Preset(
         "early exit: learn the prices of backlog, one step of look-ahead decides",
-        PPOSettings(head="congestion", num_envs=256, n_steps=50, n_epochs=2),
-        1_000_000,
+        PPOSettings(
+            head="congestion",
+            num_envs=256,
+            n_steps=50,
+            learning_rate=5e-4,
+            gamma=0.98,
+            reward_scale=0.2,
+        ),
+        400_000,
     ),
 }
 

@@ -17,8 +17,8 @@ class CongestionHead:
     """The network names the price of a second of backlog at each of the three stages.
 
     Raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw in 1/s. The decision is that of
-    :class:`agents.congestion.CongestionSolver`, so (0, 0, 0) is the tuned rule itself: what
-    is learnt is when to leave it.
+    :class:`agents.congestion.CongestionSolver`. At (0, 0, 0) it is the tuned rule, with prices
+    raised to ``LEAST`` where they were tuned lower: what is learnt is when to leave it.
 
     Args:
         problem: The problem played.

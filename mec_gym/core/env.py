@@ -118,6 +118,11 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             raise gym.error.ResetNeeded("call reset() before asking for the trace")
         return arrays.at(self._queue.trace(), 0)
 
+    @property
+    def episode(self) -> Episode[Any, Any, Any, Any]:
+        """What has happened so far in the episode being played."""
+        return Episode(self.trace, self._states, self._decisions, self._outcomes)
+
     def render(self) -> npt.NDArray[np.uint8] | None:
         """The episode so far as a picture (H, W, 3), or None without a render mode."""
         if self.render_mode is None:
@@ -127,5 +132,4 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             raise gym.error.ResetNeeded("call reset() before render()")
         from mec_gym.core.pictures import to_array
 
-        episode = Episode(self.trace, self._states, self._decisions, self._outcomes)
-        return to_array(self.problem.draw(episode))
+        return to_array(self.problem.draw(self.episode))

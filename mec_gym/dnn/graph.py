@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -86,7 +87,11 @@ class LayerGraph:
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "exits", tuple(self.exits))
-        object.__setattr__(self, "links", tuple(sorted({(int(u), int(v)) for u, v in self.links})))
+        object.__setattr__(
+            self,
+            "links",
+            tuple(sorted({(operator.index(u), operator.index(v)) for u, v in self.links})),
+        )
         if not self.layers:
             raise ValueError("layers must hold at least the input, got none")
         _check_layers(self.layers)
@@ -289,7 +294,11 @@ def load_graph(path: str | Path) -> LayerGraph:
         FileNotFoundError: There is no such file.
         ValueError: It is no profile of this version.
     """
-    return from_json(Path(path).read_text(encoding="utf-8"), str(path))
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    return from_json(text, str(path))
 
 
 def save_graph(path: str | Path, graph: LayerGraph) -> None:
@@ -345,7 +354,8 @@ def _check_exits(layers: tuple[Layer, ...], exits: tuple[Exit, ...]) -> None:
     if not exits:
         raise ValueError("exits must hold at least one exit, got none")
     for one in exits:
-        if not 0 <= one.layer < len(layers):
+        whole = isinstance(one.layer, (int, np.integer))
+        if not whole or not 0 <= one.layer < len(layers):
             raise ValueError(
                 f"exit {one.name!r} must be a layer 0 to {len(layers) - 1}, got {one.layer!r}"
             )

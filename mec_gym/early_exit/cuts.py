@@ -149,7 +149,8 @@ def heavy_milp(
     """The partition whose slowest stage is fastest, min max(Td, Tt, Te), ``on_edge`` (V,).
 
     A mixed-integer linear program, solved by HiGHS: x[v] = 1 on the edge, y[v] >= x[u] - x[v]
-    for each reader u of v, a stage time at least each of the three sums.
+    for each reader u of v, a stage time at least each of the three sums. Exact to about one
+    part in 10^7, the solver's tolerance.
 
     Raises:
         RuntimeError: The solver gave up.

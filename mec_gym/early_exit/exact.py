@@ -82,7 +82,7 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
     at the other two never; the battery is never short, and a frame may be dropped at will.
     Dynamic programming backward over the backlog of that stage solves this on a grid, each
     backlog taken for the next lower one of the grid. Each stage gives a bound, the least
-    counts; all are tried on a coarse grid, the best one on a fine grid too.
+    counts; all are tried on a coarse grid, each episode's best one on a fine grid too.
 
     Why it bounds: let a policy play, and let the relaxed problem take the same decisions,
     dropping what the policy drops. By induction its backlog is never larger: a smaller
@@ -94,21 +94,29 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
     Args:
         trace: Fields (n, T).
         scenario: The parameters.
-        levels: Of the fine grid of backlogs; time and tightness grow with it.
+        levels: Of the fine grid of backlogs; time grows with it, and by and large tightness.
 
     Returns:
         (n,).
     """
+    coarse = np.stack([_in_chunks(trace, scenario, stage, _COARSE) for stage in range(3)])
+    bounds, chosen = coarse.min(axis=0), coarse.argmin(axis=0)
+    for stage in range(3):
+        rows = np.flatnonzero(chosen == stage)
+        fine = _in_chunks(arrays.at(trace, rows), scenario, stage, levels)
+        bounds[rows] = np.minimum(bounds[rows], fine)
+    return np.asarray(bounds)
+
+
+def _in_chunks(trace: Slot, scenario: Scenario, stage: int, levels: int) -> FloatArray:
+    """:func:`_one_queue` of any number of episodes, (n,)."""
     n = len(trace.bandwidth)
     chunk = max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
-    bounds = np.empty(n)
+    values = np.empty(n)
     for begin in range(0, n, chunk):
-        part = arrays.at(trace, slice(begin, begin + chunk))
-        coarse = [_one_queue(part, scenario, stage, _COARSE) for stage in range(3)]
-        stage = int(np.argmin(np.sum(coarse, axis=1)))
-        fine = _one_queue(part, scenario, stage, levels)
-        bounds[begin : begin + chunk] = np.min([*coarse, fine], axis=0)
-    return bounds
+        rows = slice(begin, begin + chunk)
+        values[rows] = _one_queue(arrays.at(trace, rows), scenario, stage, levels)
+    return values
 
 
 def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> FloatArray:

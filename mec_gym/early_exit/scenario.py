@@ -7,7 +7,6 @@ builds on DADS: Hu et al., INFOCOM 2019.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,6 +37,8 @@ from mec_gym.network.bandwidth import (
 
 FloatArray = npt.NDArray[np.float64]
 
+LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures a second, and video
+CHANGING = Regimes((CAT1, G3, G4, WIFI), dwell_s=4.0, memory_s=2.0)
 LOAD_DEVIATIONS = 2.5  # loads are limited to so many deviations about their median
 
 
@@ -90,24 +91,24 @@ class Scenario:
             version or without accuracies, ``candidates`` too small for the network.
     """
 
-    network: str | LayerGraph = "alexnet-digits"
+    network: str | LayerGraph = "mobilenetv2-digits"
     device: Device | Measured = RASPBERRY_PI_4
     edge: Device | Measured = EDGE_SERVER
-    bandwidth: Regimes | MeasuredBandwidth = Regimes((CAT1, G3, G4, WIFI))
+    bandwidth: Regimes | MeasuredBandwidth = CHANGING
     horizon: int = 100
-    arrival_rates: tuple[float, ...] = (2.0, 10.0)
+    arrival_rates: tuple[float, ...] = LIGHT + HEAVY
     arrival_frames: float = 25.0
     device_load: float = 0.2
     edge_load: float = 0.3
     load_spread: float = 0.8
-    load_memory_s: float = 5.0
-    deadline: tuple[float, float] = (0.1, 0.4)
+    load_memory_s: float = 2.0
+    deadline: tuple[float, float] = (0.05, 0.25)
     urgent_share: float = 0.2
     normal_priority: float = 0.5
-    timeout_s: float = 2.0
+    timeout_s: float = 1.0
     battery: float = 200.0
     radio_power: float = 1.3
-    accuracy_weight: float = 2.0
+    accuracy_weight: float = 10.0
     latency_weight: float = 0.2
     miss_weight: float = 1.0
     energy_weight: float = 0.05
@@ -146,7 +147,8 @@ class Scenario:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)!r}")
         if self.load_spread > 3:
             raise ValueError(f"load_spread must be at most 3, got {self.load_spread!r}")
-        if not math.isfinite(self.arrival_frames) or self.arrival_frames < 1:
+        positive("arrival_frames", self.arrival_frames)
+        if self.arrival_frames < 1:
             raise ValueError(f"arrival_frames must be at least 1, got {self.arrival_frames!r}")
         if self.timeout_s < high:
             raise ValueError(
@@ -189,8 +191,8 @@ class Scenario:
             regime = (regime + np.cumsum(shift, axis=-1)) % len(rates)
         arrival_rate = np.broadcast_to(rates[regime], shape).copy()
         interval = rng.exponential(size=shape) / arrival_rate
-        time = np.cumsum(interval, axis=-1) - interval
-        gaps = np.diff(time, axis=-1, prepend=time[:, :1])
+        gaps = np.concatenate([np.zeros((n, 1)), interval[:, :-1]], axis=-1)
+        time = np.cumsum(gaps, axis=-1)  # never goes back, whatever is rounded
         noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
         logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)
         speed = _speed(np.array([self.device_load, self.edge_load]), logit)
@@ -226,7 +228,6 @@ class Preset:
     about: str
 
 
-LIGHT, HEAVY = (2.0,), (10.0,)
 _NETWORKS = {"cat1": ("CAT1", CAT1), "3g": ("3G", G3), "4g": ("4G", G4), "wifi": ("WiFi", WIFI)}
 
 
@@ -244,7 +245,8 @@ def _presets() -> dict[str, Preset]:
         for load, rates in loads.items():
             presets[f"{name}-{load}"] = Preset(
                 lambda mean=mean, rates=rates: Scenario(  # type: ignore[misc]
-                    bandwidth=Regimes((mean,)), arrival_rates=rates
+                    bandwidth=replace(CHANGING, means=(mean,)),
+                    arrival_rates=rates,
                 ),
                 f"{title}, {mean / 1e6:g} Mbit/s, {rates[0]:g} frames/s",
             )

@@ -40,9 +40,7 @@ def draw_episode(scenario: Scenario, episode: Frames) -> Figure:
         episode: Fields of the trace (T,).
     """
     figure = new_figure(11, 9)
-    panels = figure.subplots(
-        4, 1, sharex=True, gridspec_kw={"height_ratios": (1.0, 1.6, 1.0, 1.0)}
-    )
+    panels = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (1.0, 1.6, 1.0, 1.0)})
     frames = np.arange(1, scenario.horizon + 1)
     played = frames[: len(episode.decisions)]
     _network(panels[0], episode.trace, frames)

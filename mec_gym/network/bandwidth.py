@@ -114,7 +114,8 @@ class MeasuredBandwidth:
         max_gap: A step longer than this many median steps is a gap in the trace.
 
     Raises:
-        ValueError: Times that do not increase, gaps, rates that are not positive.
+        ValueError: Times that do not increase or are not finite, gaps, rates that are not
+            positive.
     """
 
     time: tuple[float, ...]
@@ -129,6 +130,9 @@ class MeasuredBandwidth:
                 f"got {len(self.time)} and {len(self.rate)}"
             )
         object.__setattr__(self, "rate", numbers("rate", self.rate))
+        if not np.isfinite(self.time).all():
+            row = int(np.argmin(np.isfinite(self.time)))
+            raise ValueError(f"time must be finite, got {self.time[row]!r}")
         steps = np.diff(self.time)
         if not (steps > 0).all():
             row = int(np.argmin(steps > 0))
@@ -151,13 +155,18 @@ class MeasuredBandwidth:
         Raises:
             FileNotFoundError: There is no such file.
             ValueError: A missing, non-numeric, negative or zero value, times that do not
-                increase, gaps; names the line.
+                increase: names the line. A gap: names its times. No text file.
         """
-        time, rate = [], []
+        time: list[float] = []
+        rate: list[float] = []
         for line, (moment, bandwidth) in _rows(Path(path)):
             if bandwidth <= 0:
                 raise ValueError(
                     f"{path}, line {line}: bandwidth must be positive, got {bandwidth}"
+                )
+            if time and moment <= time[-1]:
+                raise ValueError(
+                    f"{path}, line {line}: time must increase, got {time[-1]} and then {moment}"
                 )
             time.append(moment)
             rate.append(bandwidth)
@@ -187,20 +196,32 @@ class MeasuredBandwidth:
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[float, float]]]:
     """The numbers of a CSV file of two columns, with the number of their line."""
-    with open(path, newline="", encoding="utf-8") as file:
-        for line, row in enumerate(csv.reader(file), 1):
-            if not row:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            rows = list(csv.reader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path} is not a CSV file: {error}") from error
+    for line, row in enumerate(rows, 1):
+        if not row:
+            continue
+        try:
+            moment, bandwidth = (float(cell) for cell in row)
+            if not np.isfinite([moment, bandwidth]).all():
+                raise ValueError
+        except ValueError:
+            # Headings: words, where every later line has numbers.
+            if line == 1 and len(row) == 2 and all(map(_is_word, row)):
                 continue
-            try:
-                moment, bandwidth = (float(cell) for cell in row)
-                if not np.isfinite([moment, bandwidth]).all():
-                    raise ValueError
-            except ValueError:
-                # Headings: words, where every later line has numbers.
-                if line == 1 and len(row) == 2 and all(cell.strip() for cell in row):
-                    continue
-                raise ValueError(
-                    f"{path}, line {line} must be two numbers (time in s, bandwidth in bit/s), "
-                    f"got {','.join(row)!r}"
-                ) from None
-            yield line, (moment, bandwidth)
+            raise ValueError(
+                f"{path}, line {line} must be two numbers (time in s, bandwidth in bit/s), "
+                f"got {','.join(row)!r}"
+            ) from None
+        yield line, (moment, bandwidth)
+
+
+def _is_word(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return bool(cell.strip())
+    return False

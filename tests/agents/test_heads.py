@@ -1,6 +1,8 @@
 """Between environment and network."""
 
 import dataclasses
+import itertools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
-from agents.heads import FlatHead, PriceHead, make_head
+from agents.heads import CongestionHead, FlatHead, HeadName, PriceHead, make_head
 from agents.rules import PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import Scenario as EarlyExit
 from mec_gym.training_offload.model import State
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario
@@ -155,12 +159,67 @@ def mid_paper():
     return slot, PAPER.start(slot)
 
 
+EXITS = EarlyExitPartition(EarlyExit(horizon=10))
+# Heads of early exit by themselves: tests/agents/test_partition_agents.py, test_congestion.py.
+FITS = {
+    "flat": {"paper": FlatHead, "drive": FlatHead, "exits": FlatHead, "tiny": FlatHead},
+    "price": {"paper": PriceHead, "drive": PriceHead},
+    "congestion": {"exits": CongestionHead},
+}
+ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "tiny": TinyProblem()}
+
+
+@pytest.mark.parametrize(("name", "where"), list(itertools.product(FITS, ROOMS)))
+def test_every_head_on_every_problem(name, where):
+    """It keeps the promises of agents.heads.protocol.Head, or says that it does not fit."""
+    assert set(FITS) == set(get_args(HeadName))
+    problem = ROOMS[where]
+    if where not in FITS[name]:
+        with pytest.raises(ValueError, match=rf"head '{name}' fits .* only, got .*{type(problem)}"):
+            make_head(name, problem)
+        return
+    head = make_head(name, problem)
+    assert type(head) is FITS[name][where]
+    slot = arrays.at(sample_episodes(problem, 5, 40), (slice(None), 0))
+    observation = problem.observe(slot, problem.start(slot))
+    head.output_space.seed(0)
+    raw = np.stack([head.output_space.sample() for _ in range(40)])
+    before = observation.copy()
+    inputs, action = head.inputs(observation), head.act(observation, raw)
+    usual = head.usual_reward(observation)
+    assert np.array_equal(observation, before)
+    assert all(head.input_space.contains(row) for row in inputs)
+    assert all(problem.action_space.contains(row) for row in action)
+    assert usual.shape == (40,) and np.isfinite(usual).all()
+    # One by one.
+    for k in (0, 7):
+        assert np.array_equal(head.inputs(observation[k]), inputs[k])
+        assert np.array_equal(head.act(observation[k], raw[k]), action[k])
+        np.testing.assert_allclose(head.usual_reward(observation[k]), usual[k], rtol=1e-12)
+    # The state, what the agent's own decisions have changed, is not in the usual reward.
+    start = problem.start(slot)
+    changed = arrays.map_arrays(lambda a: 0.5 * a, start)
+    if where == "exits":
+        changed = dataclasses.replace(changed, backlog=start.backlog + 0.3)
+    other = problem.observe(slot, changed)
+    assert not np.array_equal(other, observation)
+    np.testing.assert_allclose(head.usual_reward(other), usual, rtol=1e-12)
+    # There and back.
+    again = make_head(name, problem, head.parameters())
+    assert again.parameters() == head.parameters()
+    assert all(type(value) is float for value in head.parameters().values())
+    assert np.array_equal(again.act(observation, raw), action)
+    assert np.array_equal(again.usual_reward(observation), usual)
+
+
 def test_make_head():
     assert type(make_head("flat", PAPER)) is FlatHead
     assert type(make_head("price", PAPER)) is PriceHead
-    with pytest.raises(ValueError, match="head must be one of flat, price, got 'deep'"):
+    with pytest.raises(ValueError, match="head must be one of flat, price, congestion, got 'deep'"):
         make_head("deep", PAPER)
     with pytest.raises(ValueError, match=r"head 'price' fits training offload only.*TinyProblem"):
         make_head("price", TinyProblem())
-    with pytest.raises(ValueError, match="needs a bounded Box action space, got MultiDiscrete"):
-        make_head("flat", TinyProblem())
+    # Whole numbers are taken as they are; a Box without an end cannot be scaled to.
+    assert make_head("flat", TinyProblem()).output_space == TinyProblem().action_space
+    with pytest.raises(ValueError, match="needs a bounded action space, got Box"):
+        make_head("flat", boxed([0.0, -np.inf], [1.0, 1.0]))

@@ -13,19 +13,37 @@ import pytest
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tiny_problem import TinyDiscrete, TinyProblem, random_actions
+from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
+from agents.congestion import CongestionSolver
+from agents.exact import ExactSolver
+from agents.partition_rules import FixedCutSolver, SlotOptimumSolver
 from agents.ppo import PPOAgent, PPOSettings, load_ppo, make_ppo, make_vec_env
-from agents.registry import AGENTS, make_agent
+from agents.registry import AGENTS, agents_for, make_agent
+from agents.rules import PriceSolver
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.early_exit.scenario import Scenario as EarlyExit
+from mec_gym.registration import ENVIRONMENTS
 from mec_gym.testing import check_agent
 from mec_gym.training_offload.scenario import Scenario
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
+EXITS = "mec/EarlyExitPartition-v0"
 # A drive of three tasks whose battery binds.
 SHORT = Scenario(horizon=3, battery=70.0)
 SETTINGS = PPOSettings(num_envs=4, n_steps=30, minibatches=2)
+# One of every kind of problem, short; the paper's environment takes the same agents.
+SCENARIOS = {
+    "paper": (PAPER, Scenario()),
+    "short": (DRIVE, SHORT),
+    "exits": (EXITS, EarlyExit(horizon=6, arrival_rates=(30.0,))),
+}
+PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
+# Every name with every problem that it plays.
+PLAYED = [(name, where) for where, problem in PROBLEMS.items() for name in agents_for(problem)]
+OFFLOAD = agents_for(mec_gym.make_problem(DRIVE))
+EARLY_EXIT = agents_for(mec_gym.make_problem(EXITS))
 
 
 def observations(problem, seed, n):
@@ -33,45 +51,112 @@ def observations(problem, seed, n):
     return problem.observe(slot, problem.start(slot))[:, 0]
 
 
-@pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize("scenario", [Scenario(), SHORT], ids=["paper", "short"])
-def test_every_name_plays_one_or_many(name, scenario):
-    problem = mec_gym.make_problem(DRIVE, scenario)
+@pytest.mark.parametrize(("name", "where"), PLAYED)
+def test_every_name_plays_one_or_many(name, where):
+    problem = PROBLEMS[where]
     agent = make_agent(name, problem, seed=3)
     seen = observations(problem, 0, 5)
-    for observation, shape in ((seen[0], (11,)), (seen, (5, 11)), (seen[:1], (1, 11))):
+    space = problem.action_space
+    for observation, batch in ((seen[0], ()), (seen, (5,)), (seen[:1], (1,))):
         action, memory = agent.predict(observation, deterministic=True)
-        assert action.shape == shape and action.dtype == np.float32
-        assert ((action >= 0) & (action <= 1)).all()
-        assert memory is None
+        assert action.shape == (*batch, *space.shape) and action.dtype == space.dtype
+        assert all(space.contains(row) for row in np.atleast_2d(action))
+        # One that remembers takes its memory back; it has one row an instance.
+        assert (memory is None) == (name != "dapdee")
+        again, _ = agent.predict(observation, memory, np.zeros(batch, dtype=bool))
+        assert again.shape == action.shape
     check_agent(agent, problem, episodes=16)
 
 
-@pytest.mark.parametrize("name", AGENTS)
-def test_sb3s_evaluation_equals_rollout(name):
-    problem = mec_gym.make_problem(DRIVE, SHORT)
-    workers = DummyVecEnv([lambda: Monitor(gym.make(DRIVE, scenario=SHORT))] * 6)
+@pytest.mark.parametrize(("name", "where"), PLAYED)
+def test_sb3s_evaluation_equals_rollout(name, where):
+    env_id, scenario = SCENARIOS[where]
+    problem = PROBLEMS[where]
+    workers = DummyVecEnv([lambda: Monitor(gym.make(env_id, scenario=scenario))] * 6)
     workers.seed(40)
     # Agents that draw begin anew; both ask them for the same batches.
     rewards, lengths = evaluate_policy(
         make_agent(name, problem, 1), workers, n_eval_episodes=6, return_episode_rewards=True
     )
     result = rollout(problem, make_agent(name, problem, 1), sample_episodes(problem, 40, 6))
-    assert lengths == [3] * 6
+    assert lengths == [problem.horizon] * 6
     # Monitor rounds to six digits.
     np.testing.assert_allclose(sorted(rewards), sorted(result.returns), atol=1e-6)
     assert np.mean(rewards) == pytest.approx(result.returns.mean(), abs=1e-6)
+
+
+def test_names_by_problem():
+    assert OFFLOAD == (
+        "price", "budget", "exact", "sparrow", "end-cloud", "end-edge", "device-only",
+        "random-split", "random",
+    )  # fmt: skip
+    assert EARLY_EXIT == (
+        "price", "exact", "dapdee", "dads", "neurosurgeon", "mincut", "weighted-search",
+        "exact-light", "exact-heavy", "device-only", "edge-only", "random",
+    )  # fmt: skip
+    assert agents_for(mec_gym.make_problem(PAPER)) == OFFLOAD
+    assert agents_for(TinyProblem()) == ("random",)
+    played = {DRIVE: OFFLOAD, PAPER: OFFLOAD, EXITS: EARLY_EXIT}
+    assert set(played) == set(ENVIRONMENTS), "who plays the new one?"
+    for name, entry in AGENTS.items():
+        for env_id, names in played.items():
+            assert entry.plays(mec_gym.make_problem(env_id)) == (name in names)
+        assert entry.plays(TinyProblem()) == (name == "random")
+        assert entry.about and "\n" not in entry.about
+        # Nobody plays nothing, and no row is shadowed by one before it.
+        kinds = list(entry.make)
+        assert kinds
+        for later, kind in enumerate(kinds):
+            assert not any(issubclass(kind, before) for before in kinds[:later])
+    assert {name for name, _ in PLAYED} == set(AGENTS)
+
+
+def test_a_kind_of_problem_takes_its_subclasses():
+    class Other(type(PROBLEMS["short"])):
+        pass
+
+    problem = Other(SHORT)
+    assert agents_for(problem) == OFFLOAD
+    check_agent(make_agent("exact", problem), problem, episodes=4)
+
+
+# What a name that plays several problems is made of in each.
+SHARED = {
+    "price": (PriceSolver, CongestionSolver),
+    "exact": (ExactSolver, SlotOptimumSolver),
+    "device-only": (ExactSolver, FixedCutSolver),
+}
+
+
+def test_names_that_play_several_problems():
+    assert set(SHARED) | {"random"} == set(OFFLOAD) & set(EARLY_EXIT)
+    for name, kinds in SHARED.items():
+        for where, kind in zip(("short", "exits"), kinds, strict=True):
+            assert type(make_agent(name, PROBLEMS[where]).solver) is kind
 
 
 def test_unknown_names_and_agents_that_do_not_fit():
     problem = mec_gym.make_problem(PAPER)
     with pytest.raises(ValueError, match=f"agent must be one of {', '.join(AGENTS)}, ppo:PATH"):
         make_agent("oracle", problem)
-    for name, entry in AGENTS.items():
-        if entry.plays is object:
-            continue
-        with pytest.raises(ValueError, match=f"agent '{name}' plays TrainingOffload.*TinyProblem"):
+    # Each says whom it plays.
+    for name, played in (
+        ("budget", "TrainingOffload"),
+        ("dads", "EarlyExitPartition"),
+        ("exact", "TrainingOffload or EarlyExitPartition"),
+    ):
+        with pytest.raises(ValueError, match=f"agent '{name}' plays {played}, got .*TinyProblem"):
             make_agent(name, TinyProblem())
+    for where, plays, other in (
+        ("short", "EarlyExitPartition", "TrainingOffload"),
+        ("exits", "TrainingOffload", "EarlyExitPartition"),
+    ):
+        strangers = set(AGENTS) - set(agents_for(PROBLEMS[where]))
+        assert strangers
+        for name in strangers:
+            message = f"agent '{name}' plays {plays}, got .*{other}'"
+            with pytest.raises(ValueError, match=message):
+                make_agent(name, PROBLEMS[where])
 
 
 def test_random_plays_any_problem():
@@ -89,12 +174,14 @@ def test_random_plays_spaces_that_do_not_begin_at_zero():
 
 
 def test_the_seed_is_the_agents_own():
-    problem = mec_gym.make_problem(PAPER)
-    seen = observations(problem, 0, 5)
-    for name in ("random", "random-split", "sparrow"):
+    drawing = {"random", "random-split", "sparrow"}
+    for name, where in PLAYED:
+        problem = PROBLEMS[where]
+        seen = observations(problem, 0, 5)
         first = make_agent(name, problem, 1).predict(seen)[0]
         assert np.array_equal(first, make_agent(name, problem, 1).predict(seen)[0])
-        assert not np.array_equal(first, make_agent(name, problem, 2).predict(seen)[0])
+        other = make_agent(name, problem, 2).predict(seen)[0]
+        assert np.array_equal(first, other) == (name not in drawing)
 
 
 @functools.cache
@@ -219,10 +306,13 @@ def test_models_of_another_environment(run, saved):
         make_agent(f"ppo:{saved}", mec_gym.make_problem(DRIVE), env_id=DRIVE)
 
 
-def test_a_flat_head_is_refused_by_discrete_problems():
-    with pytest.raises(ValueError, match="Box action space"):
-        make_vec_env(TinyProblem(), SETTINGS)
-    assert random_actions(TinyProblem(), 0, 2).shape == (2, 2)
+def test_a_flat_head_plays_whole_numbers():
+    """SB3's policy draws them itself: the raw output is the action."""
+    env = make_vec_env(TinyProblem(), SETTINGS)
+    assert env.action_space == TinyProblem().action_space
+    model = make_ppo(env, SETTINGS, seed=0)
+    model.learn(SETTINGS.rollout)
+    check_agent(PPOAgent(model, env.head), TinyProblem(), episodes=8)
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,27 @@ def test_light_optima_within_the_range_only():
     assert found(0.1, 0.5) == [0]
 
 
+@pytest.mark.parametrize("gain", [1e-3, 1e-6, 1e-9])
+def test_an_optimum_that_is_hardly_better_is_found(gain):
+    # Edge only (work 2, bits 2) and device only (4, 0) cross at s = 1, where the cut between
+    # them (3 - gain, 1) is better by the gain.
+    one = oracle.chain(bits=[2, 1, 0], device=[0, 2 - gain, 2 + gain], edge=[0, 1, 1])
+    got = CutGraph(one.graph, *one.times).light_optima(0.2, 5.0)
+    assert sorted(map(oracle.as_bits, got)) == [(0, 0, 0), (0, 0, 1), (0, 1, 1)]
+
+
+@pytest.mark.parametrize("gain", [1e-3, 1e-6, 1e-9])
+def test_optima_that_are_hardly_better_than_their_neighbours(gain):
+    # After k layers: work 4 + k - gain k (4 - k), bits 4 - k; all within the gain of one line.
+    one = oracle.chain(
+        bits=[4, 3, 2, 1, 0],
+        device=[0, 2 - 3 * gain, 2 - gain, 2 + gain, 2 + 3 * gain],
+        edge=[0, 1, 1, 1, 1],
+    )
+    got = CutGraph(one.graph, *one.times).light_optima(0.2, 5.0)
+    assert sorted(int(x.sum()) for x in got) == [0, 1, 2, 3, 4]
+
+
 def test_an_optimum_between_two_others_is_found():
     """Edge only at one end, device only at the other; the middle one is found by crossing."""
     one = oracle.chain(bits=[100, 7, 0], device=[0, 1, 9], edge=[0, 0.25, 2])
@@ -414,3 +435,14 @@ def test_the_deep_end_of_the_milp():
     one = oracle.case([(0, 1), (0, 2), (1, 3), (2, 3)], [1, 9, 2, 0], [0, 50, 3, 70], [0, 4, 60, 1])
     assert check_heavy(one, 1.0) == (0, 1, 0, 1)  # 3, 1 + 2, 5
     assert check_heavy(stretched(one, 1e3, 1e3, 1e3), 1.0) == (0, 1, 0, 1)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 1e-5, 1e-6])
+def test_the_milp_among_many_that_are_nearly_as_good(spread):
+    """Seven parallel layers, all alike but for the spread; the solver's tolerance is about 1e-7."""
+    rng = np.random.default_rng(28)
+    links = [link for v in range(1, 8) for link in ((0, v), (v, 8))]
+    for _ in range(8):
+        device, edge = 1 + spread * rng.random((2, 9))
+        device[0] = edge[0] = 0
+        check_heavy(oracle.case(links, np.zeros(9), device, edge), 1.0, rel=1.5e-7)

@@ -2,13 +2,16 @@
 
 import itertools
 import math
+import tracemalloc
 
 import layer_graphs as oracle
 import numpy as np
 import pytest
+import torch.fx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mec_gym.dnn import zoo
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
 from mec_gym.early_exit.partitions import (
     LIMIT,
@@ -98,8 +101,17 @@ def test_the_limit_is_the_largest_number_that_is_built():
     assert LIMIT == 200_000
     assert count_of(star(17), 19) == 2**17 + 1
     assert enumerate_partitions(oracle.layer_graph(star(18), [1.0] * 20)) is None
-    # A graph of 2^60 partitions is given up at once.
-    assert enumerate_partitions(oracle.layer_graph(star(60), [1.0] * 62)) is None
+
+
+def test_no_more_is_built_than_the_limit():
+    # A block of two million partitions, 48 MB, is given up early.
+    graph = oracle.layer_graph(star(21), [1.0] * 23)
+    tracemalloc.start()
+    try:
+        assert enumerate_partitions(graph, 1000) is None
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 5, 6, 9, 10, 11, 12])
@@ -367,21 +379,42 @@ def series(*parts):
     return sorted(links), last + 1
 
 
-@pytest.mark.parametrize(
-    ("parts", "count"),
-    [
-        # Convolutions and their activations, pooling, flattening, dropout and linear layers.
-        pytest.param([(13,), (2,), (7,)], 23, id="alexnet"),
-        pytest.param([(31,), (2,), (7,)], 41, id="vgg16"),
-        # Stem; two blocks (conv, norm, relu, conv, norm; sum; relu) a stage, the first of the
-        # later ones with a convolution and norm on the shortcut; pooling, flattening, linear.
-        pytest.param(
-            [(4,), *[(5, 0), (1,)] * 2, *[(5, 2), (1,), (5, 0), (1,)] * 3, (3,)], 100, id="resnet18"
-        ),
-        # Stem; a block without expansion; 16 of conv, norm, relu, conv, norm, relu, conv, norm,
-        # 10 of them with a shortcut; the last convolution; pooling, flattening, dropout, linear.
-        pytest.param([(3,), (5,), *[(8,)] * 6, *[(8, 0)] * 10, (3,), (4,)], 154, id="mobilenetv2"),
-    ],
-)
-def test_structures_of_real_networks(parts, count):
+# Parts of each network, and how many partitions that makes.
+STRUCTURES = {
+    # Convolutions and their activations, pooling, flattening, dropout and linear layers.
+    "alexnet": ([(13,), (2,), (7,)], 23),
+    "vgg16": ([(31,), (2,), (7,)], 41),
+    # Stem; two blocks (conv, norm, relu, conv, norm; sum; relu) a stage, the first of the
+    # later ones with a convolution and norm on the shortcut; pooling, flattening, linear.
+    "resnet18": ([(4,), *[(5, 0), (1,)] * 2, *[(5, 2), (1,), (5, 0), (1,)] * 3, (3,)], 100),
+    # Stem; a block without expansion; 16 of conv, norm, relu, conv, norm, relu, conv, norm,
+    # 10 of them with a shortcut; the last convolution; pooling, flattening, dropout, linear.
+    "mobilenetv2": ([(3,), (5,), *[(8,)] * 6, *[(8, 0)] * 10, (3,), (4,)], 154),
+    # Stem; 9 modules of four branches, 4 * 7 * 7 * 5 partitions each, two poolings between
+    # them; pooling, flattening, dropout, linear.
+    "googlenet": ([(11,), *[(3, 6, 6, 4)] * 9, (2,), (4,)], 1 + 11 + 9 * 980 + 2 + 4),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures_of_real_networks(name):
+    parts, count = STRUCTURES[name]
     assert count_of(*series(*parts)) == count
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_the_zoo_has_these_structures(name):
+    with torch.device("meta"):
+        nodes = torch.fx.symbolic_trace(zoo.build(name)).graph.nodes
+    layers = [node for node in nodes if node.op in ("placeholder", "call_module", "call_function")]
+    place = {node: v for v, node in enumerate(layers)}
+    links = [(place[u], v) for node, v in place.items() for u in node.all_input_nodes]
+    assert count_of(links, len(layers)) == STRUCTURES[name][1]
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_profiles_have_these_structures(name):
+    graph = zoo.load_profile(name)
+    found = enumerate_partitions(graph)
+    assert len(found) == STRUCTURES[name][1]
+    assert is_valid(graph, found).all() and len(np.unique(found, axis=0)) == len(found)

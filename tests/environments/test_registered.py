@@ -15,40 +15,44 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
 
 import mec_gym
-from agents.registry import AGENTS, make_agent
+from agents.registry import agents_for, make_agent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.dnn.graph import save_graph
+from mec_gym.dnn.zoo import load_profile
 from mec_gym.testing import check_agent, check_problem
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
+EXIT = "mec/EarlyExitPartition-v0"
+OFFLOAD = [PAPER, DRIVE]
 IDS = list(mec_gym.ENVIRONMENTS)
 WITH_PRESETS = [
     (i, preset) for i, entry in mec_gym.ENVIRONMENTS.items() for preset in entry.presets
 ]
 
-EXPECTED_WARNINGS = {
-    # SB3 would have Box actions in [-1, 1], where a new Gaussian policy begins in the middle.
-    # Ours are shares in [0, 1] by design; agents/heads.py rescales for learners.
-    "stable_baselines3": [
-        "We recommend you to use a symmetric and normalized Box action space (range=[-1, 1])"
-    ],
-    "gymnasium": [],
-}
+# SB3 would have Box actions in [-1, 1], where a new Gaussian policy begins in the middle.
+# Training offload's are shares in [0, 1] by design; agents/heads rescales for learners.
+SYMMETRIC = "We recommend you to use a symmetric and normalized Box action space (range=[-1, 1])"
+EXPECTED_WARNINGS = {("stable_baselines3", env_id): [SYMMETRIC] for env_id in OFFLOAD}
 
 
 def some_actions(space, seed, *batch):
     shape = (*batch, *space.shape)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return np.random.default_rng(seed).integers(space.nvec, size=shape)
     return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
 
 
 def test_the_table():
-    assert IDS == [PAPER, DRIVE]
+    assert IDS == [PAPER, DRIVE, EXIT]
     assert {env_id: entry.default for env_id, entry in mec_gym.ENVIRONMENTS.items()} == {
         PAPER: "paper",
         DRIVE: "drive",
+        EXIT: "mixed",
     }
     assert mec_gym.make_problem(PAPER).horizon == 1
     assert mec_gym.make_problem(DRIVE).horizon == 30
+    assert mec_gym.make_problem(EXIT).horizon == 100
     for env_id, preset in WITH_PRESETS:
         entry = mec_gym.ENVIRONMENTS[env_id]
         assert isinstance(entry.presets[preset].make(), entry.scenario_type)
@@ -74,8 +78,9 @@ def test_checkers_of_gymnasium_and_sb3(env_id, render_mode):
             env = gym.make(env_id, render_mode=render_mode)
             check(env.unwrapped if name == "gymnasium" else env)
         messages = [str(w.message) for w in caught]
-        assert len(messages) == len(EXPECTED_WARNINGS[name]), messages
-        for message, expected in zip(messages, EXPECTED_WARNINGS[name], strict=True):
+        wanted = EXPECTED_WARNINGS.get((name, env_id), [])
+        assert len(messages) == len(wanted), messages
+        for message, expected in zip(messages, wanted, strict=True):
             assert expected in message
 
 
@@ -102,10 +107,11 @@ def test_native_vector_is_the_default(env_id):
     assert vector.spec.id == env_id
     alone = [gym.make(env_id).reset(seed=5 + i)[0] for i in range(3)]
     assert np.array_equal(vector.reset(seed=5)[0], np.stack(alone))
-    name = next(name for name in mec_gym.ENVIRONMENTS[env_id].presets if name.endswith("-split"))
-    split = gym.make_vec(env_id, num_envs=2, scenario=name)
-    assert split.problem.scenario.variant == "split"
-    assert split.problem.horizon == vector.problem.horizon
+    presets = mec_gym.ENVIRONMENTS[env_id].presets
+    name = list(presets)[1]
+    other = gym.make_vec(env_id, num_envs=2, scenario=name)
+    assert other.problem.scenario == presets[name].make() != vector.problem.scenario
+    assert other.problem.horizon == vector.problem.horizon
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -169,7 +175,7 @@ def test_unknown_render_mode(env_id, mode):
 
 def test_unknown_ids():
     with pytest.raises(
-        ValueError, match=f"env_id must be one of {PAPER}, {DRIVE}, got 'mec/No-v0'"
+        ValueError, match=f"env_id must be one of {', '.join(IDS)}, got 'mec/No-v0'"
     ):
         mec_gym.make_problem("mec/No-v0")
     with pytest.raises(gym.error.NameNotFound):
@@ -179,7 +185,8 @@ def test_unknown_ids():
 @pytest.mark.parametrize("env_id", IDS)
 def test_a_scenario_of_ones_own(env_id):
     scenario_type = mec_gym.ENVIRONMENTS[env_id].scenario_type
-    mine = scenario_type(horizon=4, battery=321.0, handover_s=7.0)
+    own = {"radio_power": 2.0} if env_id == EXIT else {"handover_s": 7.0}
+    mine = scenario_type(horizon=4, battery=321.0, **own)
     env = gym.make(env_id, scenario=mine)
     assert env.unwrapped.problem.scenario == mine
     env.reset(seed=0)
@@ -231,7 +238,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", OFFLOAD)
 def test_golden_rollout(env_id):
     env = gym.make(env_id)
     env.reset(seed=77)
@@ -283,13 +290,20 @@ def test_statistics_and_lists_of_vectors(env_id):
                 parts = info["final_info"]
                 assert info["episode"]["r"] == pytest.approx(total[i], rel=1e-12)
                 assert info["episode"]["l"] == problem.horizon
-                assert info["final_obs"][1] == 0.0  # no task is left
+                left = 10 if env_id == EXIT else 1
+                assert info["final_obs"][left] == 0.0  # nothing is left to do
                 assert info["final_obs"][2] == before[i][2]  # it shows the last one
                 total[i] = 0.0
             else:
                 parts = info
                 assert "episode" not in info
-            assert parts["latency_s"] == pytest.approx(-180.0 * reward[i], rel=1e-12)
+            if env_id == EXIT:
+                costs = [
+                    parts[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "energy")
+                ]
+                assert reward[i] == pytest.approx(-sum(costs), rel=1e-12)
+            else:
+                assert parts["latency_s"] == pytest.approx(-180.0 * reward[i], rel=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -303,8 +317,9 @@ def many():
     return found
 
 
-@pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(
+    ("env_id", "name"), [(i, n) for i in IDS for n in agents_for(mec_gym.make_problem(i))]
+)
 def test_no_agent_beats_the_bound(env_id, name, many):
     problem, trace, bound = many[env_id]
     # Sparrow search takes a while on drives.
@@ -312,7 +327,8 @@ def test_no_agent_beats_the_bound(env_id, name, many):
     agent = make_agent(name, problem)
     returns = rollout(problem, agent, arrays.at(trace, slice(0, count))).returns
     assert (returns <= bound[:count] + 1e-9 * np.abs(bound[:count])).all()
-    assert (returns >= -problem.horizon).all()
+    if env_id in OFFLOAD:
+        assert (returns >= -problem.horizon).all()
     check_agent(agent, problem, episodes=2)
 
 
@@ -338,3 +354,84 @@ def test_on_the_paper_the_exact_agent_is_the_bound(many):
     for name in ("exact", "budget", "price"):
         returns = rollout(problem, make_agent(name, problem), trace).returns
         np.testing.assert_allclose(returns, bound, rtol=1e-5)
+
+
+def test_the_order_of_agents_on_early_exits(many):
+    problem, trace, bound = many[EXIT]
+    cost = {"bound": -bound.mean()}
+    for name in ("price", "exact", "dapdee", "dads", "device-only"):
+        result = rollout(problem, make_agent(name, problem), trace)
+        cost[name] = -result.returns.mean()
+    assert cost["bound"] * 1.05 < cost["price"] < 1.3 * cost["bound"]
+    assert cost["price"] * 1.2 < cost["exact"]
+    assert cost["exact"] * 1.2 < cost["dapdee"] < cost["dads"] < cost["device-only"]
+
+
+def test_scenarios_from_files(tmp_path):
+    measured = tmp_path / "uplink.csv"
+    measured.write_text("time,bit/s\n" + "".join(f"{t},{1e6 * (1 + t % 3)}\n" for t in range(30)))
+    env = gym.make(EXIT, scenario=f"csv:{measured}")
+    env.reset(seed=0)
+    assert set(np.unique(env.unwrapped.trace.bandwidth)) <= {1e6, 2e6, 3e6}
+    check_problem(EXIT, f"csv:{measured}")
+    save_graph(tmp_path / "mine.json", load_profile("alexnet-digits"))
+    problem = mec_gym.make_problem(EXIT, f"profile:{tmp_path / 'mine.json'}")
+    assert problem.scenario.graph == load_profile("alexnet-digits")
+    save_graph(tmp_path / "bare.json", load_profile("alexnet-exits"))
+    for name, message in (
+        (f"profile:{tmp_path / 'bare.json'}", "exit 'exit 1' has no measured accuracy"),
+        ("csv:", "scenario must be one of"),
+        ("photo:x.png", "scenario must be one of"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mec_gym.make_problem(EXIT, name)
+    with pytest.raises(FileNotFoundError):
+        mec_gym.make_problem(EXIT, "csv:nowhere.csv")
+    with pytest.raises(ValueError, match="scenario must be one of"):
+        mec_gym.make_problem(DRIVE, f"csv:{measured}")
+
+
+# Seed 77; actions of default_rng(2024). See GOLDEN.
+GOLDEN_EXIT = (
+    [
+        -1.283772976,
+        -2.791575574,
+        -11.02998141,
+        -0.7657495612,
+        -0.1278644617,
+        -12.95664111,
+        -10.90329015,
+        -11.83065795,
+        -0.902739252,
+        -10.92660367,
+        -11.63951064,
+        -11.17160505,
+    ],
+    [
+        0.8825347697,
+        0.8305912274,
+        1.0,
+        0.4762004276,
+        0.03283349182,
+        1.0,
+        1.0,
+        1.0,
+        0.335203254,
+        1.0,
+        1.0,
+        1.0,
+    ],
+)
+
+
+def test_golden_rollout_of_early_exits():
+    env = gym.make(EXIT)
+    env.reset(seed=77)
+    rng = np.random.default_rng(2024)
+    rewards, latencies = [], []
+    for _ in range(12):
+        _, reward, _, _, info = env.step(rng.integers(env.action_space.nvec))
+        rewards.append(reward)
+        latencies.append(info["latency_s"])
+    assert rewards == pytest.approx(GOLDEN_EXIT[0], rel=1e-9, abs=0)
+    assert latencies == pytest.approx(GOLDEN_EXIT[1], rel=1e-9, abs=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from agents.registry import make_agent
+from agents.registry import agents_for, make_agent
 from mec_gym import load_trace, make_problem, save_trace
 from mec_gym.core.rollout import rollout, sample_episodes
 from train.compare import compare, evaluate_one
@@ -95,7 +95,7 @@ def test_used_folder(compared):
 
 
 def test_bad_input_costs_no_work(tmp_path):
-    with pytest.raises(ValueError, match=r"agent must be one of random,.*got 'sparow'"):
+    with pytest.raises(ValueError, match=r"agent must be one of price,.*got 'sparow'"):
         compare(CompareRun(out=tmp_path / "a", agents=("price", "sparow")))
     with pytest.raises(ValueError, match=r"scenario must be one of drive,.*got 'moon'"):
         compare(CompareRun(out=tmp_path / "a", scenario="moon"))
@@ -103,13 +103,19 @@ def test_bad_input_costs_no_work(tmp_path):
         compare(CompareRun(out=tmp_path / "a", env="mec/Nothing-v0"))
     with pytest.raises(ValueError, match="episodes must be a whole number"):
         CompareRun(out=tmp_path / "a", episodes=0)
-    with pytest.raises(ValueError, match="at least one agent"):
-        CompareRun(out=tmp_path / "a", agents=())
     paper = make_problem("mec/TrainingOffloadPaper-v0")
     save_trace(tmp_path / "paper.npz", sample_episodes(paper, 0, 2))
     with pytest.raises(ValueError, match=r"trace.work must have shape \(2, 30\), got \(2, 1\)"):
         compare(CompareRun(out=tmp_path / "a", trace=tmp_path / "paper.npz"))
     assert not (tmp_path / "a").exists()
+
+
+def test_by_default_all_that_play(tmp_path):
+    results = compare(CompareRun(out=tmp_path, env="mec/TrainingOffloadPaper-v0", episodes=2))
+    names = [result.agent for result in results]
+    assert names == list(agents_for(make_problem("mec/TrainingOffloadPaper-v0")))
+    assert {"price", "sparrow", "random-split"} <= set(names) and "dads" not in names
+    assert results[0].outcome_means["latency_s"] == pytest.approx(results[0].latency_s_mean)
 
 
 def test_evaluate_draws_a_picture(tmp_path, capsys):

@@ -17,36 +17,26 @@ figure 6, a mean, 77 %.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.table import Table
 
 from agents.baselines import RandomSplitSolver
-from mec_gym.core.checks import one_of
-from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import BLUE, GREEN, ORANGE, PINK, new_figure
 from mec_gym.training_offload.exact import Resources, SlotFrontier
 from mec_gym.training_offload.model import State, evaluate
 from mec_gym.training_offload.scenario import MEGA, VARIANTS, Scenario, Slot, Variant
-from train.config import ReproduceRun
-from train.files import refuse_used, write_figure, write_json
+from train.reproduce import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FloatArray = npt.NDArray[np.float64]
-SOURCES = ("training-offload",)
-RESULTS = "reproduction.json"
-FILES = (RESULTS, "reproduction.csv", "figure_4.png", "figure_5.png", "figure_6.png")
-TABLE = "reproduction.csv"
+PICTURES = ("figure_4.png", "figure_5.png", "figure_6.png")
 SEED = 0
 
 SCHEMES = ("end-edge-cloud", "end-cloud", "end-edge", "random")
@@ -198,26 +188,21 @@ def curves(number: int, variant: Variant, draws: int = 2000) -> Curves:
     return Curves(figure.x, delays(slot, scenario).mean(axis=1))
 
 
-def reproduce(run: ReproduceRun) -> list[Reduction]:
-    """Compute, print, write and draw everything.
+def compute(draws: int) -> Findings:
+    """All three figures under all variants.
 
-    Returns:
-        What is written to ``reproduction.json``.
-
-    Raises:
-        ValueError: An unknown source, or a folder that already holds results.
+    Args:
+        draws: See :func:`curves`.
     """
-    one_of("what", run.what, SOURCES)
-    if not run.overwrite:
-        refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     rows: list[Reduction] = []
+    pictures = {}
     table = Table(title="Reduction of the mean delay by end-edge-cloud, ours (claimed), %")
     for column in ("figure", "variant"):
         table.add_column(column)
     for column in (*(f"against {scheme}" for scheme in SCHEMES[1:]), "first two's sum"):
         table.add_column(column, justify="right")
     for number, figure in FIGURES.items():
-        found = {variant: curves(number, variant, run.draws) for variant in READINGS}
+        found = {variant: curves(number, variant, draws) for variant in READINGS}
         for variant, curve in found.items():
             ours, claimed = curve.reductions(), figure.claimed
             rows += [
@@ -227,23 +212,8 @@ def reproduce(run: ReproduceRun) -> list[Reduction]:
             pairs = [*zip(ours, claimed, strict=True), (ours[:2].sum(), sum(claimed[:2]))]
             cells = [f"{a:.2f} ({b:.2f})" for a, b in pairs]
             table.add_row(str(number), variant, *cells, end_section=variant == VARIANTS[-1])
-        run.out.mkdir(parents=True, exist_ok=True)
-        write_figure(run.out / f"figure_{number}.png", draw(number, found))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    console.print(table)
-    console.print(REMARK)
-
-    text = io.StringIO()
-    records = [dataclasses.asdict(row) for row in rows]
-    writer = csv.DictWriter(text, records[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    write_whole(run.out / TABLE, text.getvalue())
-    write_json(run.out / RESULTS, records)
-    print(f"wrote {run.out}/{RESULTS}, {TABLE}, " + ", ".join(f"figure_{n}.png" for n in FIGURES))
-    return rows
+        pictures[f"figure_{number}.png"] = draw(number, found)
+    return Findings(rows, [table], REMARK, pictures)
 
 
 def draw(number: int, found: Mapping[Variant, Curves]) -> Figure:

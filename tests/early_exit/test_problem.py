@@ -1,0 +1,326 @@
+"""Spaces, observation, action."""
+
+import dataclasses
+
+import early_exit_cases as cases
+import numpy as np
+import pytest
+
+from agents.registry import agents_for, make_agent
+from mec_gym.core import arrays
+from mec_gym.core.env import MecEnv
+from mec_gym.core.traces import check_trace, load_trace, save_trace
+from mec_gym.core.vector_env import MecVectorEnv
+from mec_gym.early_exit.model import Decision, State
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import Scenario, Slot
+from mec_gym.network.bandwidth import Regimes
+from mec_gym.testing import check_agent, check_problem
+
+SCENARIO = Scenario(
+    network="alexnet-digits",
+    bandwidth=Regimes((2e6, 8e6), spread=0.0),
+    horizon=40,
+    arrival_rates=(4.0, 16.0),
+    deadline=(0.1, 0.2),
+    timeout_s=0.5,
+    battery=80.0,
+)
+PROBLEM = EarlyExitPartition(SCENARIO)
+
+
+def one_slot(**changes):
+    fields = {
+        "bandwidth": 4e6,
+        "device_speed": 0.7,
+        "edge_speed": 0.3,
+        "arrival_rate": 4.0,
+        "interval": 0.125,
+        "deadline": 0.15,
+        "priority": 0.5,
+    } | changes
+    return Slot(**{name: np.array(value) for name, value in fields.items()})
+
+
+def test_the_observation_by_hand():
+    state = State(np.array([0.1, 0.2, 0.4]), np.array(20.0), np.array(10.0))
+    seen = PROBLEM.observe(one_slot(), state)
+    # 4 Mbit/s is half way between 2 and 8 on a log scale.
+    expected = [0.5, 0.7, 0.3, 0.25, 0.75, 0.5, 0.2, 0.4, 0.8, 0.25, 0.25]
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    assert seen.dtype == np.float32
+    slot, again = PROBLEM.decode(seen)
+    for name, value in arrays.as_dict(one_slot()).items():
+        hidden = 0.25 if name == "interval" else value  # its mean, 1 / rate
+        np.testing.assert_allclose(getattr(slot, name), hidden, rtol=1e-5)
+    np.testing.assert_allclose(again.backlog, state.backlog, rtol=1e-6)
+    assert again.frames_left == 10.0 and again.battery == pytest.approx(20.0)
+    other = PROBLEM.observe(one_slot(interval=9.0), state)
+    assert np.array_equal(seen, other)  # when the next frame comes is hidden
+
+
+def test_a_constant_bandwidth_can_be_observed():
+    problem = EarlyExitPartition(
+        dataclasses.replace(SCENARIO, bandwidth=Regimes((3e6,), spread=0.0))
+    )
+    slot = problem.sample(np.random.default_rng(0), 2)
+    state = problem.start(arrays.at(slot, (slice(None), 0)))
+    seen = problem.observe(arrays.at(slot, (slice(None), 0)), state)
+    assert (seen[:, 0] == 0.0).all()
+    assert problem.decode(seen)[0].bandwidth.tolist() == [3e6, 3e6]
+    check_problem(problem)
+
+
+def test_actions_beyond_an_exits_candidates_are_its_last():
+    exits, most = PROBLEM.action_space.nvec
+    sizes = SCENARIO.table.sizes
+    assert exits == 3 and most == sizes.max()
+    action = np.stack(np.meshgrid(np.arange(exits), np.arange(most), indexing="ij"), -1)
+    decision = PROBLEM.decision(action)
+    expected = np.minimum(np.arange(most), sizes[:, None] - 1)
+    np.testing.assert_array_equal(decision.partition, expected)
+    np.testing.assert_array_equal(decision.exit, action[..., 0])
+    encoded = PROBLEM.encode(decision)
+    assert encoded.dtype == PROBLEM.action_space.dtype
+    np.testing.assert_array_equal(PROBLEM.decision(encoded).partition, decision.partition)
+
+
+def test_a_step_by_hand():
+    # All on the device, exit 2: 12 ms of work at 0.7 of the speed; the link is busy, which is
+    # of no concern to it.
+    last = SCENARIO.table.sizes[1] - 1
+    work = SCENARIO.table.cost[1, last, 0]
+    state = State(np.array([0.02, 0.3, 0.0]), np.array(50.0), np.array(5.0))
+    decision = Decision(np.array(1), np.array(last))
+    after, outcome = PROBLEM.step(one_slot(), state, decision)
+    assert outcome.latency_s == pytest.approx(0.02 + work / 0.7, rel=1e-12)
+    np.testing.assert_allclose(
+        after.backlog, [max(0.02 + work / 0.7 - 0.125, 0.0), 0.175, 0.0], atol=1e-12
+    )
+    assert after.battery == pytest.approx(50.0 - work * SCENARIO.device.power_w, rel=1e-12)
+    assert after.frames_left == 4.0
+    accuracy = SCENARIO.accuracy[1]
+    cost = (
+        10.0 * (1 - accuracy)
+        + 0.2 * 0.5 * outcome.latency_s / 0.15
+        + 0.05 * work * SCENARIO.device.power_w
+    )
+    assert PROBLEM.reward(outcome) == pytest.approx(-cost, rel=1e-12)
+
+
+@pytest.mark.parametrize("network", ["alexnet-digits", "googlenet-digits"])
+def test_conformance(network):
+    check_problem(EarlyExitPartition(dataclasses.replace(SCENARIO, network=network, horizon=25)))
+
+
+def test_conformance_with_a_battery_that_runs_out_and_few_seconds():
+    tight = dataclasses.replace(SCENARIO, battery=0.4, timeout_s=0.2, arrival_rates=(60.0,))
+    check_problem(EarlyExitPartition(tight))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("bandwidth", 0.0, "trace.bandwidth must be positive"),
+        ("deadline", -1.0, "trace.deadline must be positive"),
+        ("interval", -0.5, "trace.interval must not be negative"),
+        ("bandwidth", 1e9, "beyond the scenario's range"),
+        ("priority", 2.0, "beyond the scenario's range"),
+    ],
+)
+def test_traces_that_make_no_sense(name, value, message):
+    trace = PROBLEM.sample(np.random.default_rng(0), 2)
+    getattr(trace, name)[1, 3] = value
+    with pytest.raises(ValueError, match=message):
+        check_trace(PROBLEM, trace)
+
+
+# --- the same once more, on networks and numbers that are nobody's default
+
+HAND = EarlyExitPartition(cases.scenario(bandwidth=Regimes((1e4, 1e6), spread=0.0)))
+
+
+def test_the_hand_networks_observation():
+    """Each number by itself, at a scale that none of the others has."""
+    state = State(np.array([0.09, 0.36, 0.63]), np.array(8.25), np.array(6.0))
+    slot = cases.one_slot(bandwidth=1e5, arrival_rate=7.0, deadline=0.185, priority=0.4)
+    seen = HAND.observe(slot, state)
+    # Scales: 10 kbit/s to 1 Mbit/s, 14 frames/s, 0.37 s, 0.9 s, 11 J, 24 frames.
+    expected = [0.5, 0.8, 0.5, 0.5, 0.5, 0.4, 0.1, 0.4, 0.7, 0.75, 0.25]
+    assert seen.shape == (11,) and seen.dtype == np.float32
+    np.testing.assert_allclose(seen, expected, rtol=1e-6)
+    assert HAND.observation_space.shape == (11,) and HAND.horizon == 24
+    assert (HAND.observation_space.low == 0).all() and (HAND.observation_space.high == 1).all()
+    # One at a time.
+    for index, (name, change) in enumerate(
+        [("bandwidth", 1e6), ("device_speed", 0.4), ("edge_speed", 0.1), ("arrival_rate", 14.0),
+         ("deadline", 0.37), ("priority", 1.0)]
+    ):  # fmt: skip
+        other = HAND.observe(dataclasses.replace(slot, **{name: np.array(change)}), state)
+        assert np.flatnonzero(other != seen).tolist() == [index]
+    for stage in range(3):
+        backlog = state.backlog.copy()
+        backlog[stage] = 0.9
+        other = HAND.observe(slot, dataclasses.replace(state, backlog=backlog))
+        assert np.flatnonzero(other != seen).tolist() == [6 + stage] and other[6 + stage] == 1.0
+    for index, name in ((9, "battery"), (10, "frames_left")):
+        other = HAND.observe(slot, dataclasses.replace(state, **{name: np.array(0.0)}))
+        assert np.flatnonzero(other != seen).tolist() == [index] and other[index] == 0.0
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4)])
+def test_decode_and_encode_are_inverses(shape):
+    rng = np.random.default_rng(0)
+    trace = HAND.sample(rng, int(np.prod(shape)) or 1)
+    slot = arrays.map_arrays(lambda a: a[:, 3].reshape(shape), trace)
+    state = cases.random_states(rng, shape)
+    again, same = HAND.decode(HAND.observe(slot, state))
+    for name, value in arrays.as_dict(slot).items():
+        if name == "interval":
+            value = 1.0 / slot.arrival_rate
+        np.testing.assert_allclose(getattr(again, name), value, rtol=2e-6, err_msg=name)
+    np.testing.assert_allclose(same.backlog, state.backlog, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(same.battery, state.battery, rtol=1e-6)
+    assert np.array_equal(same.frames_left, state.frames_left)
+    decision = cases.random_decisions(rng, shape, cases.HAND_SIZES)
+    action = HAND.encode(decision)
+    assert action.shape == (*shape, 2) and action.dtype == np.int64
+    back = HAND.decision(action)
+    assert np.array_equal(back.exit, decision.exit)
+    assert np.array_equal(back.partition, decision.partition)
+
+
+def test_frames_left_count_exactly():
+    """Float32 of 1 / horizon and back: whole numbers all the way, also of long episodes."""
+    problem = EarlyExitPartition(cases.scenario(horizon=3001))
+    slot = cases.one_slot()
+    left = np.arange(3002.0)
+    slots = arrays.map_arrays(lambda a: np.broadcast_to(a, left.shape), slot)
+    state = State(np.zeros((3002, 3)), np.full(3002, 11.0), left)
+    assert np.array_equal(problem.decode(problem.observe(slots, state))[1].frames_left, left)
+
+
+def test_the_last_observation_of_an_episode():
+    env = MecEnv(HAND)
+    observation, _ = env.reset(seed=4)
+    assert observation[10] == 1.0 and observation[9] == 1.0 and (observation[6:9] == 0).all()
+    battery = 11.0
+    for t in range(24):
+        observation, reward, terminated, truncated, info = env.step(np.array([t % 2, t % 7]))
+        battery -= info["energy_j"]
+        assert observation[10] == np.float32((23 - t) / 24)
+        assert observation[9] == pytest.approx(battery / 11.0, abs=1e-6)
+        assert (terminated, truncated) == (t == 23, False)
+        assert reward == pytest.approx(cases.reward_of(info), rel=1e-12)
+        assert HAND.observation_space.contains(observation)
+
+
+def test_actions_of_the_hand_network():
+    assert HAND.action_space.nvec.tolist() == [2, 7]
+    action = np.array([[0, 0], [0, 2], [0, 3], [0, 6], [1, 6], [1, 3]])
+    decision = HAND.decision(action)
+    assert decision.exit.tolist() == [0, 0, 0, 0, 1, 1]
+    assert decision.partition.tolist() == [0, 2, 2, 2, 6, 3]
+    # What is beyond the last one is the last one to the last digit.
+    slot, state = cases.one_slot(), cases.State(np.zeros(3), np.array(11.0), np.array(2.0))
+    rewards = [
+        float(HAND.reward(HAND.step(slot, state, HAND.decision(np.array([0, k])))[1]))
+        for k in range(7)
+    ]
+    assert rewards[2:] == [rewards[2]] * 5 and len(set(rewards)) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"arrival_rates": (60.0,), "timeout_s": 0.37, "battery": 0.9},
+        {"network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.02), ((1, 0.5),))},
+        {"horizon": 1, "normal_priority": 0.0},
+    ],
+    ids=["hand", "overloaded", "two layers", "one frame"],
+)
+def test_conformance_of_explicit_scenarios(changes):
+    check_problem(EarlyExitPartition(cases.scenario(**{"horizon": 12, **changes})), seed=3)
+
+
+DEGENERATE = {
+    "input only": ((), (100,), (0,), (0,), ((0, 0.5),)),
+    "exit at the input": (((0, 1),), (60, 0), (0, 0.03), (0, 0.01), ((0, 0.5), (1, 0.9))),
+    "free": (((0, 1), (1, 2)), (100, 10, 1), (0, 0, 0), (0, 0, 0), ((1, 0.5), (2, 0.9))),
+    "free edge": (((0, 1), (1, 2)), (100, 10, 1), (0, 0.1, 0.2), (0, 0, 0), ((1, 0.5), (2, 0.9))),
+    "free link": (((0, 1), (1, 2)), (0, 0, 0), (0, 0.1, 0.2), (0, 0.1, 0.01), ((1, 0.5), (2, 1))),
+    "the same exit twice": (((0, 1),), (600, 0), (0, 0.03), (0, 0.01), ((1, 0.0), (1, 0.9))),
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_networks_are_played_by_all(name):
+    graph = cases.network(*DEGENERATE[name])
+    problem = EarlyExitPartition(
+        cases.scenario(network=graph, horizon=5, bandwidth=Regimes((1e4,), spread=0.0))
+    )
+    trace = problem.sample(np.random.default_rng(0), 4)
+    if name in ("input only", "free"):  # the best costs no time at all
+        wrong = 2.7 * (1 - max(problem.scenario.accuracy)) * 5
+        np.testing.assert_allclose(problem.bound(trace), -wrong, rtol=1e-12)
+    for agent in agents_for(problem):
+        check_agent(make_agent(agent, problem), problem, episodes=4)
+
+
+def test_traces_are_replayed_from_the_disk(tmp_path):
+    trace = HAND.sample(np.random.default_rng(5), 3)
+    save_trace(tmp_path / "t.npz", trace)
+    loaded = load_trace(tmp_path / "t.npz", HAND)
+    vector = MecVectorEnv(HAND, 3)
+    observation, _ = vector.reset(seed=9, options={"trace": loaded})
+    singles = []
+    for i in range(3):
+        env = MecEnv(HAND)
+        seen, _ = env.reset(seed=1, options={"trace": arrays.at(trace, slice(i, i + 1))})
+        assert np.array_equal(seen, observation[i])
+        singles.append(env)
+    state = HAND.start(arrays.at(trace, (slice(None), 0)))
+    for t in range(24):
+        action = np.stack([np.full(3, t % 2), (np.arange(3) + t) % 7], axis=-1)
+        _, reward, *_ = vector.step(action)
+        state, outcome = HAND.step(arrays.at(trace, (slice(None), t)), state, HAND.decision(action))
+        assert reward.tolist() == HAND.reward(outcome).tolist()
+        assert reward.tolist() == [env.step(a)[1] for env, a in zip(singles, action, strict=True)]
+    other = EarlyExitPartition(cases.scenario(horizon=23))
+    with pytest.raises(ValueError, match="shape"):
+        load_trace(tmp_path / "t.npz", other)
+
+
+def test_zero_is_no_rate_but_may_be_an_interval_and_a_priority():
+    for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
+        trace = HAND.sample(np.random.default_rng(6), 2)
+        getattr(trace, name)[0, 0] = 0.0
+        with pytest.raises(ValueError, match=f"trace.{name} must be positive, got 0.0"):
+            check_trace(HAND, trace)
+    for name in ("interval", "priority"):
+        trace = HAND.sample(np.random.default_rng(6), 2)
+        getattr(trace, name)[0, 0] = 0.0
+        check_trace(HAND, trace)
+        getattr(trace, name)[0, 0] = -1e-9
+        with pytest.raises(ValueError, match=f"trace.{name} must not be negative, got -1e-09"):
+            check_trace(HAND, trace)
+    for name, value, column in (("device_speed", 1.01, 1), ("arrival_rate", 14.1, 3)):
+        trace = HAND.sample(np.random.default_rng(6), 2)
+        getattr(trace, name)[1, 7] = value
+        with pytest.raises(ValueError, match=rf"slot 7 of episode 1.*observation {column} "):
+            check_trace(HAND, trace)
+
+
+def test_every_trace_that_is_drawn_can_be_observed():
+    for seed, changes in enumerate(
+        ({}, {"load_spread": 3.0}, {"bandwidth": Regimes((3e4,), spread=2.0)},
+         {"deadline": (0.9, 0.9)}, {"arrival_rates": (1e-6, 1e9)})
+    ):  # fmt: skip
+        problem = EarlyExitPartition(cases.scenario(**changes))
+        check_trace(problem, problem.sample(np.random.default_rng(seed), 60))
+
+
+def test_episodes_drawn_ahead():
+    for horizon, expected in ((1, 1024), (24, 42), (1024, 1), (1500, 1)):
+        assert EarlyExitPartition(cases.scenario(horizon=horizon)).episodes_ahead == expected

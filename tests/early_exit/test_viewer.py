@@ -1,0 +1,133 @@
+"""The picture of an episode shows what happened."""
+
+import early_exit_cases as cases
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from agents.registry import make_agent
+from mec_gym.core import arrays
+from mec_gym.core.env import MecEnv
+from mec_gym.core.pictures import to_array
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import Scenario
+from mec_gym.early_exit.viewer import COLORS, draw_episode
+
+SCENARIO = Scenario(horizon=30, arrival_rates=(60.0,))
+PROBLEM = EarlyExitPartition(SCENARIO)
+
+
+def played(steps, name="dads", seed=0):
+    env = MecEnv(PROBLEM)
+    observation, _ = env.reset(seed=seed)
+    agent = make_agent(name, PROBLEM)
+    for _ in range(steps):
+        observation, *_ = env.step(agent.predict(observation)[0])
+    return env.episode
+
+
+@pytest.mark.parametrize("steps", [0, 1, 30])
+def test_any_moment_can_be_drawn(steps):
+    figure = draw_episode(SCENARIO, played(steps))
+    picture = to_array(figure)
+    assert picture.shape == (900, 1100, 3) and picture.std() > 0
+    title = figure.get_suptitle()
+    assert ("no frame yet" in title) == (steps == 0)
+    assert f"{steps} of 30 frames" in title or steps == 0
+
+
+def test_bars_add_up_to_the_latency():
+    episode = played(30)
+    figure = draw_episode(SCENARIO, episode)
+    bars = {c.get_label(): c for c in figure.axes[1].containers}
+    assert list(bars) == ["waiting", "device", "link", "edge"]
+    top = np.array([b.get_y() + b.get_height() for b in bars["edge"]])
+    latency = np.array([o.latency_s for o in episode.outcomes])
+    dropped = np.array([bool(o.dropped) for o in episode.outcomes])
+    np.testing.assert_allclose(top[~dropped], 1e3 * latency[~dropped], rtol=1e-9)
+    assert (top[dropped] == 0).all()
+    cost = -sum(float(PROBLEM.reward(o)) for o in episode.outcomes)
+    assert f"cost {cost:.2f}" in figure.get_suptitle()
+
+
+def test_exits_are_named_with_their_accuracy():
+    figure = draw_episode(SCENARIO, played(3))
+    labels = [t.get_text() for axes in figure.axes for t in axes.get_yticklabels()]
+    final = SCENARIO.graph.exits[-1]
+    assert f"{final.name} ({100 * final.accuracy:.1f} %)" in labels
+
+
+# --- on paper, in the hand network
+
+
+def hand_episode(actions, seed=1):
+    problem = EarlyExitPartition(cases.scenario(horizon=6, arrival_rates=(25.0,), timeout_s=0.37))
+    env = MecEnv(problem)
+    env.reset(seed=seed)
+    for action in actions:
+        env.step(np.array(action))
+    return problem, env.episode
+
+
+def bars_of(axes):
+    return {c.get_label(): [(b.get_y(), b.get_height()) for b in c] for c in axes.containers}
+
+
+def test_every_bar_is_the_models():
+    problem, episode = hand_episode([(1, 4), (0, 2), (1, 0), (1, 6), (1, 6)])
+    figure = draw_episode(problem.scenario, episode)
+    network, latency, decisions, backlogs = figure.axes[:4]
+    outcomes = arrays.stack(episode.outcomes)
+    assert outcomes.dropped.any() and not outcomes.dropped.all()
+    bars, bottom = bars_of(latency), np.zeros(5)
+    for name in ("waiting", "device", "link", "edge"):
+        height = np.where(outcomes.dropped, 0.0, getattr(outcomes, f"{name}_s")) * 1e3
+        np.testing.assert_allclose(bars[name], np.stack([bottom, height], -1), atol=1e-9)
+        bottom = bottom + height
+    assert [b.get_x() + b.get_width() / 2 for b in latency.containers[0]] == [1, 2, 3, 4, 5]
+    for container in latency.containers:
+        assert to_rgb(container[0].get_facecolor()) == to_rgb(COLORS[container.get_label()])
+    lines = {line.get_label(): line for line in latency.get_lines()}
+    np.testing.assert_allclose(lines["deadline"].get_ydata(), 1e3 * episode.trace.deadline[:5])
+    dropped = lines["dropped"]
+    assert dropped.get_xdata().tolist() == (np.flatnonzero(outcomes.dropped) + 1).tolist()
+    assert set(dropped.get_ydata()) == {370.0}
+    # Work on the device of all that the exit needs: 0.12 / 0.16, 0.05 / 0.05, 0, 1, 1.
+    share = [b.get_height() for b in decisions.containers[0]]
+    np.testing.assert_allclose(share, [0.75, 1, 0, 1, 1], atol=1e-12)
+    # The whole trace is known, five frames are played, six fit.
+    np.testing.assert_allclose(network.get_lines()[0].get_ydata(), episode.trace.bandwidth / 1e6)
+    for axes in (network, latency, decisions, backlogs):
+        assert axes.get_xlim() == (0.5, 6.5)
+    found = np.stack([line.get_ydata() for line in backlogs.get_lines()], axis=-1)
+    states = arrays.stack(episode.states)
+    np.testing.assert_allclose(found, 1e3 * states.backlog[:5], atol=1e-9)
+    exits = next(a for a in figure.axes if a.get_lines() and a not in (network, latency, backlogs)
+                 and a.get_lines()[0].get_label() == "exit (right)")  # fmt: skip
+    assert exits.get_lines()[0].get_ydata().tolist() == [2, 1, 2, 2, 2]
+
+
+def test_the_title_by_hand():
+    problem, episode = hand_episode([(1, 4), (0, 2), (1, 0), (1, 6), (1, 6)])
+    title = draw_episode(problem.scenario, episode).get_suptitle()
+    outcomes = arrays.stack(episode.outcomes)
+    cost = -sum(cases.reward_of(arrays.as_dict(o)) for o in episode.outcomes)
+    right = 100 * outcomes.accuracy[~outcomes.dropped].mean()
+    assert title == (
+        f"cases: 5 of 6 frames, cost {cost:.2f}, latency {1e3 * outcomes.latency_s.mean():.0f} ms, "
+        f"{outcomes.deadline_missed.sum()} late or dropped, accuracy {right:.1f} % "
+        "of those answered"
+    )
+
+
+def test_nothing_answered_and_nothing_played():
+    problem = EarlyExitPartition(cases.scenario(horizon=3, battery=1e-6))
+    env = MecEnv(problem)
+    env.reset(seed=0)
+    assert "no frame yet" in draw_episode(problem.scenario, env.episode).get_suptitle()
+    for _ in range(3):
+        env.step(np.array([1, 3]))
+    figure = draw_episode(problem.scenario, env.episode)
+    assert "3 late or dropped, accuracy 0.0 % of those answered" in figure.get_suptitle()
+    assert to_array(figure).std() > 0
+    assert to_array(problem.draw(env.episode)).shape == (900, 1100, 3)

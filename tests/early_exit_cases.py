@@ -1,0 +1,265 @@
+"""Networks and scenarios of the early-exit room with every number given, and a second opinion.
+
+The oracle is written from the design note of the room, frame by frame in plain floats:
+
+    Td = device work / speed left, Tt = bits / B, Te = edge work / speed left
+    finish at a stage = max(ready, stage is free) + service, stage by stage; a frame skips a
+    stage at which it has nothing to do
+    a frame that the battery cannot pay for or that would take longer than the timeout is not
+    started: it counts as a wrong answer after the timeout that came too late
+    energy = power of the device x device work at nominal speed + radio power x Tt
+"""
+
+import dataclasses
+
+import layer_graphs
+import numpy as np
+
+from mec_gym.core import arrays
+from mec_gym.dnn.devices import Device
+from mec_gym.dnn.graph import Exit, Layer, LayerGraph
+from mec_gym.early_exit.model import Decision, State
+from mec_gym.early_exit.scenario import Scenario, Slot
+from mec_gym.network.bandwidth import Regimes
+
+FLOPS, BYTES = 1e8, 1e9  # of device and edge
+NO_LIMIT = 1e300
+# The device's time follows from the FLOPs alone, the edge's from the bytes alone.
+DEVICE = Device("device", FLOPS, NO_LIMIT, 0.0, power_w=3.0)
+EDGE = Device("edge", NO_LIMIT, BYTES, 0.0, power_w=50.0)
+
+
+def network(links, bits, device_s, edge_s, exits, name="cases"):
+    """A graph whose layers take these times on DEVICE and EDGE; exits are (layer, accuracy)."""
+    layers = tuple(
+        Layer(f"v{v}", "op" if v else "input", td * FLOPS, te * BYTES, float(b))
+        for v, (b, td, te) in enumerate(zip(bits, device_s, edge_s, strict=True))
+    )
+    answers = tuple(Exit(f"exit {n}", v, accuracy) for n, (v, accuracy) in enumerate(exits))
+    return LayerGraph(name, layers, tuple(links), answers)
+
+
+# Layers: 0 input, 1 stem, 2 and 3 two branches, 4 their join, 5 early head, 6 late head.
+HAND_LINKS = ((0, 1), (1, 2), (1, 3), (2, 4), (3, 4), (1, 5), (4, 6))
+HAND_BITS = (6000, 2000, 500, 300, 400, 32, 32)
+HAND_DEVICE = (0, 0.04, 0.02, 0.06, 0.01, 0.01, 0.03)
+HAND_EDGE = (0, 0.004, 0.003, 0.005, 0.001, 0.002, 0.006)
+HAND = network(HAND_LINKS, HAND_BITS, HAND_DEVICE, HAND_EDGE, ((5, 0.7), (6, 0.95)))
+# (Td, bits, Te) of all valid partitions, added up on paper, by device work. The stem's tensor is
+# read by both branches: with one of them on the device it still crosses, once.
+HAND_EARLY = ((0.0, 6000, 0.006), (0.04, 2000, 0.002), (0.05, 0, 0.0))
+HAND_LATE = (
+    (0.0, 6000, 0.019),
+    (0.04, 2000, 0.015),
+    (0.06, 2500, 0.012),
+    (0.10, 2300, 0.010),
+    (0.12, 800, 0.007),
+    (0.13, 400, 0.006),
+    (0.16, 0, 0.0),
+)
+HAND_SIZES = (len(HAND_EARLY), len(HAND_LATE))
+
+# No number is the default's, and none equals another that it could be mistaken for.
+GIVEN = {
+    "network": HAND,
+    "device": DEVICE,
+    "edge": EDGE,
+    "bandwidth": Regimes((3e4, 2e5), dwell_s=1.5, spread=0.25, memory_s=0.8),
+    "horizon": 24,
+    "arrival_rates": (3.0, 14.0),
+    "arrival_frames": 6.0,
+    "device_load": 0.15,
+    "edge_load": 0.45,
+    "load_spread": 0.6,
+    "load_memory_s": 1.7,
+    "deadline": (0.12, 0.37),
+    "urgent_share": 0.3,
+    "normal_priority": 0.4,
+    "timeout_s": 0.9,
+    "battery": 11.0,
+    "radio_power": 1.9,
+    "accuracy_weight": 2.7,
+    "latency_weight": 0.31,
+    "miss_weight": 1.3,
+    "energy_weight": 0.17,
+    "candidates": 9,
+}
+
+
+def scenario(**changes):
+    return Scenario(**{**GIVEN, **changes})
+
+
+# --- random networks
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A graph with the (links, times) of each of its exits, for the oracle of partitions."""
+
+    graph: LayerGraph
+    at_exit: tuple  # of layer_graphs.Case
+
+
+def needed_by(links, layer):
+    """The layers that a layer needs, itself included, in order."""
+    needed = {layer}
+    for v in range(layer, -1, -1):
+        if v in needed:
+            needed |= {u for u, reader in links if reader == v}
+    return sorted(needed)
+
+
+def part(links, bits, device_s, edge_s, layer):
+    """What one exit needs, as a case of its own."""
+    needed = needed_by(links, layer)
+    place = {v: k for k, v in enumerate(needed)}
+    return layer_graphs.case(
+        [(place[u], place[v]) for u, v in links if v in place],
+        *[[costs[v] for v in needed] for costs in (bits, device_s, edge_s)],
+    )
+
+
+def random_network(rng, most=8, exits=2, bits=5e3):
+    """A random graph with heads on layers of its own; a deeper exit is more accurate.
+
+    Times are some hundredths of a second on the device, a tenth of that on the edge, tensors
+    some ``bits``, all within a factor of about ten.
+    """
+    count = int(rng.integers(2, most + 1))
+    links = layer_graphs.random_links(rng, count, wide=bool(rng.integers(2)))
+    heads = []
+    for branch in np.sort(rng.integers(0, count - 1, size=exits - 1)).tolist():
+        heads.append(count + len(heads))
+        links.append((branch, heads[-1]))
+    total = count + len(heads)
+    sizes = bits * rng.lognormal(0.0, 1.0, total)
+    device_s = 0.03 * rng.lognormal(0.0, 0.8, total)
+    edge_s = 0.004 * rng.lognormal(0.0, 0.8, total)
+    device_s[0] = edge_s[0] = 0.0
+    accuracy = np.sort(rng.uniform(0.5, 1.0, exits)).round(3).tolist()
+    layers = [*heads, count - 1]
+    graph = network(links, sizes, device_s, edge_s, zip(layers, accuracy, strict=True))
+    return Network(graph, tuple(part(links, sizes, device_s, edge_s, v) for v in layers))
+
+
+def random_slots(rng, shape):
+    """Slots over a wide range: any stage may be the slowest."""
+    return Slot(
+        bandwidth=10 ** rng.uniform(4.0, 6.5, shape),
+        device_speed=rng.uniform(0.2, 1.0, shape),
+        edge_speed=rng.uniform(0.05, 1.0, shape),
+        arrival_rate=rng.uniform(2.0, 20.0, shape),
+        interval=rng.exponential(0.12, shape),
+        deadline=rng.uniform(0.05, 0.6, shape),
+        priority=rng.choice([0.0, 0.4, 1.0], shape),
+    )
+
+
+def random_states(rng, shape, timeout_s=0.9, battery=11.0):
+    backlog = rng.uniform(0.0, timeout_s, (*shape, 3)) * (rng.random((*shape, 3)) < 0.6)
+    return State(backlog, rng.choice([0.02, 0.3, battery], shape), rng.integers(1, 9, shape) * 1.0)
+
+
+def random_decisions(rng, shape, sizes):
+    exits = rng.integers(len(sizes), size=shape)
+    return Decision(exits, (rng.random(shape) * np.array(sizes)[exits]).astype(np.int64))
+
+
+def one_slot(**changes):
+    """A slot (), asymmetric: 0.8 and 0.5 are left, 50 kbit/s."""
+    values = {
+        "bandwidth": 5e4,
+        "device_speed": 0.8,
+        "edge_speed": 0.5,
+        "arrival_rate": 7.0,
+        "interval": 0.11,
+        "deadline": 0.25,
+        "priority": 0.4,
+    }
+    return Slot(**{name: np.array(value) for name, value in {**values, **changes}.items()})
+
+
+# --- the oracle
+
+
+def answer(slot, backlog, battery, cost, accuracy, scenario):
+    """What becomes of one frame, in plain floats, and when the stages are free after it.
+
+    Args:
+        slot: Fields ().
+        backlog: s until device, link and edge are free.
+        battery: J.
+        cost: Device work s, bits, edge work s.
+        accuracy: Of the exit.
+        scenario: For its weights, powers and timeout only.
+    """
+    slot = {name: float(value) for name, value in arrays.as_dict(slot).items()}
+    td = cost[0] / slot["device_speed"]
+    tt = cost[1] / slot["bandwidth"]
+    te = cost[2] / slot["edge_speed"]
+    now, free = 0.0, list(map(float, backlog))
+    for stage, service in enumerate((td, tt, te)):
+        if service > 0.0:
+            start = max(now, free[stage])
+            now = free[stage] = start + service
+    joules = scenario.device.power_w * cost[0] + scenario.radio_power * tt
+    if joules > battery:
+        why = "battery_short"
+    elif now > scenario.timeout_s:
+        why = "timed_out"
+    else:
+        why = ""
+    if why:
+        latency, right, joules, waiting, late = scenario.timeout_s, 0.0, 0.0, 0.0, True
+        free = list(map(float, backlog))
+    else:
+        latency, right, waiting, late = now, accuracy, now - td - tt - te, now > slot["deadline"]
+    return free, {
+        "latency_s": latency,
+        "device_s": td,
+        "link_s": tt,
+        "edge_s": te,
+        "waiting_s": waiting,
+        "energy_j": joules,
+        "accuracy": right,
+        "deadline_missed": late,
+        "timed_out": why == "timed_out",
+        "battery_short": why == "battery_short",
+        "dropped": bool(why),
+        "accuracy_cost": scenario.accuracy_weight * (1.0 - right),
+        "latency_cost": scenario.latency_weight * slot["priority"] * latency / slot["deadline"],
+        "miss_cost": scenario.miss_weight * slot["priority"] * late,
+        "energy_cost": scenario.energy_weight * joules,
+    }
+
+
+def reward_of(outcome):
+    return -sum(outcome[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "energy"))
+
+
+def exhaustive_best(problem, trace):
+    """Largest return over all sequences of decisions, (n,); every leaf of the tree is played."""
+    table = problem.scenario.table
+    options = [(n, k) for n, size in enumerate(table.sizes) for k in range(size)]
+    exits, cuts = np.array(options).T
+    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    total = np.zeros(len(trace.bandwidth))
+    for t in range(problem.horizon):
+        # Fields (n, paths) grow to (n, paths, A), and are laid flat again.
+        slot = arrays.at(trace, (slice(None), t))
+        while slot.bandwidth.ndim < total.ndim + 1:
+            slot = arrays.map_arrays(lambda a: a[..., None], slot)
+        state = State(
+            state.backlog[..., None, :], state.battery[..., None], state.frames_left[..., None]
+        )
+        state, outcome = problem.step(slot, state, Decision(exits, cuts))
+        total = total[..., None] + problem.reward(outcome)
+        shape = (len(total), int(np.prod(total.shape[1:])))
+        state = State(
+            np.broadcast_to(state.backlog, (*total.shape, 3)).reshape(*shape, 3),
+            np.broadcast_to(state.battery, total.shape).reshape(shape),
+            np.broadcast_to(state.frames_left, total.shape).reshape(shape),
+        )
+        total = total.reshape(shape)
+    return total.max(axis=1)

@@ -1,0 +1,208 @@
+"""Profiles of the user's own networks: find the module, count it, write and print what came out."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mec_gym.dnn.graph import LayerGraph, save_graph
+from mec_gym.dnn.profile import profile
+from mec_gym.dnn.viewer import draw_graph
+from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions
+from train.config import ProfileRun
+from train.files import write_figure
+
+DEFAULT = "model"
+"""What is taken of a file if nothing is asked for."""
+
+
+def profile_network(run: ProfileRun) -> LayerGraph:
+    """Profile a module, write the profile and, if asked, a picture of it.
+
+    Raises:
+        ValueError: Files that are there already, no such module, no network in it or several,
+            a network that cannot be traced.
+    """
+    for path in filter(None, (run.out, run.picture)):
+        if path.exists() and not run.overwrite:
+            raise ValueError(f"{path} exists: give --overwrite or another name")
+    module = find_network(run.module)
+    frames = tuple(torch.zeros(shape) for shape in run.shapes)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* could not be counted")  # the table says so
+        graph = profile(module, frames, run.device, name=run.out.stem)
+    save_graph(run.out, graph)
+    print_profile(graph)
+    written = str(run.out)
+    if run.picture is not None:
+        write_figure(run.picture, draw_graph(graph))
+        written += f", {run.picture}"
+    print(f"wrote {written}")
+    return graph
+
+
+def find_network(text: str) -> nn.Module:
+    """The network that ``MODULE[:FACTORY]`` names, see :class:`ProfileRun`.
+
+    Raises:
+        ValueError: There is none, or it cannot be made.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or text.endswith(".py"):
+        place, name = text, ""
+    module = load_module(place)
+    if not name:
+        name = default_name(module, place)
+    if not hasattr(module, name):
+        raise ValueError(f"{place} has no {name!r}; it has {listed(module)}")
+    return made(getattr(module, name), f"{place}:{name}")
+
+
+def load_module(place: str) -> ModuleType:
+    """Import a module by its name or from its file; the current directory may hold it.
+
+    Raises:
+        ValueError: It is not there, or raises an error.
+    """
+    is_file = place.endswith(".py")
+    path = Path(place).resolve()
+    if is_file and not path.is_file():
+        raise ValueError(f"there is no file {place}")
+    # A file finds its neighbours, as when Python runs it.
+    folder = str(path.parent) if is_file else os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        if not is_file:
+            return importlib.import_module(place)
+        # It may be called like a module that others need.
+        name = f"{path.stem}.py" if path.stem in sys.modules else path.stem
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+        return module
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{place} cannot be imported: {first_line(error)}") from error
+
+
+def default_name(module: ModuleType, place: str) -> str:
+    """What is meant if no name is given: ``model``, or the only network that is defined.
+
+    Raises:
+        ValueError: There is none, or there are several.
+    """
+    if hasattr(module, DEFAULT):
+        return DEFAULT
+    own = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, nn.Module)
+        and value.__module__ == module.__name__
+    ]
+    if len(own) == 1:
+        return own[0]
+    problem = "several networks" if own else "no network"
+    raise ValueError(
+        f"{place} defines {problem} and no {DEFAULT!r}: say which with {place}:NAME; "
+        f"it has {listed(module)}"
+    )
+
+
+def listed(module: ModuleType) -> str:
+    """Names of what a module defines and may be a network or make one."""
+    names = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, nn.Module)
+        or (
+            (inspect.isfunction(value) or inspect.isclass(value))
+            and value.__module__ == module.__name__
+            and not name.startswith("_")
+        )
+    ]
+    return ", ".join(names) or "nothing that could make one"
+
+
+def made(found: Any, what: str) -> nn.Module:
+    """A network, from itself, its class or a function that makes it.
+
+    Raises:
+        ValueError: It is none of these, needs arguments or raises an error.
+    """
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise ValueError(f"{what} must be a torch.nn.Module or make one, got {found!r}")
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(found).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise ValueError(
+            f"{what} needs arguments ({', '.join(needed)}); name a function without, which calls it"
+        )
+    try:
+        network = found()
+    except Exception as error:
+        raise ValueError(f"{what} raises an error: {first_line(error)}") from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{what} must return a torch.nn.Module, got {type(network).__name__}")
+    return network
+
+
+def first_line(error: BaseException) -> str:
+    """Type and first line of an error."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def print_profile(graph: LayerGraph) -> None:
+    """Print a network's figures, and one line for each exit."""
+    last = graph.at_exit(len(graph.exits) - 1)
+    # Each is a row of booleans.
+    partitions = enumerate_partitions(last, min(LIMIT, 100_000_000 // len(last)))
+    table = Table(title=f"{graph.name}, an input of {size(graph, 0)}", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("layers", str(len(graph)))
+    table.add_row("GFLOP", "?" if graph.uncounted else f"{graph.flops.sum() / 1e9:.4g}")
+    table.add_row("parameters", f"{graph.provenance['parameters']:,}")
+    for number, one in enumerate(graph.exits):
+        part = graph.at_exit(number)
+        cost = "" if part.uncounted else f", {part.flops.sum() / 1e9:.4g} GFLOP"
+        result = size(graph, one.layer)
+        table.add_row(one.name, f"{len(part)} layers{cost}, a result of {result}")
+    count = "too many to list" if partitions is None else f"{len(partitions):,}"
+    table.add_row(f"partitions, {graph.exits[-1].name}", count)
+    if "timed_on" in graph.provenance:
+        seconds = graph.measured_seconds.sum()
+        table.add_row(f"time on {graph.provenance['timed_on']}", f"{1e3 * seconds:.3g} ms")
+    if graph.uncounted:
+        table.add_row("not counted", ", ".join(graph.uncounted))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
+
+
+def size(graph: LayerGraph, layer: int) -> str:
+    """Of a layer's output."""
+    bits = graph.layers[layer].output_bits
+    return f"{bits / 1e6:.4g} Mbit" if bits >= 1e5 else f"{bits / 1e3:.4g} kbit"
