@@ -60,28 +60,26 @@ DEFAULT_PPO_PRESET = {
 }
 
 
+# Returns of distributed inference are tens: unscaled, the critic's gradient drowns the actor's.
+_A3C = A3CSettings(gamma=0.9, reward_scale=0.1)
+_MTL = replace(_A3C, network="branches", multi_task=True)
+
 A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
-    "a3c": Preset(
-        "one trunk, one joint action; many environments a worker", A3CSettings(), 5_000_000
-    ),
+    "a3c": Preset("one trunk, one joint action; many environments a worker", _A3C, 5_000_000),
     "mtl-a3c": Preset(
-        "multi-task: a branch for each device's choice, hard sharing",
-        A3CSettings(network="branches", multi_task=True),
-        5_000_000,
+        "multi-task: a branch for each device's choice, hard sharing", _MTL, 5_000_000
     ),
     "mtl-a3c-soft": Preset(
-        "multi-task: the same with soft sharing",
-        A3CSettings(network="branches", multi_task=True, sharing="soft"),
-        5_000_000,
+        "multi-task: the same with soft sharing", replace(_MTL, sharing="soft"), 5_000_000
     ),
     "mtl-a3c-tied": Preset(
-        "multi-task: one scorer for all devices, hard sharing",
-        A3CSettings(network="branches", multi_task=True, heads="tied"),
+        "multi-task: one scorer for all devices, soft sharing",
+        replace(_MTL, sharing="soft", heads="tied"),
         5_000_000,
     ),
     "textbook": Preset(
         "A3C as published: one environment a worker, n-step returns, raw advantages",
-        A3CSettings(num_envs=1, n_steps=20, gae_lambda=1.0, normalize=False, learning_rate=1e-4),
+        replace(_A3C, num_envs=1, n_steps=20, gae_lambda=1.0, normalize=False, learning_rate=3e-4),
         500_000,
     ),
 }

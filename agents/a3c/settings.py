@@ -46,8 +46,8 @@ class A3CSettings:
     sharing_weight: float = 1e-3
     hidden: int = 64
     workers: int = 2
-    num_envs: int = 128
-    n_steps: int = 5
+    num_envs: int = 64
+    n_steps: int = 8
     gamma: float = 1.0
     gae_lambda: float = 0.95
     ent_coef: float = 0.01
