@@ -110,6 +110,19 @@ def test_one_block_on_a_server_meets_the_other_tenants_only(scenario):
     )
 
 
+def test_an_empty_server_is_no_trouble():
+    # neither tenants nor blocks of ours: no division by zero (warnings are errors)
+    empty = dataclasses.replace(FIRST, load=np.array([0.0, 0.0]))
+    close(delays(empty, [0, 0, 0], [0, 0, 0]), local=[2.0, 1.5, 1.25])
+    close(
+        delays(empty, [0, 1, 0], [0, 0, 2]),
+        local=[2.0, 1.5, 0],
+        edge=[0, 0, 0.2],
+        upload=[0, 0, 8.0],
+        other=[0, 2.0, 0],
+    )
+
+
 def test_two_blocks_share_the_server_with_the_tenants_and_the_band_with_each_other():
     # server 1 carries 2 blocks and 1 tenant: 4 * 3 / 20, 6 * 3 / 20; band: 12 * 2/6, 20 * 2/5
     close(
