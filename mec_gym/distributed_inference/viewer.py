@@ -31,8 +31,8 @@ BarKind = Literal["transfer", "computing"]
 SMALL = 8.5  # pt
 BLACK = "#222222"
 SERVER_COLORS = (BLUE, ORANGE, GREEN, PINK, RED)
-# Beyond five servers the same hues again, darker or lighter: (towards, how far).
-SHADES = ((0.0, 0.0), (0.0, 0.45), (1.0, 0.45), (0.0, 0.7))
+# Beyond five servers the same hues again, darker (lighter ones would look like transfers).
+SHADES = (0.0, 0.35, 0.55, 0.7)
 LINES: dict[LinkKind, tuple[str, float]] = {
     "upload": ("-", 1.6),
     "download": ("--", 1.6),
@@ -160,8 +160,8 @@ def place_colors(servers: int) -> list[Color]:
 
     colors = [to_rgb(GREY)]
     for m in range(servers):
-        towards, far = SHADES[m // len(SERVER_COLORS) % len(SHADES)]
-        colors.append(_mix(to_rgb(SERVER_COLORS[m % len(SERVER_COLORS)]), towards, far))
+        far = SHADES[m // len(SERVER_COLORS) % len(SHADES)]
+        colors.append(_mix(to_rgb(SERVER_COLORS[m % len(SERVER_COLORS)]), 0.0, far))
     return colors
 
 
@@ -300,6 +300,8 @@ def draw_map(axes: Axes, scenario: Scenario, slot: Slot, r: Played | None, t: in
         "white" if out else colors[p] for out, p in zip(idle | failed, place.tolist(), strict=True)
     ]
     edge = [GREY if out else "white" for out in idle | failed]
+    if not few:  # so small, a cross over a circle is a blot
+        edge = ["white" if out else color for out, color in zip(failed, edge, strict=True)]
     axes.scatter(
         devices[:, 0], devices[:, 1], s=70 if few else 20, color=face, edgecolors=edge, lw=0.8,
         zorder=3,
@@ -331,8 +333,8 @@ def draw_map(axes: Axes, scenario: Scenario, slot: Slot, r: Played | None, t: in
         Line2D([], [], color=BLACK, ls="", marker="x", ms=7, mew=1.8, label="given up"),
     ]
     axes.legend(
-        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=4,
-        fontsize=SMALL, frameon=False, columnspacing=1.2, handlelength=2.4,
+        handles=handles, loc="upper left", bbox_to_anchor=(0.0, -0.07), ncols=4,
+        fontsize=SMALL, frameon=False, columnspacing=0.9, handlelength=2.2, handletextpad=0.5,
     )  # fmt: skip
 
 
@@ -376,7 +378,9 @@ def draw_gantt(
                 left=[b.start for b in chosen], height=0.72 if few else 1.0,
                 color=_mix(color, 1.0, 0.65) if moves else color,
                 hatch="/////" if moves and few else None,
-                ec=color if moves else "white", lw=0.5 if few else 0.0, label=f"{kind} {place}",
+                ec=color if moves else "white", label=f"{kind} {place}",
+                # A bar thinner than its white edge would vanish.
+                lw=[0.5 if few and b.end - b.start > 0.006 * right else 0.0 for b in chosen],
             )  # fmt: skip
     for n in active.tolist():
         axes.plot([slot.deadline[n]] * 2, [n - 0.48, n + 0.48], color=BLACK, lw=1.6, gid="deadline")
@@ -387,11 +391,11 @@ def draw_gantt(
             ends[who], np.flatnonzero(who), mark, color=BLACK, ms=size, mew=size / 3.5, label=name,
             mfc="white", clip_on=False, zorder=4,
         )  # fmt: skip
-    axes.set(xlim=(0.0, right), ylim=(s.devices - 0.4, -0.6))
+    axes.set(xlim=(-0.01 * right, right), ylim=(s.devices - 0.4, -0.6))
     if few:
         axes.set_yticks(range(s.devices), [f"{n + 1}" for n in range(s.devices)])
         for n in range(s.devices):
-            text = f"{delay[n]:.2f} s" if delay[n] < 99.995 else f"{delay[n]:.0f} s"
+            text = f"{delay[n]:.{3 if delay[n] < 9.9995 else 0}f} s"
             if not slot.active[n]:
                 text = "no task"
             elif failed[n]:
@@ -407,10 +411,10 @@ def draw_gantt(
     else:
         ticks = range(9, s.devices, 10)
         axes.set_yticks(ticks, [f"{n + 1}" for n in ticks])
-    counts = f"{late.sum()} late, {failed.sum()} given up"
+    far = f"{len(rounds)} of {s.blocks} blocks: {late.sum()} late, {failed.sum()} given up"
     _style(
         axes,
-        f"Tasks {period + 1} of {s.tasks}, {len(rounds)} of {s.blocks} blocks: {counts}",
+        f"Task {period + 1} of {s.tasks} of every device, {far}",
         "time since the task began (s)",
         "device",
     )
@@ -422,18 +426,23 @@ def draw_gantt(
         Line2D([], [], color=BLACK, ls="", marker="x", ms=6, mew=1.7),
     ]
     names = ["transfer", "computing", "deadline", "late", "given up"]
+    below: dict[str, Any] = {"loc": "upper center", "fontsize": SMALL, "frameon": False}
+    below |= {"columnspacing": 1.2, "handlelength": 1.6, "ncols": 6}
+    marks = axes.legend(handles, names, bbox_to_anchor=(0.5, -0.09), **below)
     if s.servers <= len(SERVER_COLORS):
-        handles += [Patch(fc=color) for color in colors]
-        names += ["device", *(f"server {m + 1}" for m in range(s.servers))]
-    axes.legend(
-        handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6,
-        fontsize=SMALL, frameon=False, columnspacing=1.2, handlelength=1.6,
-    )  # fmt: skip
+        axes.add_artist(marks)  # a second legend would replace it
+        names = ["device", *(f"server {m + 1}" for m in range(s.servers))]
+        places = [Patch(fc=color) for color in colors]
+        axes.legend(places, names, bbox_to_anchor=(0.5, -0.14), **below)
 
 
 def draw_rounds(axes: Axes, scenario: Scenario, episode: Rounds) -> None:
     """Latency of every round, all devices together, by where it was spent."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
     axes.set(xlim=(0.5, scenario.rounds + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style(axes, "All rounds", ylabel="latency, sum (s)")
     for k in range(scenario.blocks, scenario.rounds, scenario.blocks):
         axes.axvline(k + 0.5, color=GREY, lw=0.7, ls=":", gid="next tasks")
@@ -456,17 +465,19 @@ def draw_rounds(axes: Axes, scenario: Scenario, episode: Rounds) -> None:
     for name, seconds, look in parts:
         axes.bar(x, seconds, 0.85, bottom=bottom, lw=0.5, label=name, **look)
         bottom = bottom + seconds
-    axes.set_ylim(0.0, 1.3 * max(bottom.max(), 1e-9))
-    for number, letter in ((o.deadline_missed, "late"), (o.dropped, "given up")):
+    axes.set_ylim(0.0, 1.45 * max(bottom.max(), 1e-9))  # room above for two rows of marks
+    level = axes.get_xaxis_transform()
+    for height, sign, number in ((0.92, "○", o.deadline_missed), (0.80, "×", o.dropped)):
         for k in np.flatnonzero(number).tolist():
-            both = letter == "given up" and o.deadline_missed[k]
-            axes.annotate(
-                f"{number[k]} {letter}", (x[k], bottom[k]), (0, 12 if both else 2),
-                textcoords="offset points", ha="center", fontsize=SMALL - 1,
-            )  # fmt: skip
+            # In a long episode the numbers would run into each other.
+            text = f"{sign}{number[k]}" if scenario.rounds <= 40 else sign
+            axes.text(x[k], height, text, transform=level, ha="center", va="center", fontsize=SMALL)
+    handles, names = axes.get_legend_handles_labels()
+    dot: dict[str, Any] = {"color": BLACK, "ls": "", "ms": 5}
+    handles += [Line2D([], [], marker="o", mfc="none", **dot), Line2D([], [], marker="x", **dot)]
     axes.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=4, fontsize=SMALL, frameon=False,
-        columnspacing=1.2,
+        handles, [*names, "tasks late", "tasks given up"], loc="lower right",
+        bbox_to_anchor=(1.0, 0.98), ncols=6, fontsize=SMALL, frameon=False, columnspacing=1.2,
     )  # fmt: skip
 
 
@@ -474,8 +485,8 @@ def draw_battery(axes: Axes, scenario: Scenario, episode: Rounds) -> None:
     """The batteries before the first round and after each: the lowest and the median."""
     level = 100.0 * np.stack([state.battery for state in episode.states]) / scenario.battery
     x = np.arange(len(level)) + 0.5
-    axes.plot(x, np.median(level, axis=-1), color=BLACK, lw=1.4, label="median")
-    axes.plot(x, level.min(axis=-1), color=BLACK, lw=1.4, ls="--", label="lowest")
+    axes.plot(x, np.median(level, axis=-1), color=BLACK, lw=1.4, marker=".", label="median")
+    axes.plot(x, level.min(axis=-1), color=BLACK, lw=1.4, ls="--", marker=".", label="lowest")
     axes.set(ylim=(-5.0, 108.0), yticks=[0, 50, 100])
     _style(axes, "", "round", "battery (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=SMALL, frameon=False)
