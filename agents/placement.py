@@ -211,7 +211,8 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot, starts: int = 3
     delays = np.stack([total_delay(h, p, home, s) for p in plans])
     best = delays.argmin(axis=0)[None, ..., None, None]
     plan = np.take_along_axis(np.stack(plans), best, axis=0)[0]  # (n, J, N, K)
-    return np.swapaxes(plan, -1, -2).reshape(len(trace.load), s.rounds, s.devices)
+    rounds: IntArray = np.swapaxes(plan, -1, -2).reshape(len(plan), s.rounds, s.devices)
+    return rounds
 
 
 class PlanAgent:

@@ -31,6 +31,8 @@ COMMON_PARTS = ("latency_s", "energy_j", "dropped")
 """Fields that every problem's Outcome has: agents are compared by them."""
 GAINS = ("accuracy",)
 """Fields that an Outcome may have, of which more is better."""
+COSTS = ("penalty",)
+"""Fields that an Outcome may have, of which less is better."""
 
 
 class _Uniform:
@@ -263,14 +265,15 @@ def _check_no_reward_for_worse(problem: AnyProblem, seed: int, n: int = 256) -> 
         state, one = problem.step(slot, state, problem.decision(policy.predict(range(n))[0]))
         for worse, better in ((one, other), (other, one)):
             no_better = np.ones(n, dtype=np.bool_)
-            for name in COMMON_PARTS:
+            parts = arrays.field_names(type(worse))
+            for name in (*COMMON_PARTS, *(set(COSTS) & set(parts))):
                 no_better &= getattr(worse, name) >= getattr(better, name)
-            for name in set(GAINS) & set(arrays.field_names(type(worse))):
+            for name in set(GAINS) & set(parts):
                 no_better &= getattr(worse, name) <= getattr(better, name)
             paid = problem.reward(worse) > problem.reward(better)
             assert not (no_better & paid).any(), (
                 "a decision that is no better in latency, energy and drops must not earn more "
-                "(nor in accuracy, where there is one)"
+                "(nor in accuracy and penalties, where there are any)"
             )
 
 

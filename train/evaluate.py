@@ -91,7 +91,7 @@ def summarise(name: str, played: Rollout, bound: FloatArray, first_returns: Floa
         latency_s_mean=float(latency.mean()),
         latency_s_p95=float(np.percentile(latency, 95)),
         energy_j_mean=float((played.outcomes.energy_j * steps).sum(axis=1).mean()),
-        drops_mean=float((played.outcomes.dropped & steps).sum(axis=1).mean()),
+        drops_mean=float((played.outcomes.dropped * steps).sum(axis=1).mean()),
         gap_percent_mean=float(gaps.mean()),
         gap_percent_ci95=interval(gaps),
         difference_mean=float(differences.mean()),

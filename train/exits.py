@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.ppo import CONFIG_FILE, read_config
+from agents.runs import CONFIG_FILE, read_config
 from mec_gym.core.files import write_whole
 from mec_gym.dnn import zoo
 from mec_gym.dnn.exits import ExitTraining, initialised

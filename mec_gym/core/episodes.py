@@ -70,7 +70,7 @@ class EpisodeQueue:
         for row in rows:
             self._drawn_from[row] = self.generators[row].bit_generator.state
         drawn = [self.problem.sample(self.generators[row], ahead) for row in rows]
-        if len(rows) == len(self.generators):
+        if self._queue is None or (len(rows) == len(self.generators) and self._depth != ahead):
             self._queue = _joined(drawn)
         else:
             if self._depth != ahead:  # after a replay: keep each current episode, make room
@@ -78,10 +78,11 @@ class EpisodeQueue:
                 self._queue = arrays.map_arrays(lambda a: np.repeat(a[:, None], ahead, 1), kept)
                 self._current[:] = ahead - 1
                 self._next[:] = ahead
-            names = arrays.field_names(type(self._queue))
-            for row, trace in zip(rows, drawn, strict=True):
-                for name in names:
-                    getattr(self._queue, name)[row] = getattr(trace, name)
+            # In place, even if all are new: fresh memory costs more than the copy.
+            for name in arrays.field_names(type(self._queue)):
+                field = getattr(self._queue, name)
+                for row, trace in zip(rows, drawn, strict=True):
+                    field[row] = getattr(trace, name)
         self._depth = ahead
         self._next[rows] = 0
 
@@ -107,4 +108,11 @@ def _joined(drawn: Sequence[Any]) -> Any:
 
     Slots are read from flat views.
     """
-    return arrays.map_arrays(np.ascontiguousarray, arrays.stack(drawn))
+
+    def together(*rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        joined = np.empty((len(rows), *rows[0].shape), rows[0].dtype)
+        for i, row in enumerate(rows):
+            joined[i] = row
+        return joined
+
+    return arrays.map_arrays(together, *drawn)

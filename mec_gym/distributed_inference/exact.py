@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
 from mec_gym.distributed_inference.model import failure_cost, lateness_cost
-from mec_gym.distributed_inference.scenario import Scenario, Slot
+from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
+D = TypeVar("D", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,11 @@ class Horizon:
     K' rounds from now on; entries of blocks beyond the last are 0.
     """
 
-    bits: FloatArray  # (..., N, K') bit into each block
-    result: FloatArray  # (..., N) bit of the result
-    work: FloatArray  # (..., N, K') FLOP
-    uplink: FloatArray  # (..., N, K', M) bit/s
-    downlink: FloatArray  # (..., N, K', M) bit/s
+    bits: RealArray  # (..., N, K') bit into each block
+    result: RealArray  # (..., N) bit of the result
+    work: RealArray  # (..., N, K') FLOP
+    uplink: RealArray  # (..., N, K', M) bit/s
+    downlink: RealArray  # (..., N, K', M) bit/s
     load: FloatArray  # (..., K', M) tenants
     device_rate: FloatArray  # (..., N) FLOP/s
     server_rate: FloatArray  # (..., M) FLOP/s
@@ -43,9 +45,10 @@ def frozen(slot: Slot, blocks: int) -> Horizon:
         blocks: K, the length of the chains.
     """
 
-    def ahead(a: FloatArray, axis: int) -> FloatArray:
+    def ahead(a: npt.NDArray[D], axis: int) -> npt.NDArray[D]:
         return np.repeat(np.expand_dims(a, axis), blocks, axis=axis)
 
+    slot = _double(slot)
     left = np.rint(np.asarray(slot.blocks_left)).astype(np.int64)
     index = np.broadcast_to(left[..., None, None], (*slot.active.shape, 1))
     return Horizon(
@@ -62,13 +65,29 @@ def frozen(slot: Slot, blocks: int) -> Horizon:
     )
 
 
+def _double(slot: Slot) -> Slot:
+    """The wide fields in double precision, for sums that are compared."""
+
+    def double(a: npt.NDArray[np.floating]) -> FloatArray:
+        return a.astype(np.float64, copy=False)
+
+    return replace(
+        slot,
+        bits=double(slot.bits),
+        work=double(slot.work),
+        uplink=double(slot.uplink),
+        downlink=double(slot.downlink),
+    )
+
+
 def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
     """As it will be: the first round of each task of a trace, fields (n, J, ...)."""
     n, k = len(trace.load), scenario.blocks
 
-    def by_task(a: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        return np.asarray(a).reshape(n, scenario.tasks, k, *a.shape[2:])
+    def by_task(a: npt.NDArray[D]) -> npt.NDArray[D]:
+        return a.reshape(n, scenario.tasks, k, *a.shape[2:])
 
+    trace = _double(trace)
     first = arrays.map_arrays(lambda a: by_task(a)[:, :, 0], trace)
     return Horizon(
         bits=first.bits[..., :k],
@@ -285,14 +304,15 @@ def coordinate_descent(
         h: Fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
-        plan: Where to begin, (..., N, K'); by default each device's plan alone.
+        plan: Where to begin, (..., N, K'); by default each device's plan alone, which
+            without contention is the optimum.
         sweeps: Rounds through all devices, at the most.
         allowed: Places that the first block may take, (..., N, M + 1).
 
     Returns:
         Places (..., N, K').
     """
-    if plan is None:
+    if plan is None or not scenario.contention:
         place, move = step_costs(all_devices(h), scenario)
         plan = viterbi(forbid(place, allowed), move, start)[0]
     if not scenario.contention:

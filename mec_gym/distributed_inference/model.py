@@ -6,12 +6,13 @@ Every function indexes trailing axes only and broadcasts over everything before 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.distributed_inference.scenario import Scenario, Slot
+from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -80,70 +81,57 @@ def block_delays(
         works: Devices that have a block to place, (..., N).
         scenario: The parameters.
     """
-    bits, work = slot.bits[..., 0], slot.work[..., 0]
-    servers = np.arange(1, scenario.servers + 1)
-    on_edge = works & (place > 0)
-    uploads = on_edge & (before == 0)
-    downloads = works & (before > 0) & (place == 0)
-    moves = on_edge & (before > 0) & (before != place)
+    bits, work = slot.bits[..., 0].astype(np.float64), slot.work[..., 0].astype(np.float64)
+    places = scenario.servers + 1
+    at_home = place == 0
     last = np.asarray(slot.blocks_left)[..., None] == 1.0
+    on_edge = works & ~at_home
     returns = on_edge & last & scenario.return_result
-
-    at_place = place[..., None] == servers  # (..., N, M)
-    there = np.maximum(place, 1) - 1
-    tenants = at(slot.load, there)
+    # Where each device computes, sends to and fetches from; 0: it does not.
+    computes_at = np.where(on_edge, place, 0)
+    sends_to = np.where(before == 0, computes_at, 0)
+    fetches_from = np.where(returns, place, np.where(works & at_home, before, 0))
+    tenants = _own(slot.load[..., None, :], computes_at)
+    share = _own(slot.server_rate[..., None, :], computes_at)
+    up, down = _own(slot.uplink, sends_to), _own(slot.downlink, fetches_from)
+    fetched = np.where(returns, slot.bits[..., 1], bits)
     if scenario.contention:
-        runs = _count(on_edge, at_place)
-        sends = _count(uploads, at_place)
-        fetches = _count(returns, at_place)
-        fetches += _count(downloads, before[..., None] == servers)
-        blocks, up = at(runs, there), at(sends, there)
-        down, down_before = at(fetches, there), at(fetches, np.maximum(before, 1) - 1)
+        share = share / (_together(computes_at, places) + tenants)
+        up = up / _together(sends_to, places)
+        down = down / _together(fetches_from, places)
     else:
-        blocks = up = down = down_before = np.asarray(1.0)
-
-    share = at(slot.server_rate, there) / (blocks + tenants)
-    uplink = _of_device(slot.uplink, there) / np.maximum(up, 1.0)
-    back = np.where(
-        downloads,
-        bits * down_before / _of_device(slot.downlink, np.maximum(before, 1) - 1),
-        0.0,
-    )
-    result = np.where(returns, slot.bits[..., 1] * down / _of_device(slot.downlink, there), 0.0)
+        share = share / (1.0 + tenants)
+    moves = on_edge & (before > 0) & (before != place)
+    other = np.where(fetches_from > 0, fetched / down, 0.0)
     return Delays(
-        local=np.where(works & (place == 0), work / slot.device_rate, 0.0),
+        local=np.where(works & at_home, work / slot.device_rate, 0.0),
         edge=np.where(on_edge, work / share, 0.0),
-        upload=np.where(uploads, bits / uplink, 0.0),
-        other=back + result + np.where(moves, bits / scenario.backhaul, 0.0),
+        upload=np.where(sends_to > 0, bits / up, 0.0),
+        other=other + np.where(moves, bits / scenario.backhaul, 0.0),
     )
 
 
-def at(per_server: FloatArray, server: IntArray) -> FloatArray:
-    """Values (..., M) at each device's server (..., N) -> (..., N)."""
-    batch = np.broadcast_shapes(per_server.shape[:-1], server.shape[:-1])
-    values = np.broadcast_to(per_server, (*batch, per_server.shape[-1]))
-    index = np.broadcast_to(server, (*batch, server.shape[-1]))
-    return np.take_along_axis(values, index, axis=-1)
+def _own(of_server: RealArray, place: IntArray) -> FloatArray:
+    """Values (..., N, M) of each device's server (..., N); at home, some server's."""
+    rows = np.arange(math.prod(of_server.shape[:-1])).reshape(of_server.shape[:-1])
+    rows *= of_server.shape[-1]
+    # One flat index and ``take``: several times faster than take_along_axis.
+    taken = of_server.reshape(-1).take(rows + np.maximum(place - 1, 0))
+    return taken.astype(np.float64, copy=False)
 
 
-def _of_device(rates: FloatArray, server: IntArray) -> FloatArray:
-    """Rates (..., N, M) of each device to its server (..., N) -> (..., N)."""
-    batch = np.broadcast_shapes(rates.shape[:-1], server.shape)
-    values = np.broadcast_to(rates, (*batch, rates.shape[-1]))
-    index = np.broadcast_to(server, batch)[..., None]
-    return np.asarray(np.take_along_axis(values, index, axis=-1)[..., 0])
-
-
-def _count(who: BoolArray, where: BoolArray) -> FloatArray:
-    """How many devices (..., N) are at each server (..., N, M) -> (..., M)."""
-    return np.asarray((who[..., None] & where).sum(axis=-2), dtype=np.float64)
+def _together(place: IntArray, places: int) -> IntArray:
+    """How many devices are where each device (..., N) is, itself included, (..., N)."""
+    batch = place.shape[:-1]
+    rows = np.arange(math.prod(batch)).reshape(*batch, 1) * places + place
+    return np.bincount(rows.ravel()).take(rows)
 
 
 def energy(
     slot: Slot, place: IntArray, works: BoolArray, upload_s: FloatArray, scenario: Scenario
 ) -> FloatArray:
     """Energy of each device, (7) + (8), (..., N) J: tau c mu^2 at home, P t for uploads."""
-    at_home = scenario.energy_coefficient * slot.work[..., 0] * slot.device_rate**2
+    at_home = scenario.energy_coefficient * slot.device_rate**2 * slot.work[..., 0]
     return np.where(works & (place == 0), at_home, 0.0) + scenario.transmit_power * upload_s
 
 
@@ -202,7 +190,7 @@ def evaluate(
     spent = np.where(runs, needed, 0.0)
 
     def total(a: npt.NDArray[np.generic], who: BoolArray = runs) -> FloatArray:
-        return np.where(who, a, 0.0).sum(axis=-1)
+        return np.asarray(np.where(who, a, 0.0).sum(axis=-1))
 
     outcome = Outcome(
         latency_s=step_s.sum(axis=-1) + total(given_up, fails),

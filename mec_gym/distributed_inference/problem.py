@@ -68,7 +68,7 @@ class DistributedInference:
                 np.full(2 * s.servers, s.channel.fastest),
             ]
         )
-        self._row_scale = 1.0 / row
+        self._row_scale = (1.0 / row).astype(np.float32)
         self._tail_scale = 1.0 / np.concatenate(
             [
                 np.full(s.servers, s.largest_load or 1.0),
@@ -112,7 +112,7 @@ class DistributedInference:
         """The observation (..., N * width + 2 M + 2)."""
         s = self.scenario
         batch = np.shape(slot.active)[:-1]
-        seen = np.empty((*batch, *self.observation_space.shape), dtype=np.float32)  # type: ignore[misc]
+        seen = np.empty((*batch, *self.observation_space.shape), dtype=np.float32)
         # A view of the first N rows: what is written to it is written to the observation.
         head = seen[..., : s.devices * self.width]
         rows = np.lib.stride_tricks.as_strided(
@@ -139,11 +139,11 @@ class DistributedInference:
                 rate, scale[column], out=rows[..., column : column + m], casting="same_kind"
             )
             column += m
-        tail, scale = seen[..., s.devices * self.width :], self._tail_scale
-        tail[..., :m] = slot.load * scale[:m]
-        tail[..., m : 2 * m] = slot.server_rate * scale[m : 2 * m]
-        tail[..., 2 * m] = slot.blocks_left * scale[2 * m]
-        tail[..., 2 * m + 1] = state.rounds_left * scale[2 * m + 1]
+        tail, tail_scale = seen[..., s.devices * self.width :], self._tail_scale
+        tail[..., :m] = slot.load * tail_scale[:m]
+        tail[..., m : 2 * m] = slot.server_rate * tail_scale[m : 2 * m]
+        tail[..., 2 * m] = slot.blocks_left * tail_scale[2 * m]
+        tail[..., 2 * m + 1] = state.rounds_left * tail_scale[2 * m + 1]
         return seen
 
     def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,14 +19,19 @@ from mec_gym.core.checks import fraction, non_negative, numbers, positive, posit
 from mec_gym.dnn.blocks import cut_chain
 from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import load_profile
+from mec_gym.network.gaussian import Float32Array, correlate, white_noise
 from mec_gym.network.plane import Plane
 from mec_gym.network.radio import Radio
 
 FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+RealArray = npt.NDArray[np.floating]
+IntArray = npt.NDArray[np.int64]
+
+D = TypeVar("D", bound=np.generic)
 
 MEGA, GIGA = 1e6, 1e9
 MIN_DISTANCE_M = 35.0  # smallest distance of the path-loss model
+MOST_SPREAD = 3.0  # standard deviations that the log of a load is at most from its mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +39,17 @@ class Slot:
     """One round. A trace is a Slot with leading axes (n, T).
 
     The chain of a task is told from the current block on: entry 0 is the block that is
-    placed in this round, entries beyond the last block are 0.
+    placed in this round, entries beyond the last block are 0. The wide fields of a trace are
+    of single precision; what is computed from them is not.
     """
 
-    bits: FloatArray  # (..., N, K + 1) bit into the current block, the next, ..., the result
-    work: FloatArray  # (..., N, K) FLOP of the current block, the next, ...
+    bits: RealArray  # (..., N, K + 1) bit into the current block, the next, ..., the result
+    work: RealArray  # (..., N, K) FLOP of the current block, the next, ...
     blocks_left: FloatArray  # (...) blocks still to place, the current one included
-    active: BoolArray  # (..., N) whether the device has a task in this period
+    active: npt.NDArray[np.bool_]  # (..., N) whether the device has a task in this period
     deadline: FloatArray  # (..., N) s, rho, of the whole task
-    uplink: FloatArray  # (..., N, M) bit/s, v, if a device has a station's band to itself
-    downlink: FloatArray  # (..., N, M) bit/s
+    uplink: RealArray  # (..., N, M) bit/s, v, if a device has a station's band to itself
+    downlink: RealArray  # (..., N, M) bit/s
     load: FloatArray  # (..., M) tenants besides ours, each with an equal share of a server
     device_rate: FloatArray  # (..., N) FLOP/s, mu
     server_rate: FloatArray  # (..., M) FLOP/s, C
@@ -82,21 +89,20 @@ class Channel:
 
     def sample(
         self, rng: np.random.Generator, n: int, devices: int, stations: int, rounds: int
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[Float32Array, Float32Array]:
         """Rates up and down, (n, T, N, M) bit/s: path loss, shadowing, Shannon.
 
-        In single precision: drawing is what limits how fast environments run.
+        In single precision and time first: drawing is what limits how fast environments run.
         """
-        place = self.plane.walk(rng, (n, devices), rounds, self.round_s).astype(np.float32)
-        place = np.moveaxis(place, 1, 2)  # (n, T, N, 2)
-        there = self.plane.stations(stations).astype(np.float32)
-        squared = (place[..., None, 0] - there[:, 0]) ** 2
-        squared += (place[..., None, 1] - there[:, 1]) ** 2
+        place = self.plane.walk(rng, (n, devices), rounds, self.round_s)[..., None]
+        station = self.plane.stations(stations).astype(np.float32)
+        squared = place[:, 0] - station[:, 0]  # (T, n, N, M)
+        squared *= squared
+        other = place[:, 1] - station[:, 1]
+        other *= other
+        squared += other
         np.maximum(squared, MIN_DISTANCE_M**2, out=squared)
-        shadow = rng.standard_normal(squared.shape, dtype=np.float32)
-        shadow[:, 1:] *= math.sqrt(1.0 - self.shadowing_memory**2)
-        for t in range(1, rounds):
-            shadow[:, t] += self.shadowing_memory * shadow[:, t - 1]
+        shadow = correlate(white_noise(rng, squared.shape), self.shadowing_memory)
         # Radio.snr on a log scale: 37.6 dB a decade of distance, written for its square.
         snr_at = math.log(float(self.uplink.snr(MIN_DISTANCE_M)))
         np.log(squared, out=squared)
@@ -107,12 +113,16 @@ class Channel:
         squared += snr_at
         snr = np.exp(squared, out=squared)
         stronger = self.downlink.snr(MIN_DISTANCE_M) / self.uplink.snr(MIN_DISTANCE_M)
-        return self._rate(snr, self.uplink), self._rate(snr * np.float32(stronger), self.downlink)
+        np.multiply(snr, float(stronger), out=other)
+        return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 
-    def _rate(self, snr: npt.NDArray[np.float32], radio: Radio) -> FloatArray:
-        rate = np.log1p(snr)
+    def _rate(self, snr: Float32Array, radio: Radio) -> Float32Array:
+        """Shannon's rate (n, T, ...) for ratios (T, n, ...), which are overwritten."""
+        snr += 1.0
+        rate = np.log(snr, out=snr)
         rate *= radio.bandwidth_hz / math.log(2.0)
-        return np.clip(rate, self.slowest, self.fastest).astype(np.float64)
+        np.clip(rate, self.slowest, self.fastest, out=rate)
+        return np.ascontiguousarray(np.swapaxes(rate, 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +145,9 @@ class ConstantChannel:
 
     def sample(
         self, rng: np.random.Generator, n: int, devices: int, stations: int, rounds: int
-    ) -> tuple[FloatArray, FloatArray]:
+    ) -> tuple[Float32Array, Float32Array]:
         """Rates up and down, (n, T, N, M) bit/s."""
-        rate = rng.uniform(*self.rate, size=(n, 1, devices, stations))
+        rate = rng.uniform(*self.rate, size=(n, 1, devices, stations)).astype(np.float32)
         wide = np.broadcast_to(rate, (n, rounds, devices, stations))
         return wide, wide
 
@@ -268,35 +278,36 @@ class Scenario:
     @property
     def largest_load(self) -> float:
         """The largest background load that an episode can hold."""
-        return self.background * math.exp(3.0 * self.background_spread)
+        return self.background * math.exp(MOST_SPREAD * self.background_spread)
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...)."""
         per_task = (n, self.tasks, self.devices)
+        bits, work = self.table_bits, self.table_work
         if isinstance(self.networks, RandomNetworks):
-            bits = rng.uniform(*self.networks.bits, size=(*per_task, self.blocks + 1))
-            work = rng.uniform(*self.networks.work, size=(*per_task, self.blocks))
+            network = np.arange(math.prod(per_task)).reshape(per_task)
+            bits = rng.uniform(*self.networks.bits, size=(network.size, self.blocks + 1))
+            work = rng.uniform(*self.networks.work, size=(network.size, self.blocks))
         else:
-            network = rng.integers(len(self.table_bits), size=per_task)
-            bits, work = self.table_bits[network], self.table_work[network]
+            network = rng.integers(len(bits), size=per_task)
         device_rate = rng.uniform(*self.device_rate, size=(n, 1, self.devices))
         server_rate = rng.uniform(*self.server_rate, size=(n, 1, self.servers))
         tightness = rng.uniform(*self.deadline, size=per_task)
         active = rng.random(per_task) >= self.idle
         uplink, downlink = self.channel.sample(rng, n, self.devices, self.servers, self.rounds)
 
-        def every_round(a: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        def every_round(a: npt.NDArray[D]) -> npt.NDArray[D]:
             return np.repeat(a, self.blocks, axis=1)
 
         def wide(a: FloatArray) -> FloatArray:
             return np.broadcast_to(a, (n, self.rounds, a.shape[-1]))
 
         return Slot(
-            bits=self._from_now_on(bits),
-            work=self._from_now_on(work),
+            bits=self._as_seen(bits, network),
+            work=self._as_seen(work, network),
             blocks_left=np.tile(np.arange(self.blocks, 0, -1.0), (n, self.tasks)),
             active=every_round(active),
-            deadline=every_round(tightness * work.sum(axis=-1) / device_rate),
+            deadline=every_round(tightness * work.sum(axis=-1)[network] / device_rate),
             uplink=uplink,
             downlink=downlink,
             load=self._load(rng, n),
@@ -304,26 +315,27 @@ class Scenario:
             server_rate=wide(server_rate),
         )
 
-    def _from_now_on(self, chain: FloatArray) -> FloatArray:
-        """Chains (n, J, N, length) as each round sees them, (n, J K, N, length)."""
-        n, tasks, devices, length = chain.shape
-        padded = np.zeros((n, tasks, devices, length + self.blocks - 1))
-        padded[..., :length] = chain
-        seen = np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)
-        return np.ascontiguousarray(np.moveaxis(seen, -2, 2)).reshape(
-            n, self.rounds, devices, length
-        )
+    def _as_seen(self, chains: FloatArray, network: IntArray) -> Float32Array:
+        """Chains (networks, length) of tasks (n, J, N) as rounds see them, (n, J K, N, length)."""
+        n, _, devices = network.shape
+        k, length = self.blocks, chains.shape[-1]
+        padded = np.zeros((len(chains), k + length - 1), dtype=np.float32)
+        padded[:, :length] = chains
+        rolled = np.lib.stride_tricks.sliding_window_view(padded, length, axis=-1)
+        index = network[:, :, None] * k + np.arange(k)[:, None]
+        seen = rolled.reshape(-1, length).take(index, axis=0)
+        return seen.reshape(n, self.rounds, devices, length)
 
     def _load(self, rng: np.random.Generator, n: int) -> FloatArray:
         shape = (n, self.rounds, self.servers)
         if self.background == 0:
             return np.zeros(shape)
-        noise = rng.standard_normal(shape)
-        noise[:, 1:] *= math.sqrt(1.0 - self.background_memory**2)
-        for t in range(1, self.rounds):
-            noise[:, t] += self.background_memory * noise[:, t - 1]
+        noise = white_noise(rng, (self.rounds, n, self.servers))
+        correlate(noise, self.background_memory)
+        np.clip(noise, -MOST_SPREAD, MOST_SPREAD, out=noise)
         spread = self.background_spread
-        return self.background * np.exp(spread * np.clip(noise, -3.0, 3.0) - spread**2 / 2)
+        load = self.background * np.exp(spread * noise.astype(np.float64) - spread**2 / 2)
+        return np.ascontiguousarray(np.swapaxes(load, 0, 1))
 
 
 def _range(name: str, values: tuple[float, float]) -> tuple[float, float]:

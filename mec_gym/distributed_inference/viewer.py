@@ -137,9 +137,10 @@ def bars(rounds: list[Played], scenario: Scenario) -> tuple[Bar, ...]:
     for r in rounds:
         on_edge = r.place > 0
         moves = on_edge & (r.state.place > 0) & (r.state.place != r.place)
-        moving = np.where(moves, r.slot.bits[..., 0] / scenario.backhaul, 0.0)
+        moving = np.where(moves, r.slot.bits[..., 0].astype(np.float64) / scenario.backhaul, 0.0)
         # On a server, ``other`` holds the move and the result; at home only the way back.
-        result = np.where(on_edge, np.maximum(r.parts.other - moving, 0.0), 0.0)
+        returns = on_edge & r.last & scenario.return_result
+        result = np.where(returns, r.parts.other - moving, 0.0)
         steps: tuple[tuple[BarKind, FloatArray], ...] = (
             ("transfer", r.parts.upload + r.parts.other - result),
             ("computing", r.parts.local + r.parts.edge),

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import fraction, non_negative, positive, positive_int
+from mec_gym.network.gaussian import Float32Array, correlate, white_noise
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -53,8 +54,10 @@ class Plane:
 
     def walk(
         self, rng: np.random.Generator, shape: tuple[int, ...], steps: int, step_s: float
-    ) -> FloatArray:
+    ) -> Float32Array:
         """Sample paths, stationary from the start.
+
+        In single precision and time first: drawing is what limits how fast environments run.
 
         Args:
             rng: Source of every draw.
@@ -63,16 +66,18 @@ class Plane:
             step_s: Time between two of them, s.
 
         Returns:
-            Places (*shape, steps, 2) m.
+            Coordinates x and y, (steps, 2, *shape) m.
         """
-        place = np.empty((*shape, steps, 2))
-        place[..., 0, :] = rng.uniform(0.0, self.side_m, size=(*shape, 2))
-        velocity = rng.standard_normal((*shape, steps, 2))
-        velocity[..., 1:, :] *= math.sqrt(1.0 - self.memory**2)
-        for t in range(1, steps):
-            velocity[..., t, :] += self.memory * velocity[..., t - 1, :]
-        place[..., 1:, :] = velocity[..., :-1, :] * (self.speed_std * step_s)
-        np.cumsum(place, axis=-2, out=place)
-        # Reflection: unfold the square, fold it back.
-        np.mod(place, 2.0 * self.side_m, out=place)
-        return np.asarray(self.side_m - np.abs(place - self.side_m))
+        side = np.float32(self.side_m)
+        place = np.empty((steps, 2, *shape), dtype=np.float32)
+        place[0] = rng.random((2, *shape), dtype=np.float32) * side
+        velocity = white_noise(rng, (steps - 1, 2, *shape))
+        correlate(velocity, self.memory)
+        np.multiply(velocity, self.speed_std * step_s, out=place[1:], casting="same_kind")
+        np.cumsum(place, axis=0, out=place)
+        # Reflection: fold the plane onto the square, x -> |x - 2 side round(x / (2 side))|.
+        folds = place / (2.0 * side)
+        np.rint(folds, out=folds)
+        folds *= 2.0 * side
+        place -= folds
+        return np.abs(place, out=place)
