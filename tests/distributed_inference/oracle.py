@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 
+from mec_gym.core import arrays
 from mec_gym.distributed_inference.scenario import ConstantChannel, RandomNetworks, Scenario
 
 GIVEN_UP = 2.0  # a lateness above this multiple of the deadline counts no more
@@ -151,21 +152,35 @@ def costs_of_plans(s, slots, plans, start=None, active=None):
             else:
                 runs = ups = downs = np.ones(amount)
             for n in range(devices):
-                c, d = slot.work[n, 0], slot.bits[n, 0]
-                v, w = slot.uplink[n, m - 1], slot.downlink[n, m - 1]
+                c, d = float(slot.work[n, 0]), float(slot.bits[n, 0])
+                v, w = float(slot.uplink[n, m - 1]), float(slot.downlink[n, m - 1])
                 tenants = runs + slot.load[m - 1]
                 delay[:, n] += there[:, n] * tenants * c / slot.server_rate[m - 1]
                 delay[:, n] += sends[:, n] * ups * d / v
                 delay[:, n] += fetches[:, n] * downs * d / w
                 if last:
-                    delay[:, n] += there[:, n] * downs * slot.bits[n, 1] / w
+                    delay[:, n] += there[:, n] * downs * float(slot.bits[n, 1]) / w
                 hops = there[:, n] & (before[:, n] > 0) & (before[:, n] != m)
                 delay[:, n] += hops * d / s.backhaul
         for n in range(devices):
             at_home = (here[:, n] == 0) & active[n]
-            delay[:, n] += at_home * slot.work[n, 0] / slot.device_rate[n]
+            delay[:, n] += at_home * float(slot.work[n, 0]) / slot.device_rate[n]
         before = here
     return delay
+
+
+def double(record):
+    """All numbers in double precision, whatever they are drawn in."""
+
+    def wide(a):
+        return a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a
+
+    return arrays.map_arrays(wide, record)
+
+
+def draw(s, seed, n):
+    """A trace in double precision, so that sums can be compared to 1e-12."""
+    return double(s.sample(np.random.default_rng(seed), n))
 
 
 def contended(devices=3, servers=2, blocks=3, **changes):

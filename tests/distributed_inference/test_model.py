@@ -515,7 +515,7 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
         rng = np.random.default_rng(seed)
         s = random_scenario(rng)
         problem = DistributedInference(s)
-        trace = problem.sample(rng, 2)
+        trace = oracle.double(problem.sample(rng, 2))
         at_start = problem.start(arrays.at(trace, (slice(None), 0)))
         copies = 2
         states = spread(at_start, copies)  # (B, P)
@@ -557,6 +557,22 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
     assert min(dropped, finished, missed) > 30  # the cases that matter did occur
 
 
+def test_traces_as_they_are_drawn_are_precise_enough():
+    s = Scenario(networks=RandomNetworks(), battery=1e6)
+    problem = DistributedInference(s)
+    trace = problem.sample(np.random.default_rng(0), 8)
+    place = np.random.default_rng(1).integers(4, size=(8, s.rounds, 5))
+    reached = []
+    for one in (trace, oracle.double(trace)):
+        state, total = problem.start(arrays.at(one, (slice(None), 0))), []
+        for t in range(s.rounds):
+            slot = arrays.at(one, (slice(None), t))
+            state, outcome = problem.step(slot, state, Decision(place[:, t]))
+            total.append(outcome.latency_s)
+        reached.append(np.array(total))
+    np.testing.assert_allclose(*reached, rtol=1e-5)
+
+
 def test_evaluate_leaves_its_arguments_alone():
     rng = np.random.default_rng(0)
     problem = DistributedInference(random_scenario(rng))
@@ -581,7 +597,7 @@ def test_evaluate_leaves_its_arguments_alone():
 )
 def test_one_more_block_never_makes_anything_faster(seed, contention, last, data):
     s = oracle.contended(devices=4, servers=2, blocks=2, contention=contention)
-    trace = s.sample(np.random.default_rng(seed), 1)
+    trace = oracle.draw(s, seed, 1)
     slot = arrays.at(trace, (0, 1 if last else 0))
     places = st.lists(st.integers(0, 2), min_size=4, max_size=4)
     before, place = np.array(data.draw(places)), np.array(data.draw(places))
@@ -612,7 +628,7 @@ def test_one_more_block_never_makes_anything_faster(seed, contention, last, data
 def test_more_tenants_slow_down_their_server_only(seed, server, extra):
     rng = np.random.default_rng(seed)
     s = oracle.contended(devices=4, servers=2, blocks=2)
-    slot = arrays.at(s.sample(rng, 1), (0, 0))
+    slot = arrays.at(oracle.draw(s, seed, 1), (0, 0))
     before, place = rng.integers(3, size=(2, 4))
     works = np.ones(4, dtype=bool)
     load = slot.load.copy()
