@@ -91,7 +91,8 @@ class Played:
     def seconds(self) -> FloatArray:
         """Delay of the round, (N,) s."""
         p = self.parts
-        return np.where(self.runs, p.local + p.edge + p.upload + p.other, 0.0)
+        # Added up in the model's order: rounding must not make a task late here only.
+        return np.where(self.runs, p.local + p.edge + (p.upload + p.other), 0.0)
 
 
 def played(scenario: Scenario, episode: Rounds, t: int) -> Played:
@@ -203,7 +204,8 @@ def draw_episode(scenario: Scenario, episode: Rounds) -> Figure:
 
 def _title(scenario: Scenario, episode: Rounds) -> str:
     done = len(episode.decisions)
-    size = f"{scenario.devices} devices, {scenario.servers} servers"
+    n, m = scenario.devices, scenario.servers
+    size = f"{n} device{'s' * (n > 1)}, {m} server{'s' * (m > 1)}"
     if not done:
         return f"{size}: no round yet"
     o = arrays.stack(episode.outcomes)
@@ -486,8 +488,11 @@ def draw_battery(axes: Axes, scenario: Scenario, episode: Rounds) -> None:
     """The batteries before the first round and after each: the lowest and the median."""
     level = 100.0 * np.stack([state.battery for state in episode.states]) / scenario.battery
     x = np.arange(len(level)) + 0.5
-    axes.plot(x, np.median(level, axis=-1), color=BLACK, lw=1.4, marker=".", label="median")
-    axes.plot(x, level.min(axis=-1), color=BLACK, lw=1.4, ls="--", marker=".", label="lowest")
+    # Dots show the very first level; in a long episode they would hide the dashes.
+    look: dict[str, Any] = {"color": BLACK, "lw": 1.4}
+    look |= {"marker": "." if scenario.rounds <= 40 else ""}
+    axes.plot(x, np.median(level, axis=-1), label="median", **look)
+    axes.plot(x, level.min(axis=-1), ls="--", label="lowest", **look)
     axes.set(ylim=(-5.0, 108.0), yticks=[0, 50, 100])
     _style(axes, "", "round", "battery (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=SMALL, frameon=False)
