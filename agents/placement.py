@@ -6,6 +6,7 @@ place, they avoid it.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,11 @@ class FixedPlaceSolver:
     """Everything on the devices, or each device's blocks on the station it hears best.
 
     Args:
-        scenario: The parameters.
         on_edge: On the nearest edge: the station of the highest uplink rate at the moment a
             task's first block is placed; later blocks stay.
     """
 
-    def __init__(self, scenario: Scenario, on_edge: bool) -> None:
+    def __init__(self, on_edge: bool) -> None:
         self.on_edge = on_edge
 
     def solve(self, slot: Slot, state: State) -> Solution:
@@ -215,15 +215,20 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot, starts: int = 3
     return rounds
 
 
-class PlanAgent:
-    """Plays given places, one round after the other, whatever it sees.
+class ClairvoyantAgent:
+    """Plays :func:`clairvoyant_plan` of the episodes that it has been shown beforehand.
 
     Args:
-        plan: Places (n, T, N).
+        problem: The problem played.
     """
 
-    def __init__(self, plan: IntArray) -> None:
-        self.plan = plan
+    def __init__(self, problem: DistributedInference) -> None:
+        self.problem = problem
+        self._plan: IntArray | None = None
+
+    def foresee(self, trace: Slot) -> None:
+        """Plan for the episodes of a trace, fields (n, T, ...)."""
+        self._plan = clairvoyant_plan(self.problem, trace)
 
     def predict(
         self,
@@ -232,9 +237,16 @@ class PlanAgent:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], Any]:
-        """Actions for observations (n, observation); ``state`` is the round."""
+        """Actions for observations (n, observation); ``state`` is the round.
+
+        Raises:
+            ValueError: It has not been shown these episodes.
+        """
+        batch = np.shape(observation)[:-1]
+        if self._plan is None or math.prod(batch) != len(self._plan):
+            raise ValueError("agent must foresee the episodes that it plays, and has not")
         t = 0 if state is None else state
-        return self.plan[:, t], t + 1
+        return self._plan[:, t].reshape(*batch, -1), t + 1
 
 
 def _this_round(slot: Slot, scenario: Scenario) -> Horizon:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mec_gym.core.rollout import Predictor
 
@@ -29,4 +29,13 @@ class Solver(Protocol):
 
     def solve(self, slot: Any, state: Any) -> Solution:
         """Solve the whole batch at once."""
+        ...
+
+
+@runtime_checkable
+class Clairvoyant(Protocol):
+    """An agent that has to be shown what it will play: a reference, not a policy."""
+
+    def foresee(self, trace: Any) -> None:
+        """Look at the episodes (n, T, ...) that are played next, all together."""
         ...

@@ -17,11 +17,21 @@ from agents.partition_rules import (
     NeurosurgeonSolver,
     SlotOptimumSolver,
 )
+from agents.placement import (
+    ClairvoyantAgent,
+    CoordinateDescentSolver,
+    FixedPlaceSolver,
+    GreedyBlockSolver,
+    SequentialGreedySolver,
+    SplitSolver,
+    ViterbiSolver,
+)
 from agents.protocol import Agent, Solver
 from agents.rules import EqualBudgetSolver, PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from agents.sparrow import SparrowSolver
 from mec_gym.core.problem import AnyProblem
+from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.training_offload.exact import Resources
 from mec_gym.training_offload.problem import TrainingOffload
@@ -90,9 +100,28 @@ AGENTS: dict[str, AgentEntry] = {
         "DADS: last exit, light cut, heavy cut when that cannot keep up",
         {EarlyExitPartition: _solver(DADSSolver)},
     ),
+    "coordinate-descent": AgentEntry(
+        "plans all devices together in every round, as if the network stayed as it is",
+        {DistributedInference: _solver(CoordinateDescentSolver)},
+    ),
+    "sequential-greedy": AgentEntry(
+        "one device after the other where its block costs all together least",
+        {DistributedInference: _solver(SequentialGreedySolver)},
+    ),
+    "viterbi": AgentEntry(
+        "each device's fastest plan as if it were alone: optimal without contention",
+        {DistributedInference: _solver(ViterbiSolver)},
+    ),
+    "greedy": AgentEntry(
+        "each device's block where it is done soonest, blind to others and later blocks",
+        {DistributedInference: _solver(GreedyBlockSolver)},
+    ),
     "neurosurgeon": AgentEntry(
-        "Neurosurgeon: last exit, one cut in the order of the layers",
-        {EarlyExitPartition: _solver(NeurosurgeonSolver)},
+        "Neurosurgeon: one split in the order of the layers (last exit; best server)",
+        {
+            EarlyExitPartition: _solver(NeurosurgeonSolver),
+            DistributedInference: _solver(SplitSolver),
+        },
     ),
     "mincut": AgentEntry(
         "last exit, min cut by max-flow: least Td + Tt + Te",
@@ -123,11 +152,15 @@ AGENTS: dict[str, AgentEntry] = {
         {
             TrainingOffload: _exact(edge=False, cloud=False),
             EarlyExitPartition: _solver(lambda s: FixedCutSolver(s, on_edge=False)),
+            DistributedInference: _solver(lambda s: FixedPlaceSolver(on_edge=False)),
         },
     ),
     "edge-only": AgentEntry(
-        "last exit, everything goes to the edge",
-        {EarlyExitPartition: _solver(lambda s: FixedCutSolver(s, on_edge=True))},
+        "everything goes to the (nearest) edge server, last exit",
+        {
+            EarlyExitPartition: _solver(lambda s: FixedCutSolver(s, on_edge=True)),
+            DistributedInference: _solver(lambda s: FixedPlaceSolver(on_edge=True)),
+        },
     ),
     "random-split": AgentEntry(
         "the paper's random scheme: Dirichlet split, random pair of servers",
@@ -140,6 +173,13 @@ AGENTS: dict[str, AgentEntry] = {
     "random": AgentEntry("uniform over the action space", {object: RandomAgent}),
 }
 
+REFERENCES: dict[str, AgentEntry] = {
+    "clairvoyant": AgentEntry(
+        "knows the whole episode beforehand: coordinate descent on what will be",
+        {DistributedInference: lambda p, seed: ClairvoyantAgent(p)},
+    ),
+}
+"""Agents that must :meth:`~agents.protocol.Clairvoyant.foresee` what they play."""
 
 RUNS = {
     "ppo": "a model trained by 'ppo', PATH being its folder",
@@ -165,11 +205,16 @@ def agents_for(problem: AnyProblem) -> tuple[str, ...]:
     return tuple(name for name, entry in AGENTS.items() if entry.plays(problem))
 
 
+def references_for(problem: AnyProblem) -> tuple[str, ...]:
+    """Names of all references that play a problem."""
+    return tuple(name for name, entry in REFERENCES.items() if entry.plays(problem))
+
+
 def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None = None) -> Agent:
     """The agent of a name, or of a run that learnt one, as ``ppo:PATH``.
 
     Args:
-        name: A key of ``AGENTS``, or one of ``RUNS``, a colon and the folder of a run.
+        name: A key of ``AGENTS`` or ``REFERENCES``; or one of ``RUNS``, a colon and a run's folder.
         problem: The problem played.
         seed: Of the agent's own generator, if it draws anything.
         env_id: If given, a run must have been trained on this environment.
@@ -180,9 +225,10 @@ def make_agent(name: str, problem: AnyProblem, seed: int = 0, env_id: str | None
     run, _, path = name.partition(":")
     if path and run in RUNS:
         return _load_run(run, path, problem, env_id)
-    entry = AGENTS.get(name)
+    known = AGENTS | REFERENCES
+    entry = known.get(name)
     if entry is None:
-        allowed = ", ".join([*AGENTS, *(f"{kind}:PATH" for kind in RUNS)])
+        allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS)])
         raise ValueError(f"agent must be one of {allowed}, got {name!r}")
     for kind, make in entry.make.items():
         if isinstance(problem, kind):

@@ -89,7 +89,7 @@ def _profile(args: Sequence[str]) -> None:
 
 def _scenarios(args: Sequence[str]) -> None:
     tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
-    from agents.registry import AGENTS, RUNS, agents_for
+    from agents.registry import AGENTS, REFERENCES, RUNS, agents_for
     from train.presets import A3C_PRESETS, PPO_PRESETS
 
     print("environments (--env) and their scenarios (--scenario)")
@@ -102,7 +102,7 @@ def _scenarios(args: Sequence[str]) -> None:
             print(f"    {kind + ':PATH':26} {(source.__doc__ or '').splitlines()[0]}")
         print(f"    played by: {', '.join(agents_for(make_problem(env_id)))}")
     print("agents (--agents)")
-    for name, agent in AGENTS.items():
+    for name, agent in (AGENTS | REFERENCES).items():
         print(f"  {name:28} {agent.about}")
     for kind, about in RUNS.items():
         print(f"  {kind + ':PATH':28} {about}")

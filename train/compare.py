@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from agents.protocol import Agent
-from agents.registry import agents_for, make_agent
+from agents.protocol import Agent, Clairvoyant
+from agents.registry import agents_for, make_agent, references_for
+from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.core.pictures import new_figure
@@ -45,7 +46,7 @@ def compare(run: CompareRun) -> list[Result]:
         refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     problem = make_problem(run.env, run.scenario)
     # Every agent is made before any plays: a wrong name costs no work.
-    names = run.agents or agents_for(problem)
+    names = run.agents or (*agents_for(problem), *references_for(problem))
     agents = [make_agent(name, problem, run.seed, run.env) for name in names]
     trace = (
         sample_episodes(problem, run.seed, run.episodes)
@@ -93,6 +94,8 @@ def play(problem: AnyProblem, agent: Agent, seed: int) -> Figure:
     """A picture of what the agent does in the episode of a seed."""
     env = MecEnv(problem)
     observation, _ = env.reset(seed=seed)
+    if isinstance(agent, Clairvoyant):
+        agent.foresee(arrays.at(env.trace, None))
     ended = False
     memory: Any = None
     start = np.ones(1, dtype=np.bool_)

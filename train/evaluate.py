@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import bootstrap
 
-from agents.protocol import Agent
+from agents.protocol import Agent, Clairvoyant
 from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, rollout
@@ -113,6 +113,8 @@ def evaluate(
     first_returns: FloatArray | None = None,
 ) -> tuple[Result, Rollout]:
     """Let an agent play a trace (n, T, ...) and sum it up."""
+    if isinstance(agent, Clairvoyant):
+        agent.foresee(trace)
     played = rollout(problem, agent, trace)
     first = played.returns if first_returns is None else first_returns
     return summarise(name, played, bound, first), played
