@@ -293,7 +293,6 @@ def test_without_contention_the_descent_is_exact():
     np.testing.assert_allclose(exact.total_delay(h, found, home, s), best, rtol=1e-12)
 
 
-@pytest.mark.xfail(reason="returns the given plan as it is", strict=False)
 def test_without_contention_the_descent_improves_a_given_plan():
     s = patent(devices=3, servers=2, blocks=3)
     trace = draw(s, 12, 20)

@@ -1,0 +1,422 @@
+"""What may be set, and what nature does then: chains, channel, load, against theory."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from mec_gym.core import arrays
+from mec_gym.distributed_inference.scenario import (
+    PRESETS,
+    Channel,
+    ConstantChannel,
+    RandomNetworks,
+    Scenario,
+    patent,
+)
+from mec_gym.dnn.graph import Exit, Layer, LayerGraph
+from mec_gym.dnn.zoo import load_profile
+from mec_gym.network.plane import Plane
+from mec_gym.network.radio import Radio
+
+M, G = 1e6, 1e9
+
+# ---------------------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        *[
+            ({name: value}, f"{name} must be a whole number of at least 1, got {value!r}")
+            for name in ("devices", "servers", "blocks", "tasks")
+            for value in (0, -1, 2.5, True)
+        ],
+        ({"blocks": 23}, "blocks must be in [1, 22] for alexnet, got 23"),
+        ({"networks": ("resnet18",), "blocks": 100}, "blocks must be in [1, 23] for resnet18"),
+        *[
+            ({name: value}, f"{name} must be positive, got {value!r}")
+            for name in ("backhaul", "battery", "latency_weight")
+            for value in (0, -1.5)
+        ],
+        *[
+            ({name: -0.5}, f"{name} must not be negative, got -0.5")
+            for name in (
+                "background", "background_spread", "harvest", "energy_coefficient",
+                "transmit_power", "late_weight", "miss_cost",
+            )
+        ],
+        *[
+            ({name: value}, f"{name} must be in [0, 1], got {value!r}")
+            for name in ("background_memory", "idle")
+            for value in (-0.1, 1.1)
+        ],
+        ({"idle": 1.0}, "idle must be below 1, got 1"),
+        ({"battery": math.inf}, "battery must be finite, got inf"),
+        ({"harvest": math.nan}, "harvest must be finite, got nan"),
+        ({"backhaul": "fast"}, "backhaul must be a number, got 'fast'"),
+        *[
+            ({name: (3.0, 2.0)}, f"{name} must be (low, high) with low <= high, got (3.0, 2.0)")
+            for name in ("device_rate", "server_rate", "deadline")
+        ],
+        *[
+            ({name: (0, 2.0)}, f"{name}[0] must be positive, got 0")
+            for name in ("device_rate", "server_rate", "deadline")
+        ],
+        ({"device_rate": 5.0}, "device_rate must hold 2 numbers, got 5.0"),
+        ({"server_rate": (1, 2, 3)}, "server_rate must hold 2 numbers, got (1, 2, 3)"),
+        ({"networks": ()}, "networks must hold at least one network, got ()"),
+        ({"networks": "alexnet"}, "networks must hold at least one network, got 'alexnet'"),
+        ({"networks": ("alexnett",)}, "must be one of alexnet, "),
+        ({"channel": 5.0}, "channel must be a Channel or ConstantChannel, got 5.0"),
+        ({"channel": None}, "channel must be a Channel or ConstantChannel, got None"),
+    ],
+)  # fmt: skip
+def test_scenarios_that_make_no_sense(changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Scenario(**changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (Channel, {"shadowing_db": -1}, "shadowing_db must not be negative, got -1"),
+        (Channel, {"shadowing_memory": 1.5}, "shadowing_memory must be in [0, 1], got 1.5"),
+        (Channel, {"round_s": 0}, "round_s must be positive, got 0"),
+        (Channel, {"slowest": 0}, "slowest must be positive, got 0"),
+        (Channel, {"fastest": -1}, "fastest must be positive, got -1"),
+        (Channel, {"slowest": 3.0, "fastest": 2.0}, "slowest must be at most fastest, got 3.0, 2"),
+        (ConstantChannel, {"rate": (2, 1)}, "rate must be (low, high) with low <= high"),
+        (ConstantChannel, {"rate": (0, 1)}, "rate[0] must be positive, got 0"),
+        (RandomNetworks, {"bits": (2, 1)}, "bits must be (low, high) with low <= high"),
+        (RandomNetworks, {"work": (0, 1)}, "work[0] must be positive, got 0"),
+        (Plane, {"side_m": 0}, "side_m must be positive, got 0"),
+        (Plane, {"speed_std": -1}, "speed_std must not be negative, got -1"),
+        (Plane, {"memory": 2}, "memory must be in [0, 1], got 2"),
+    ],
+)
+def test_parts_that_make_no_sense(make, changes, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make(**changes)
+
+
+def test_what_is_just_allowed():
+    for name in (
+        "background", "background_spread", "harvest", "energy_coefficient", "transmit_power",
+        "late_weight", "miss_cost", "idle", "background_memory",
+    ):  # fmt: skip
+        Scenario(**{name: 0})
+    Scenario(device_rate=(2.0, 2.0), background_memory=1, blocks=22)
+
+
+def test_presets():
+    small = PRESETS["small"].make()
+    assert (small.devices, small.servers, small.blocks) == (5, 3, 8)
+    assert (PRESETS["campus"].make().devices, PRESETS["campus"].make().servers) == (20, 5)
+    assert (PRESETS["city"].make().devices, PRESETS["city"].make().servers) == (100, 20)
+    assert small.rounds == small.tasks * 8
+
+
+def test_the_patent_is_literal():
+    s = PRESETS["patent"].make()
+    assert s == patent()
+    trace = s.sample(np.random.default_rng(0), 20)
+    assert not s.contention
+    assert not s.return_result
+    assert trace.active.all()
+    assert not trace.load.any()
+    assert np.array_equal(trace.uplink, trace.downlink)
+    assert np.array_equal(trace.uplink, np.broadcast_to(trace.uplink[:, :1], trace.uplink.shape))
+    assert len(np.unique(trace.uplink[:, 0])) > 0.99 * trace.uplink[:, 0].size
+    # so ample that everything at home, always, takes a small share of the battery
+    at_home = s.energy_coefficient * trace.work[..., 0] * trace.device_rate**2
+    assert (at_home.sum(axis=1) < s.battery / 100).all()
+
+
+# -------------------------------------------------------------------------------- chains
+
+
+def task_of(s, trace, e, j, n):
+    """Chain of a task as its first round tells it."""
+    first = j * s.blocks
+    return trace.bits[e, first, n], trace.work[e, first, n]
+
+
+@pytest.mark.parametrize("networks", [RandomNetworks(), ("alexnet", "vgg16")])
+def test_every_round_tells_the_chain_from_its_block_on(networks):
+    s = Scenario(devices=3, servers=2, blocks=4, tasks=2, networks=networks)
+    trace = s.sample(np.random.default_rng(1), 6)
+    assert trace.bits.shape == (6, 8, 3, 5)
+    assert trace.work.shape == (6, 8, 3, 4)
+    for e, j, n in np.ndindex(6, 2, 3):
+        bits, work = task_of(s, trace, e, j, n)
+        assert (bits > 0).all()
+        for k in range(4):
+            t = 4 * j + k
+            assert trace.blocks_left[e, t] == 4 - k
+            assert trace.bits[e, t, n].tolist() == [*bits[k:], *[0.0] * k]
+            assert trace.work[e, t, n].tolist() == [*work[k:], *[0.0] * k]
+            assert trace.deadline[e, t, n] == trace.deadline[e, 4 * j, n]
+            assert trace.active[e, t, n] == trace.active[e, 4 * j, n]
+    assert len(np.unique(trace.deadline)) > 30  # another one for each task
+    assert np.array_equal(trace.device_rate, np.broadcast_to(trace.device_rate[:, :1], (6, 8, 3)))
+    assert np.array_equal(trace.server_rate, np.broadcast_to(trace.server_rate[:, :1], (6, 8, 2)))
+
+
+def test_real_networks_are_drawn_alike_and_whole():
+    names = ("alexnet", "vgg16", "resnet18", "googlenet")
+    s = Scenario(blocks=8, networks=names, idle=0.0)
+    flops, inputs, results = [], [], []
+    for name in names:
+        graph = load_profile(name)
+        graph = graph.at_exit(len(graph.exits) - 1)
+        flops.append(graph.flops.sum())
+        inputs.append(graph.output_bits[0])
+        results.append(graph.output_bits[-1])
+    np.testing.assert_allclose(s.table_work.sum(axis=1), flops, rtol=1e-12)
+    np.testing.assert_array_equal(s.table_bits[:, 0], inputs)
+    np.testing.assert_array_equal(s.table_bits[:, -1], results)
+    assert s.largest == (s.table_bits.max(), s.table_work.max())
+    trace = s.sample(np.random.default_rng(2), 500)
+    chosen = np.argmin(np.abs(trace.work[:, ::8].sum(axis=-1)[..., None] - flops), axis=-1)
+    np.testing.assert_allclose(trace.work[:, ::8], s.table_work[chosen], rtol=1e-6)
+    np.testing.assert_allclose(trace.bits[:, ::8], s.table_bits[chosen], rtol=1e-6)
+    counts = np.bincount(chosen.ravel(), minlength=4)  # of 500 * 4 * 5 tasks
+    assert np.abs(counts / 10000 - 0.25).max() < 0.02  # 4.6 standard deviations
+
+
+def test_random_networks_fill_their_ranges():
+    s = Scenario(
+        devices=4,
+        servers=2,
+        blocks=5,
+        tasks=2,
+        networks=RandomNetworks(bits=(2 * M, 6 * M), work=(1 * G, 3 * G)),
+        device_rate=(10 * G, 30 * G),
+        server_rate=(100 * G, 500 * G),
+        deadline=(0.3, 0.9),
+        idle=0.25,
+    )
+    trace = s.sample(np.random.default_rng(3), 400)
+    first = arrays.map_arrays(lambda a: np.asarray(a)[:, ::5], trace)
+    tightness = first.deadline * first.device_rate / first.work.sum(axis=-1)
+    for values, low, high in [
+        (first.bits, 2 * M, 6 * M),
+        (first.work, 1 * G, 3 * G),
+        (first.device_rate, 10 * G, 30 * G),
+        (first.server_rate, 100 * G, 500 * G),
+        (tightness, 0.3, 0.9),
+    ]:
+        assert (values >= low * (1 - 1e-6)).all()
+        assert (values <= high * (1 + 1e-6)).all()
+        wide = high - low
+        assert values.mean() == pytest.approx((low + high) / 2, abs=0.05 * wide)
+        assert values.std() == pytest.approx(wide / math.sqrt(12), rel=0.05)
+    assert first.active.mean() == pytest.approx(0.75, abs=0.03)
+    # independent: from block to block, device to device
+    flat = first.work.reshape(-1, 5)
+    assert np.abs(np.corrcoef(flat.T) - np.eye(5)).max() < 0.1
+    assert (first.deadline <= s.longest_deadline).all()
+    assert s.longest_deadline == pytest.approx(0.9 * 15 / 10)
+    assert s.largest == (6 * M, 3 * G)
+
+
+def test_the_longest_deadline_of_real_networks():
+    s = Scenario(blocks=8)
+    whole = max(load_profile(n).flops.sum() for n in ("alexnet", "vgg16", "resnet18"))
+    assert s.longest_deadline == pytest.approx(0.9 * whole / (10 * G))
+
+
+def test_networks_may_be_graphs():
+    layers = [Layer(f"v{i}", "op", f, 0.0, b) for i, (f, b) in enumerate(
+        [(0.0, 8e6), (3e9, 4e6), (1e9, 2e6), (2e9, 1e6)])]  # fmt: skip
+    graph = LayerGraph("own", tuple(layers), ((0, 1), (1, 2), (2, 3)), (Exit("exit", 3),))
+    s = Scenario(blocks=2, networks=(graph,))
+    # 3 | 1 + 2 and not 3 + 1 | 2
+    assert s.table_work.tolist() == [[3e9, 3e9]]
+    assert s.table_bits.tolist() == [[8e6, 4e6, 1e6]]
+    with pytest.raises(ValueError, match=re.escape("blocks must be in [1, 3] for own, got 4")):
+        Scenario(blocks=4, networks=(graph,))
+
+
+def test_the_same_seed_draws_the_same_and_episodes_differ():
+    s = Scenario()
+    one, two = (s.sample(np.random.default_rng(5), 3) for _ in range(2))
+    arrays.map_arrays(np.testing.assert_array_equal, one, two)
+    for name in ("uplink", "load", "device_rate", "server_rate", "deadline"):
+        values = getattr(one, name)
+        assert not np.array_equal(values[0], values[1]), name
+
+
+# ------------------------------------------------------------------------------- channel
+
+
+def by_hand_db(distance_m, power_dbm, band_hz):
+    """SNR in dB: power - (128.1 + 37.6 log10 km) - (-174 + 10 log10 B + 9)."""
+    loss = 128.1 + 37.6 * math.log10(distance_m / 1000)
+    return power_dbm - loss - (-174 + 10 * math.log10(band_hz) + 9)
+
+
+class Still(Plane):
+    """Everybody stands 120 m from where the only station is."""
+
+    __slots__ = ()
+
+    def stations(self, count):
+        return np.array([[300.0, 300.0]] * count)
+
+    def walk(self, rng, shape, steps, step_s):
+        place = np.empty((steps, 2, *shape), dtype=np.float32)
+        place[:, 0], place[:, 1] = 300.0 + 72.0, 300.0 - 96.0  # 72^2 + 96^2 = 120^2
+        return place
+
+
+def unclipped(**changes):
+    """A channel without limits at one known distance."""
+    values = {"plane": Still(), "slowest": 1e-3, "fastest": 1e12, "shadowing_db": 6.0}
+    return Channel(**{**values, **changes})
+
+
+def to_db(rate, band_hz):
+    """The SNR that Shannon's formula needs for a rate."""
+    return 10 * np.log10(2.0 ** (np.asarray(rate, dtype=np.float64) / band_hz) - 1)
+
+
+def test_up_and_down_by_hand_without_shadowing():
+    channel = unclipped(
+        shadowing_db=0.0,
+        uplink=Radio(transmit_power_dbm=20.0, bandwidth_hz=10e6, noise_figure_db=9.0),
+        downlink=Radio(transmit_power_dbm=40.0, bandwidth_hz=15e6, noise_figure_db=9.0),
+    )
+    up, down = channel.sample(np.random.default_rng(0), 2, 3, 1, 4)
+    assert up.shape == down.shape == (2, 4, 3, 1)
+    # log10 0.12 = -0.920819: loss 93.4772; noise -95, -93.2391: 21.5228 and 39.7619 dB
+    assert by_hand_db(120, 20, 10e6) == pytest.approx(21.5228, abs=1e-4)
+    assert by_hand_db(120, 40, 15e6) == pytest.approx(39.7619, abs=1e-4)
+    np.testing.assert_allclose(up, 10e6 * math.log2(1 + 10**2.15228), rtol=1e-5)
+    np.testing.assert_allclose(down, 15e6 * math.log2(1 + 10**3.97619), rtol=1e-5)
+
+
+def test_shadowing_against_theory():
+    channel = unclipped(shadowing_memory=0.6)
+    up, down = channel.sample(np.random.default_rng(1), 1000, 2, 3, 8)
+    db = to_db(up, 20e6) - by_hand_db(120, 23, 20e6)
+    # 48000 numbers, of which about a third are independent
+    assert db.mean() == pytest.approx(0, abs=0.2)
+    assert db.std() == pytest.approx(6.0, rel=0.02)
+    assert (np.abs(db) < 6.0).mean() == pytest.approx(0.6827, abs=0.01)  # normal
+    for t in (0, 3, 7):  # stationary from the start
+        assert db[:, t].std() == pytest.approx(6.0, rel=0.04)
+    for apart in (1, 2, 4):
+        r = np.corrcoef(db[:, apart:].ravel(), db[:, :-apart].ravel())[0, 1]
+        assert r == pytest.approx(0.6**apart, abs=0.03)
+    # links are shadowed independently, but both directions of a link alike
+    flat = np.moveaxis(db, 1, 0).reshape(-1, 6)
+    assert np.abs(np.corrcoef(flat.T) - np.eye(6)).max() < 0.06
+    back = to_db(down, 20e6) - by_hand_db(120, 43, 20e6)
+    np.testing.assert_allclose(back, db, atol=0.01)
+
+
+def test_distance_counts():
+    class Far(Still):
+        __slots__ = ()
+
+        def stations(self, count):
+            # 120 m, 20 m (as 35 m) and 480 m from where everybody stands
+            return np.array([[300.0, 300.0], [372.0, 184.0], [372.0 + 288, 204.0 + 384]])
+
+    up, _ = unclipped(plane=Far(), shadowing_db=0.0).sample(np.random.default_rng(2), 1, 1, 3, 1)
+    found = to_db(up[0, 0, 0], 20e6)
+    expected = [by_hand_db(d, 23, 20e6) for d in (120, 35, 480)]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_rates_are_kept_between_the_limits():
+    channel = unclipped(slowest=20 * M, fastest=120 * M)
+    up, down = channel.sample(np.random.default_rng(3), 200, 2, 2, 4)
+    for rate in (up, down):
+        assert rate.min() >= 20 * M * (1 - 1e-6)
+        assert rate.max() <= 120 * M * (1 + 1e-6)
+    assert (down == down.max()).mean() > 0.5
+    # what the limits do not touch is as without
+    free, _ = unclipped().sample(np.random.default_rng(3), 200, 2, 2, 4)
+    np.testing.assert_allclose(up, np.clip(free, 20 * M, 120 * M), rtol=1e-6)
+
+
+def test_rates_follow_the_walk():
+    """Without shadowing the rate tells the distance, and nobody jumps between two rounds."""
+    plane = Plane(side_m=500.0, speed_std=8.0, memory=0.9)
+    channel = Channel(plane=plane, shadowing_db=0.0, slowest=1e-3, fastest=1e12, round_s=0.5)
+    up, _ = channel.sample(np.random.default_rng(4), 50, 4, 1, 20)
+    db = to_db(up[..., 0], 20e6)
+    distance = 35.0 * 10 ** ((by_hand_db(35, 23, 20e6) - db) / 37.6)
+    assert distance.max() < 250 * math.sqrt(2) + 1  # from the middle of the square
+    step = np.abs(np.diff(distance, axis=1))
+    assert step.max() < 0.5 * 8.0 * math.sqrt(2) * 5.5
+    assert step.mean() > 0.5  # but everybody moves
+    # uniform in the square, station in the middle: P(distance < 200) = pi 200^2 / 500^2
+    assert (distance[:, 0] < 200).mean() == pytest.approx(math.pi * 0.16, abs=0.15)
+
+
+def test_constant_rates_fill_their_range():
+    channel = ConstantChannel(rate=(5 * M, 50 * M))
+    up, down = channel.sample(np.random.default_rng(5), 500, 4, 3, 6)
+    assert up.shape == (500, 6, 4, 3)
+    assert np.array_equal(up, down)
+    assert (np.ptp(up, axis=1) == 0).all()
+    assert up.min() >= 5 * M
+    assert up.max() <= 50 * M
+    assert up.mean() == pytest.approx(27.5 * M, rel=0.03)
+    assert up.std() == pytest.approx(45 * M / math.sqrt(12), rel=0.03)
+    assert channel.fastest == 50 * M
+
+
+# ------------------------------------------------------------------------ background load
+
+
+def loads(n=1500, **changes):
+    s = Scenario(devices=1, servers=3, tasks=1, networks=RandomNetworks(), **changes)
+    return s, np.asarray(s.sample(np.random.default_rng(6), n).load, dtype=np.float64)
+
+
+def test_background_load_has_its_mean_spread_and_memory():
+    s, load = loads(background=1.7, background_spread=0.5, background_memory=0.8)
+    assert load.shape == (1500, 8, 3)
+    assert (load > 0).all()
+    assert load.max() <= s.largest_load
+    assert load.mean() == pytest.approx(1.7, rel=0.03)
+    log = np.log(load)
+    assert log.mean() == pytest.approx(math.log(1.7) - 0.5**2 / 2, abs=0.03)
+    assert log.std() == pytest.approx(0.5, rel=0.03)
+    for t in (0, 4, 7):
+        assert log[:, t].std() == pytest.approx(0.5, rel=0.05)
+    for apart in (1, 3):
+        r = np.corrcoef(log[:, apart:].ravel(), log[:, :-apart].ravel())[0, 1]
+        assert r == pytest.approx(0.8**apart, abs=0.03)
+    servers = np.corrcoef(np.moveaxis(log, 1, 0).reshape(-1, 3).T)
+    assert np.abs(servers - np.eye(3)).max() < 0.06
+
+
+def test_background_load_is_bounded():
+    s, load = loads(background=2.0, background_spread=1.5)
+    assert load.max() <= s.largest_load == pytest.approx(2 * math.exp(4.5))
+
+
+def test_no_background_load():
+    _, load = loads(n=3, background=0.0)
+    assert not load.any()
+    _, load = loads(n=3, background=2.0, background_spread=0.0)
+    assert (load == 2.0).all()
+
+
+def test_memory_of_one_is_a_constant():
+    _, load = loads(n=5, background=2.0, background_memory=1.0)
+    np.testing.assert_allclose(load, np.broadcast_to(load[:, :1], load.shape), rtol=1e-5)
+    assert len(np.unique(np.round(load[:, 0], 9))) == 15
+
+
+def test_scenarios_can_be_changed():
+    s = dataclasses.replace(Scenario(), blocks=4)
+    assert s.table_work.shape == (4, 4)
