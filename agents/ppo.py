@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
 
 from agents.heads import Head, HeadName, make_head
+from agents.networks import NetworkName, NetworkOptions, make_network
+from agents.networks.agent import NetworkAgent
+from agents.networks.parts import Heads, Order, Sharing
+from agents.networks.sb3_policy import NetworkPolicy
 from agents.runs import TRAIN_SEED, find_run
 from agents.sb3_vec import SB3VecEnv
 from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
@@ -29,7 +37,13 @@ class PPOSettings:
     Attributes:
         head: What the network decides: ``flat`` the action itself, ``price`` a price of
             energy and the trust in the connection time (training offload),
-            ``congestion`` prices of backlog at the three stages (early exit).
+            ``congestion`` prices of backlog at the three stages (early exit), ``pairs`` and
+            ``pairs-now`` places, seen pair by pair (distributed inference).
+        network: ``mlp`` SB3's own; ``flat``, ``branches`` or ``pairs``, see
+            :mod:`agents.networks`.
+        sharing: Of ``branches``, as in multi-task A3C.
+        heads: Likewise.
+        order: Of ``pairs``: ``sequential`` or ``together``.
         num_envs: Environments stepped side by side.
         n_steps: Steps of each environment between two updates.
         minibatches: Parts that a rollout is cut into.
@@ -47,6 +61,10 @@ class PPOSettings:
     """
 
     head: HeadName = "flat"
+    network: Literal["mlp"] | NetworkName = "mlp"
+    sharing: Sharing = "hard"
+    heads: Heads = "branch"
+    order: Order = "sequential"
     num_envs: int = 512
     n_steps: int = 30
     minibatches: int = 8
@@ -64,6 +82,9 @@ class PPOSettings:
 
     def __post_init__(self) -> None:
         one_of("head", self.head, get_args(HeadName))
+        one_of("network", self.network, ("mlp", *get_args(NetworkName)))
+        for name, allowed in (("sharing", Sharing), ("heads", Heads), ("order", Order)):
+            one_of(name, getattr(self, name), get_args(allowed))
         for name in ("num_envs", "n_steps", "minibatches", "n_epochs", "hidden"):
             positive_int(name, getattr(self, name))
         for name in ("learning_rate", "clip_range", "max_grad_norm", "reward_scale"):
@@ -83,6 +104,11 @@ class PPOSettings:
     def rollout(self) -> int:
         """Steps between two updates, all environments together."""
         return self.num_envs * self.n_steps
+
+    @property
+    def options(self) -> NetworkOptions:
+        """What concerns a network other than ``mlp``."""
+        return NetworkOptions(self.hidden, self.sharing, self.heads, order=self.order)
 
 
 class PPOAgent:
@@ -122,8 +148,16 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
     """
     torch.set_num_threads(1)
     rate = settings.learning_rate
+    policy: type[ActorCriticPolicy] = ActorCriticPolicy
+    about: dict[str, Any] = {
+        "net_arch": [settings.hidden, settings.hidden],
+        "log_std_init": settings.log_std_init,
+    }
+    if settings.network != "mlp":
+        policy = NetworkPolicy
+        about = {"network": settings.network, "head": env.head, "options": settings.options}
     model = PPO(
-        "MlpPolicy",
+        policy,
         env,
         # The last rollout may overshoot the total: the rate must not turn negative.
         learning_rate=lambda remaining: rate * max(remaining, 0.0),
@@ -137,23 +171,22 @@ def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
         max_grad_norm=settings.max_grad_norm,
         seed=seed,
         device="cpu",
-        policy_kwargs={
-            "net_arch": [settings.hidden, settings.hidden],
-            "log_std_init": settings.log_std_init,
-            "optimizer_kwargs": {"fused": settings.fused},
-        },
+        policy_kwargs=about | {"optimizer_kwargs": {"fused": settings.fused}},
     )
     # SB3 seeds the environments seed, seed + 1, ...: the very episodes that tests play.
     env.seed(TRAIN_SEED + seed * settings.num_envs)
     return model
 
 
-def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> PPOAgent:
+def load_ppo(
+    path: str | Path, problem: AnyProblem, env_id: str | None = None
+) -> PPOAgent | NetworkAgent:
     """The agent of a run written by ``mec-gym ppo``.
 
     Args:
         path: The run's folder, or the model file in it.
-        problem: What it is to play; must show the observations it was trained on.
+        problem: What it is to play; must show the observations it was trained on, unless the
+            network fits any size.
         env_id: If given, the environment it must have been trained on; its scenario may
             differ.
 
@@ -164,15 +197,31 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     model_file, trained_on = folder / MODEL_FILE, config["env"]
     head = make_head(config["settings"]["head"], problem, config.get("head"))
     torch.set_num_threads(1)
-    # A damaged archive fails in many ways, each its reader's own.
-    try:
+    name = f"{path} (trained on {trained_on}, {config.get('scenario')})"
+    if config["settings"].get("network", "mlp") != "mlp":
+        settings = PPOSettings(**config["settings"])
+        agent = NetworkAgent(make_network(settings.network, head, settings.options), head)
+        with reading(model_file):
+            _, found, _ = load_from_zip_file(model_file, device="cpu", load_data=False)
+            parameters: Any = found["policy"]
+            mine = {key.removeprefix("network."): value for key, value in parameters.items()}
+        agent.take(mine, name)
+        return agent
+    with reading(model_file):
         model = PPO.load(model_file, device="cpu")
+    check_fits(model, head, name)
+    return PPOAgent(model, head)
+
+
+@contextmanager
+def reading(model_file: Path) -> Iterator[None]:
+    """Turn the ways in which a damaged archive fails, each its reader's own, into one."""
+    try:
+        yield
     except ImportError as error:
         raise ValueError(f"{model_file} needs another version of a library: {error}") from error
     except Exception as error:
         raise ValueError(f"{model_file} is damaged: {error}") from error
-    check_fits(model, head, f"{path} (trained on {trained_on}, {config.get('scenario')})")
-    return PPOAgent(model, head)
 
 
 def check_fits(model: PPO, head: Head, name: str) -> None:

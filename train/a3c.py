@@ -12,10 +12,11 @@ import torch
 from stable_baselines3.common.logger import Logger, configure
 from tqdm import tqdm
 
-from agents.a3c.agent import MODEL_FILE, A3CAgent
+from agents.a3c.agent import MODEL_FILE
 from agents.a3c.trainer import Memory, Trainer
 from agents.a3c.worker import Report, first_network
 from agents.heads import make_head
+from agents.networks.agent import NetworkAgent
 from agents.runs import CONFIG_FILE, read_config
 from mec_gym.registration import make_problem
 from train.config import A3CRun
@@ -133,7 +134,7 @@ class _Stop:
         return self.stop
 
 
-def train_a3c(run: A3CRun) -> A3CAgent:
+def train_a3c(run: A3CRun) -> NetworkAgent:
     """Begin or resume a run.
 
     Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/
@@ -155,7 +156,7 @@ def train_a3c(run: A3CRun) -> A3CAgent:
     known = read_config(folder / CONFIG_FILE).get("head") if run.resume else None
     head = make_head(settings.head, problem, known)
     torch.set_num_threads(1)
-    agent = A3CAgent(first_network(problem, head, settings, run.seed), head)
+    agent = NetworkAgent(first_network(problem, head, settings, run.seed), head)
     trainer = Trainer(problem, head, settings, run.seed, run.total_timesteps, memory)
     if trainer.steps >= run.total_timesteps:
         print(f"{folder} is complete: {trainer.steps} steps")
@@ -177,7 +178,7 @@ def train_a3c(run: A3CRun) -> A3CAgent:
 
 
 def _learn(
-    run: A3CRun, trainer: Trainer, agent: A3CAgent, evaluation: Evaluation, progress: Progress
+    run: A3CRun, trainer: Trainer, agent: NetworkAgent, evaluation: Evaluation, progress: Progress
 ) -> None:
     """From milestone to milestone until the run is complete."""
     stop = _Stop()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agents.a3c.settings import A3CSettings
 from agents.heads import Head
-from agents.networks import FusedCategorical, PolicyNetwork
+from agents.networks import PolicyNetwork
 from agents.networks.parts import width_of
 from agents.runs import TRAIN_SEED
 from mec_gym.core.problem import AnyProblem
@@ -74,8 +74,7 @@ class Collector:
         seen[0] = head.inputs(self.observation)
         for t in range(shape[0]):
             before = self.observation
-            logits, _ = network(inputs[t])
-            places[t] = FusedCategorical(logits).sample(self.generator)
+            places[t], _, _ = network.choose(inputs[t], self.generator)
             action = head.act(before, places[t].numpy())
             self.observation, reward, terminated, truncated, info = self.env.step(action)
             seen[t + 1] = head.inputs(self.observation)

@@ -7,7 +7,7 @@ from typing import get_args
 
 from agents.heads import HeadName
 from agents.networks import NetworkName, NetworkOptions
-from agents.networks.parts import Heads, Sharing
+from agents.networks.parts import Heads, Order, Sharing
 from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
 
 
@@ -17,12 +17,14 @@ class A3CSettings:
 
     Attributes:
         head: What the network decides; ``flat``: the action itself.
-        network: ``flat`` one trunk, ``branches`` the multi-task network.
+        network: ``flat`` one trunk, ``branches`` the multi-task network, ``pairs`` a scorer of
+            (device, place) pairs, with head ``pairs`` or ``pairs-now``.
         multi_task: The loss is that of N tasks, weighted 1/N each; else that of one joint
             action.
         sharing: Of ``branches``: ``hard`` one trunk, ``soft`` an actor's and a critic's.
         heads: Of ``branches``: ``branch`` one a device, ``tied`` one for all.
         sharing_weight: Of soft sharing, lambda.
+        order: Of ``pairs``: ``sequential`` or ``together``.
         hidden: Width of hidden layers.
         workers: Processes that learn; 1 is reproducible bit for bit.
         num_envs: Environments of each worker; 1 is the textbook's.
@@ -44,6 +46,7 @@ class A3CSettings:
     sharing: Sharing = "hard"
     heads: Heads = "branch"
     sharing_weight: float = 1e-3
+    order: Order = "sequential"
     hidden: int = 64
     workers: int = 2
     num_envs: int = 64
@@ -61,6 +64,7 @@ class A3CSettings:
     def __post_init__(self) -> None:
         for name, allowed in (
             ("head", HeadName), ("network", NetworkName), ("sharing", Sharing), ("heads", Heads),
+            ("order", Order),
         ):  # fmt: skip
             one_of(name, getattr(self, name), get_args(allowed))
         for name in ("hidden", "workers", "num_envs", "n_steps"):
@@ -85,4 +89,6 @@ class A3CSettings:
     @property
     def options(self) -> NetworkOptions:
         """What concerns the network."""
-        return NetworkOptions(self.hidden, self.sharing, self.heads, self.sharing_weight)
+        return NetworkOptions(
+            self.hidden, self.sharing, self.heads, self.sharing_weight, self.order
+        )

@@ -171,7 +171,10 @@ class Learner:
         """The gradient of the loss of a batch, in ``flat.gradient``."""
         settings = self.task.settings
         steps, envs, choices = batch.places.shape
-        logits, values = self.network(batch.inputs.flatten(0, 1))
+        inputs, played = batch.inputs.flatten(0, 1), batch.places.view(-1, choices)
+        # The last state has been seen but not been acted in.
+        after = played.new_zeros(envs, choices)
+        logits, values = self.network(inputs, torch.cat([played, after]))
         known = values.detach().view(steps + 1, envs).numpy()
         gained = advantages(batch.rewards, known, batch.ended, settings.gamma, settings.gae_lambda)
         returns = torch.from_numpy((gained + known[:-1]).astype(np.float32)).flatten()
@@ -181,7 +184,7 @@ class Learner:
         losses = actor_critic_loss(
             logits[: steps * envs],
             values[: steps * envs],
-            batch.places.view(-1, choices),
+            played,
             advantage,
             returns,
             ent_coef,
@@ -235,7 +238,7 @@ def first_network(
     """The network that a run of a seed begins with; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make_network(settings.network, head, problem, settings.options)
+        return make_network(settings.network, head, settings.options)
 
 
 def work(worker: int, shared: Shared, parent: Connection) -> None:

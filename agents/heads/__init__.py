@@ -7,10 +7,11 @@ no more than the network does, so a policy with a head is an ordinary agent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from agents.heads.early_exit import CongestionHead
 from agents.heads.flat import FlatHead
+from agents.heads.pairs import PairsHead
 from agents.heads.protocol import Head
 from agents.heads.training_offload import PriceHead
 from mec_gym.core.problem import AnyProblem
@@ -18,9 +19,9 @@ from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.training_offload.problem import TrainingOffload
 
-__all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PriceHead", "make_head"]
+__all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PairsHead", "PriceHead", "make_head"]
 
-HeadName = Literal["flat", "price", "congestion"]
+HeadName = Literal["flat", "price", "congestion", "pairs", "pairs-now"]
 
 
 def make_head(
@@ -29,7 +30,7 @@ def make_head(
     """The head of that name.
 
     Args:
-        name: ``flat``, ``price`` or ``congestion``.
+        name: One of ``HeadName``.
         problem: The problem played.
         parameters: Of an earlier head, so that a model keeps its meaning wherever it is
             loaded; by default they are found out anew.
@@ -48,4 +49,8 @@ def make_head(
         if not isinstance(problem, EarlyExitPartition):
             raise ValueError(f"head 'congestion' fits early exit only, got {type(problem)}")
         return CongestionHead(problem, **(parameters or {}))
-    raise ValueError(f"head must be one of flat, price, congestion, got {name!r}")
+    if name in ("pairs", "pairs-now"):
+        if not isinstance(problem, DistributedInference):
+            raise ValueError(f"head {name!r} fits distributed inference only, got {type(problem)}")
+        return PairsHead(problem, foresight=name == "pairs")
+    raise ValueError(f"head must be one of {', '.join(get_args(HeadName))}, got {name!r}")

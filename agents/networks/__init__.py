@@ -13,8 +13,8 @@ from agents.heads import Head
 from agents.networks.branches import BranchesNetwork
 from agents.networks.flat import FlatNetwork
 from agents.networks.fused import FusedCategorical, masked
+from agents.networks.pairs import PairsNetwork
 from agents.networks.parts import NetworkOptions, PolicyNetwork
-from mec_gym.core.problem import AnyProblem
 
 __all__ = [
     "NETWORKS",
@@ -26,23 +26,21 @@ __all__ = [
     "masked",
 ]
 
-NetworkName = Literal["flat", "branches"]
+NetworkName = Literal["flat", "branches", "pairs"]
 
-NETWORKS: dict[str, Callable[[Head, AnyProblem, NetworkOptions], PolicyNetwork]] = {
-    "flat": lambda head, problem, options: FlatNetwork(head, options),
-    "branches": lambda head, problem, options: BranchesNetwork(head, options),
+NETWORKS: dict[str, Callable[[Head, NetworkOptions], PolicyNetwork]] = {
+    "flat": FlatNetwork,
+    "branches": BranchesNetwork,
+    "pairs": PairsNetwork,
 }
 
 
-def make_network(
-    name: str, head: Head, problem: AnyProblem, options: NetworkOptions | None = None
-) -> PolicyNetwork:
+def make_network(name: str, head: Head, options: NetworkOptions | None = None) -> PolicyNetwork:
     """A new network, its parameters drawn from torch's global generator.
 
     Args:
         name: One of ``NETWORKS``.
         head: Stands between the problem and the network.
-        problem: The problem played.
         options: Width and sharing; the defaults if None.
 
     Raises:
@@ -51,4 +49,4 @@ def make_network(
     make = NETWORKS.get(name)
     if make is None:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    return make(head, problem, options or NetworkOptions())
+    return make(head, options or NetworkOptions())

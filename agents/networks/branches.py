@@ -139,7 +139,7 @@ class BranchesNetwork(PolicyNetwork):
             self.branches = GatedScorer(hidden, hidden, *size)
         self.value = linear(hidden, 1, gain=1.0)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, N, C) and values (B,) of inputs (B, D)."""
         features = self.trunk(inputs)
         logits = self.branches(features, inputs)

@@ -35,7 +35,7 @@ class FlatNetwork(PolicyNetwork):
         self.logits = linear(options.hidden, self.choices * self.places, SMALL_GAIN)
         self.value = linear(options.hidden, 1, gain=1.0)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, N, C) and values (B,) of inputs (B, D)."""
         features = self.trunk(inputs)
         logits = self.logits(features).view(-1, self.choices, self.places)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.networks.fused import FusedCategorical
+
 Sharing = Literal["hard", "soft"]
 Heads = Literal["branch", "tied"]
+Order = Literal["sequential", "together"]
 
 SMALL_GAIN = 0.01
 """Of the layer before the logits: a policy begins close to uniform."""
@@ -27,12 +31,15 @@ class NetworkOptions:
             the two are tied by ``sharing_weight`` * ||theta_a - theta_c||^2.
         heads: ``branch``: an output branch for each device; ``tied``: one for all.
         sharing_weight: lambda of soft sharing.
+        order: Of ``pairs``: ``sequential`` each device sees the choices of those before it;
+            ``together`` nobody sees another's.
     """
 
     hidden: int = 64
     sharing: Sharing = "hard"
     heads: Heads = "branch"
     sharing_weight: float = 1e-3
+    order: Order = "sequential"
 
 
 class PolicyNetwork(nn.Module, ABC):
@@ -48,14 +55,38 @@ class PolicyNetwork(nn.Module, ABC):
         self.choices = choices
         self.places = places
 
-    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of N choices among C places, and the value."""
-        result: tuple[Tensor, Tensor] = super().__call__(inputs)
+    def __call__(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits of N choices among C places, and the value.
+
+        Args:
+            inputs: (B, D).
+            places: What is chosen, int64 (B, N). Where choices are made one after the other,
+                the logits of each are those after the ones before it.
+        """
+        result: tuple[Tensor, Tensor] = super().__call__(inputs, places)
         return result
 
     @abstractmethod
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What a network computes when it is called."""
+
+    def choose(
+        self, inputs: Tensor, generator: torch.Generator | None = None, greedy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose places.
+
+        Args:
+            inputs: (B, D).
+            generator: Of the draws.
+            greedy: The most likely places instead of drawn ones.
+
+        Returns:
+            Places int64 (B, N), the logits (B, N, C) they were chosen by, and values (B,).
+        """
+        logits, values = self(inputs)
+        chosen = FusedCategorical(logits)
+        places = chosen.mode() if greedy else chosen.sample(generator)
+        return places, logits, values
 
     def sharing_loss(self) -> Tensor | float:
         """What is added to the loss for parameters that should be alike; 0 if none should."""

@@ -409,3 +409,67 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
     seconds, penalty = failure_cost(np.zeros_like(delay), deadline, scenario)
     cost = np.where(h.active, np.minimum(done, beta * seconds + penalty), 0.0)
     return -np.asarray(cost.sum(axis=(1, 2)))
+
+
+def delay_now(slot: Slot, before: IntArray, scenario: Scenario) -> FloatArray:
+    """What the current block takes at each place, (..., N, M + 1) s, if nobody shares with it.
+
+    Transfer (5) and computing (3), (6); other tenants share the server. A result is not
+    counted.
+
+    Args:
+        slot: Fields (...).
+        before: Place of the block before, (..., N).
+        scenario: The parameters.
+    """
+    slot = _double(slot)
+    bits, work = slot.bits[..., 0], slot.work[..., 0]
+    was_home = before == 0
+    index = np.maximum(before - 1, 0)[..., None]
+    fetch = bits / np.take_along_axis(slot.downlink, index, axis=-1)[..., 0]
+    move = np.where(
+        was_home[..., None], bits[..., None] / slot.uplink, (bits / scenario.backhaul)[..., None]
+    )
+    stays = before[..., None] == np.arange(1, scenario.servers + 1)
+    now = np.empty((*before.shape, scenario.servers + 1))
+    now[..., 0] = work / slot.device_rate + np.where(was_home, 0.0, fetch)
+    share = (1.0 + slot.load) / slot.server_rate
+    now[..., 1:] = work[..., None] * share[..., None, :] + np.where(stays, 0.0, move)
+    return now
+
+
+def look_ahead(slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0) -> FloatArray:
+    """The least delay of everything after the current block, for each place of it.
+
+    As if each device were alone and the network stayed as it is: the dynamic program of
+    :func:`viterbi`, from the last block back. A move costs the same between any two
+    servers, so it takes O(K M) instead of O(K M^2).
+
+    Args:
+        slot: Fields (...).
+        scenario: The parameters.
+        crowd: Blocks of others that each server is believed to run, (..., M).
+
+    Returns:
+        (..., N, M + 1) s, the result's return included.
+    """
+    slot = _double(slot)
+    share = ((1.0 + slot.load + crowd) / slot.server_rate)[..., None, :]  # s/FLOP
+    home_share = 1.0 / slot.device_rate
+    send, fetch = 1.0 / slot.uplink, 1.0 / slot.downlink  # s/bit
+    result = np.asarray(slot.blocks_left)[..., None]  # which of the bits are the result's
+    home, edge = np.zeros(slot.bits.shape[:-1]), np.zeros(slot.uplink.shape)
+    for b in range(scenario.blocks, 0, -1):
+        bits = slot.bits[..., b, None]
+        if b < scenario.blocks:  # then what follows from running block b there
+            home = home + slot.work[..., b] * home_share
+            edge = edge + slot.work[..., b, None] * share
+        moved = edge.min(axis=-1, keepdims=True) + bits / scenario.backhaul
+        fetched = bits * fetch
+        from_home = np.minimum(home, (bits * send + edge).min(axis=-1))
+        from_edge = np.minimum(np.minimum(edge, moved), fetched + home[..., None])
+        over = result == b
+        home = np.where(over, 0.0, from_home)
+        returned = fetched if scenario.return_result else 0.0
+        edge = np.where(over[..., None], returned, from_edge)
+    return np.concatenate([home[..., None], edge], axis=-1)

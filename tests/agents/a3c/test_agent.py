@@ -8,10 +8,11 @@ import pytest
 import torch
 from places_problem import PlacesProblem
 
-from agents.a3c.agent import MODEL_FILE, A3CAgent, load_a3c
+from agents.a3c.agent import MODEL_FILE, load_a3c
 from agents.a3c.settings import A3CSettings
 from agents.a3c.worker import first_network
 from agents.heads import make_head
+from agents.networks.agent import NetworkAgent
 from agents.registry import make_agent
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.testing import check_agent
@@ -23,7 +24,7 @@ ENV = "mec/Places-v0"
 
 def agent(seed=0, settings=SETTINGS, problem=PROBLEM):
     head = make_head("flat", problem)
-    return A3CAgent(first_network(problem, head, settings, seed), head)
+    return NetworkAgent(first_network(problem, head, settings, seed), head)
 
 
 def observations(n=50):

@@ -26,7 +26,7 @@ def inputs(seed=0, batch=6):
 
 def made(name="branches", columns=0, seed=0, **options):
     torch.manual_seed(seed)
-    return make_network(name, head_of(columns), PROBLEM, NetworkOptions(hidden=8, **options))
+    return make_network(name, head_of(columns), NetworkOptions(hidden=8, **options))
 
 
 ALL = [("flat", {}, 0)] + [
@@ -106,7 +106,7 @@ def test_one_scorer_for_all_devices():
 def test_the_outputs_grow_with_n_and_not_with_its_power():
     def size(devices):
         head = FlatHead(PlacesProblem(devices=devices, places=4))
-        network = make_network("branches", head, PROBLEM)
+        network = make_network("branches", head)
         return sum(p.numel() for p in network.parameters())
 
     assert size(12) - size(11) == size(4) - size(3)
@@ -126,27 +126,27 @@ def test_branches_by_hand():
 
 def test_unknown_names():
     with pytest.raises(ValueError, match=f"network must be one of {', '.join(NETWORKS)}, got 'dee"):
-        make_network("deep", head_of(), PROBLEM)
+        make_network("deep", head_of())
 
 
 @pytest.mark.parametrize("name", ["flat", "branches"])
 @pytest.mark.parametrize("problem", [TinyProblem(), TinyDiscrete()], ids=["unequal", "one"])
 def test_other_actions_are_refused(name, problem):
     with pytest.raises(ValueError, match=r"needs actions MultiDiscrete\(\[C\] \* N\).*got"):
-        make_network(name, FlatHead(problem), problem)
+        make_network(name, FlatHead(problem))
 
 
 def test_a_box_is_refused():
     problem = mec_gym.make_problem("mec/TrainingOffload-v0")
     with pytest.raises(ValueError, match=r"parallel choices.*got Box"):
-        make_network("flat", FlatHead(problem), problem)
+        make_network("flat", FlatHead(problem))
 
 
 def test_distributed_inference_shows_a_row_a_device():
     problem = mec_gym.make_problem("mec/DistributedInference-v0", "patent")
     head = make_head("flat", problem)
     assert head.device_columns == problem.width
-    network = make_network("branches", head, problem, NetworkOptions(heads="tied"))
+    network = make_network("branches", head, NetworkOptions(heads="tied"))
     devices = problem.scenario.devices
     logits, _ = network(torch.rand(2, problem.observation_space.shape[0]))
     assert logits.shape == (2, devices, problem.scenario.servers + 1)

@@ -1,0 +1,89 @@
+"""The networks of parallel choices as a policy of Stable-Baselines3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor
+
+from agents.heads import Head
+from agents.networks import FusedCategorical, NetworkOptions, PolicyNetwork, make_network
+
+
+class NetworkPolicy(ActorCriticPolicy):
+    """A :class:`PolicyNetwork` where SB3 expects an actor-critic policy.
+
+    All choices are one fused distribution instead of N objects.
+
+    Args:
+        observation_space: Of the network's inputs.
+        action_space: MultiDiscrete([C] * N).
+        lr_schedule: SB3's.
+        network: A key of ``agents.networks.NETWORKS``.
+        head: Stands between environment and network.
+        options: Of the network.
+        **kwargs: Of the optimiser, as SB3's policies take them.
+    """
+
+    network: PolicyNetwork
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        network: str,
+        head: Head,
+        options: NetworkOptions,
+        **kwargs: Any,
+    ) -> None:
+        self._make = (network, head, options)
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.network = make_network(*self._make)
+        self.optimizer = self.optimizer_class(
+            self.network.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        network, head, options = self._make
+        return super()._get_constructor_parameters() | {
+            "network": network, "head": head, "options": options
+        }  # fmt: skip
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (B, N), values (B, 1) and log-probabilities (B,)."""
+        places, logits, values = self.network.choose(obs, greedy=deterministic)
+        chosen = FusedCategorical(logits)
+        return places, values.unsqueeze(-1), chosen.joint_log_prob(places)
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, N)."""
+        assert isinstance(obs, Tensor)
+        places = actions.long()
+        logits, values = self.network(obs, places)
+        chosen = FusedCategorical(logits)
+        log_prob, entropy = chosen.joint_log_prob(places), chosen.entropy().sum(dim=-1)
+        return values.unsqueeze(-1), log_prob, entropy
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        """Values (B, 1)."""
+        assert isinstance(obs, Tensor)
+        return self.network(obs)[1].unsqueeze(-1)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        assert isinstance(observation, Tensor)
+        with torch.no_grad():
+            return self.network.choose(observation, greedy=deterministic)[0]
+
+    def get_distribution(self, obs: PyTorchObs) -> Distribution:
+        """Not offered: the choices may depend on each other."""
+        raise NotImplementedError("ask forward or evaluate_actions")
