@@ -20,6 +20,7 @@ from mec_gym.distributed_inference.exact import (
     all_devices,
     alone,
     coordinate_descent,
+    descend_on_cost,
     forbid,
     frozen,
     of_tasks,
@@ -164,35 +165,37 @@ class CoordinateDescentSolver:
     Args:
         scenario: The parameters.
         sweeps: Rounds through all devices, at the most.
+        deadlines: Whether it plans for the reward, penalties of late tasks included, or for
+            the sum of delays only.
     """
 
-    def __init__(self, scenario: Scenario, sweeps: int = 8) -> None:
+    def __init__(self, scenario: Scenario, sweeps: int = 8, deadlines: bool = False) -> None:
         self.scenario = scenario
         self.sweeps = sweeps
+        self.deadlines = deadlines
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        plan = coordinate_descent(
-            frozen(slot, s.blocks),
-            s,
-            state.place,
-            sweeps=self.sweeps,
-            allowed=affordable(slot, state, s),
-        )
+        h = frozen(slot, s.blocks)
+        allowed = affordable(slot, state, s)
+        plan = coordinate_descent(h, s, state.place, sweeps=self.sweeps, allowed=allowed)
+        if self.deadlines:
+            plan = descend_on_cost(
+                h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
+            )
         return Solution(Decision(plan[..., 0]), self.sweeps * s.devices)
 
 
-def clairvoyant_plan(problem: DistributedInference, trace: Slot, starts: int = 3) -> IntArray:
+def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
     """Coordinate descent on the true trace: the reference for what foresight is worth.
 
-    Blind to batteries, and optimal up to what no single device can improve. Begins at each
-    device's plan alone, at everything at home and at random plans; the best counts.
+    Blind to batteries, and optimal up to what no single device can improve. Begins at what
+    is best for the sum of delays, itself the better of two descents.
 
     Args:
         problem: What is played.
         trace: Fields (n, T, ...).
-        starts: How many beginnings.
 
     Returns:
         Places (n, T, N).
@@ -200,17 +203,12 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot, starts: int = 3
     s = problem.scenario
     h = of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=np.int64)
-    rng = np.random.default_rng(0)
-    shape = (*home.shape, s.blocks)
-    beginnings = [
-        alone(h, s, home)[0],
-        np.zeros(shape, dtype=np.int64),
-        *(rng.integers(s.servers + 1, size=shape) for _ in range(starts - 2)),
-    ]
-    plans = [coordinate_descent(h, s, home, plan=p) for p in beginnings[:starts]]
-    delays = np.stack([total_delay(h, p, home, s) for p in plans])
-    best = delays.argmin(axis=0)[None, ..., None, None]
-    plan = np.take_along_axis(np.stack(plans), best, axis=0)[0]  # (n, J, N, K)
+    beginnings = (alone(h, s, home)[0], np.zeros((*home.shape, s.blocks), dtype=np.int64))
+    plans = np.stack([coordinate_descent(h, s, home, plan=p) for p in beginnings])
+    best = total_delay(h, plans, home, s).argmin(axis=0)[None, ..., None, None]
+    plan = np.take_along_axis(plans, best, axis=0)[0]  # (n, J, N, K)
+    deadline = trace.deadline[:, :: s.blocks]
+    plan = descend_on_cost(h, s, home, plan, np.zeros(deadline.shape), deadline)
     rounds: IntArray = np.swapaxes(plan, -1, -2).reshape(len(plan), s.rounds, s.devices)
     return rounds
 

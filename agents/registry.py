@@ -100,8 +100,12 @@ AGENTS: dict[str, AgentEntry] = {
         "DADS: last exit, light cut, heavy cut when that cannot keep up",
         {EarlyExitPartition: _solver(DADSSolver)},
     ),
+    "deadline-descent": AgentEntry(
+        "plans all devices together in every round for the reward, as if the network stayed so",
+        {DistributedInference: _solver(lambda s: CoordinateDescentSolver(s, 2, deadlines=True))},
+    ),
     "coordinate-descent": AgentEntry(
-        "plans all devices together in every round, as if the network stayed as it is",
+        "likewise for the sum of delays, blind to deadlines",
         {DistributedInference: _solver(CoordinateDescentSolver)},
     ),
     "sequential-greedy": AgentEntry(

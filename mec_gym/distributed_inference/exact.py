@@ -9,13 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.distributed_inference.model import failure_cost, lateness_cost
+from mec_gym.distributed_inference.model import block_delays, failure_cost, lateness_cost
 from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 D = TypeVar("D", bound=np.generic)
+
+NEAR = 0.3
+"""A deadline is near within this share of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,25 +269,127 @@ def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario)
     )
 
 
+def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
+    """Each device's delay under joint plans (..., N, K'), contention included, (..., N) s.
+
+    Round by round by :func:`~mec_gym.distributed_inference.model.block_delays`.
+    """
+    rounds = np.arange(plan.shape[-1])
+    left = np.asarray(h.blocks)[..., None] - rounds  # (..., K')
+    works = h.active[..., None, :] & (left > 0)[..., None]
+    places = np.swapaxes(plan, -1, -2)  # (..., K', N)
+    first = np.broadcast_to(start, plan.shape[:-1])[..., None, :]
+    before = np.concatenate([first, places[..., :-1, :]], axis=-2)
+
+    def by_round(a: npt.NDArray[D]) -> npt.NDArray[D]:
+        return np.swapaxes(a, h.active.ndim - 1, h.active.ndim)  # (..., N, K', ...)
+
+    after = np.concatenate([h.bits[..., 1:], h.result[..., None]], axis=-1)
+    after = np.where((left == 1)[..., None, :], h.result[..., None], after)
+    slots = Slot(
+        bits=by_round(np.stack([h.bits, after], axis=-1)),
+        work=by_round(h.work[..., None]),
+        blocks_left=left.astype(np.float64),
+        active=h.active[..., None, :],
+        deadline=np.ones_like(h.device_rate)[..., None, :],
+        uplink=by_round(h.uplink),
+        downlink=by_round(h.downlink),
+        load=h.load,
+        device_rate=h.device_rate[..., None, :],
+        server_rate=h.server_rate[..., None, :],
+    )
+    parts = block_delays(slots, before, places, works, scenario)
+    return np.asarray((parts.local + parts.edge + parts.upload + parts.other).sum(axis=-2))
+
+
 def total_delay(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
-    """Sum of all devices' delays under joint plans (..., N, K'), contention included, (...) s."""
-    each = what_all_do(h, plan, start, scenario)
-    every = arrays.map_arrays(lambda a: a.sum(axis=-3), each)  # (..., K', M)
-    exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
-    works = h.active[..., None] & exists
-    before = np.concatenate(
-        [np.broadcast_to(start, plan.shape[:-1])[..., None], plan[..., :-1]], -1
-    )
-    home = np.where(works & (plan == 0), h.work / h.device_rate[..., None], 0.0).sum(axis=(-1, -2))
-    moves = works & (plan > 0) & (before > 0) & (plan != before)
-    moved = np.where(moves, h.bits / scenario.backhaul, 0.0).sum(axis=(-1, -2))
-    rate = h.server_rate[..., None, :]
-    runs, up, down = (
-        (every.runs, every.uploads, every.downloads) if scenario.contention else (1.0, 1.0, 1.0)
-    )
-    shared = every.work * (runs + h.load) / rate
-    shared = shared + every.upload_s * up + every.download_s * down
-    return np.asarray(home + moved + shared.sum(axis=(-1, -2)))
+    """Sum of all devices' delays under joint plans (..., N, K'), (...) s."""
+    return np.asarray(joint_delays(h, plan, start, scenario).sum(axis=-1))
+
+
+def task_costs(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
+    """What finished tasks cost, (11): beta D + penalty, (...)."""
+    late = lateness_cost(delay, deadline, scenario)
+    return np.asarray(scenario.latency_weight * delay + late)
+
+
+def descend_on_cost(
+    h: Horizon,
+    scenario: Scenario,
+    start: IntArray,
+    plan: IntArray,
+    spent: FloatArray,
+    deadline: FloatArray,
+    sweeps: int = 4,
+    allowed: BoolArray | None = None,
+) -> IntArray:
+    """Joint plans of less cost than a given one, penalties of late tasks included.
+
+    Each device in turn is offered plans and takes the one with which all together pay least:
+    its best plan if others' delays count as much as they matter to the reward, if they do
+    not count, everything at home, or the plan it has. What a second of a device's delay
+    matters is its price in (11): more where the deadline is near, or missed.
+
+    Args:
+        h: Fields (..., N, ...).
+        scenario: The parameters.
+        start: Where each device's block before ran, (..., N).
+        plan: Where to begin, (..., N, K').
+        spent: What the tasks have taken already, (..., N) s.
+        deadline: (..., N) s.
+        sweeps: Rounds through all devices, at the most.
+        allowed: Places that the first block may take, (..., N, M + 1).
+
+    Returns:
+        Places (..., N, K').
+    """
+    deadline = np.broadcast_to(deadline, plan.shape[:-1])
+    plan = plan.copy()
+
+    def cost(plans: IntArray) -> tuple[FloatArray, FloatArray]:
+        delay = spent + joint_delays(h, plans, start, scenario)
+        costs = np.where(h.active, task_costs(delay, deadline, scenario), 0.0)
+        return costs.sum(axis=-1), delay
+
+    now, delay = cost(plan)
+    for _ in range(sweeps):
+        before = now
+        for n in range(plan.shape[-2]):
+            off = (delay - deadline) / deadline
+            price = scenario.latency_weight + np.where(
+                np.abs(off) < NEAR, scenario.miss_cost / (NEAR * deadline), 0.0
+            )
+            price = price + np.where(off > 0, scenario.late_weight / deadline, 0.0)
+            each = what_all_do(h, plan, start, scenario)
+            weight = (price / price[..., n, None])[..., None, None]
+            each = replace(
+                each,
+                work=each.work * weight,
+                upload_s=each.upload_s * weight,
+                download_s=each.download_s * weight,
+            )
+            others = arrays.map_arrays(lambda a, n=n: a.sum(axis=-3) - a[..., n, :, :], each)
+            zero = np.zeros_like(others.work)
+            selfish = replace(others, work=zero, upload_s=zero, download_s=zero)
+            mask = None if allowed is None else allowed[..., n, :]
+            offers = [plan]
+            for believed in (others, selfish):
+                place, move = step_costs(one_device(h, n), scenario, believed)
+                offer = plan.copy()
+                offer[..., n, :] = viterbi(forbid(place, mask), move, start[..., n])[0]
+                offers.append(offer)
+            home = plan.copy()
+            home[..., n, :] = 0 if mask is None else np.where(mask[..., :1], 0, plan[..., n, :])
+            offers.append(home)
+            costs, delays = zip(*(cost(offer) for offer in offers), strict=True)
+            best = np.argmin(np.stack(costs), axis=0)
+            choose = best[None, ..., None]
+            plan = np.take_along_axis(np.stack(offers), choose[..., None], axis=0)[0]
+            delay = np.take_along_axis(np.stack(delays), choose, axis=0)[0]
+            now = np.take_along_axis(np.stack(costs), best[None], axis=0)[0]
+        if np.all(now >= before - 1e-12):
+            break
+    return plan
 
 
 def coordinate_descent(
