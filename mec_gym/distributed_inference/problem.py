@@ -68,7 +68,8 @@ class DistributedInference:
                 np.full(2 * s.servers, s.channel.fastest),
             ]
         )
-        self._row_scale = (1.0 / row).astype(np.float32)
+        # A little less than 1 / row, so that what is largest does not round to more than 1.
+        self._row_scale = np.nextafter((1.0 / row).astype(np.float32), np.float32(0))
         self._tail_scale = 1.0 / np.concatenate(
             [
                 np.full(s.servers, s.largest_load or 1.0),

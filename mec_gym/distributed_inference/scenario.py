@@ -80,6 +80,9 @@ class Channel:
     fastest: float = 100 * MEGA
 
     def __post_init__(self) -> None:
+        for name, kind in (("plane", Plane), ("uplink", Radio), ("downlink", Radio)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
         non_negative("shadowing_db", self.shadowing_db)
         fraction("shadowing_memory", self.shadowing_memory)
         for name in ("round_s", "slowest", "fastest"):
@@ -350,8 +353,15 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray]:
     if isinstance(networks, RandomNetworks):
         return np.zeros((0, blocks + 1)), np.zeros((0, blocks))
-    if not networks or isinstance(networks, (str, LayerGraph)):
-        raise ValueError(f"networks must hold at least one network, got {networks!r}")
+    if (
+        not isinstance(networks, (tuple, list))
+        or not networks
+        or not all(isinstance(network, (str, LayerGraph)) for network in networks)
+    ):
+        raise ValueError(
+            "networks must be RandomNetworks or hold at least one network, each a name, the path "
+            f"of a profile or a LayerGraph, got {networks!r}"
+        )
     found = []
     for network in networks:
         if isinstance(network, str):
