@@ -353,15 +353,13 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray]:
     if isinstance(networks, RandomNetworks):
         return np.zeros((0, blocks + 1)), np.zeros((0, blocks))
-    if (
-        not isinstance(networks, (tuple, list))
-        or not networks
-        or not all(isinstance(network, (str, LayerGraph)) for network in networks)
-    ):
-        raise ValueError(
-            "networks must be RandomNetworks or hold at least one network, each a name, the path "
-            f"of a profile or a LayerGraph, got {networks!r}"
-        )
+    if not networks or isinstance(networks, (str, LayerGraph)):
+        raise ValueError(f"networks must hold at least one network, got {networks!r}")
+    if not isinstance(networks, (tuple, list)):
+        raise ValueError(f"networks must be a tuple or RandomNetworks, got {networks!r}")
+    for network in networks:
+        if not isinstance(network, (str, LayerGraph)):
+            raise ValueError(f"networks must be names, paths or LayerGraphs, got {network!r}")
     found = []
     for network in networks:
         if isinstance(network, str):
