@@ -207,6 +207,38 @@ def test_total_delay_in_the_middle_of_a_task():
 # ---------------------------------------------------------------- coordinate descent
 
 
+@pytest.mark.parametrize("return_result", [True, False])
+def test_marginal_costs_are_what_a_device_adds_to_the_total(return_result):
+    """Cost of any plan of a device given the others = total with it - total without it."""
+    s = moving(devices=4, servers=2, blocks=3, return_result=return_result, idle=0.2)
+    trace = draw(s, 15, 12)
+    rng = np.random.default_rng(16)
+    h = exact.of_tasks(trace, s)
+    start = rng.integers(3, size=h.active.shape)
+    plan = rng.integers(3, size=(12, 1, 4, 3))
+    mine = every_plan(1, 3, 3)[:, 0]
+    each = exact.what_all_do(h, plan, start, s)
+    for n in range(4):
+        others = arrays.map_arrays(lambda a, n=n: a.sum(axis=-3) - a[..., n, :, :], each)
+        place, move = exact.step_costs(exact.one_device(h, n), s, others)
+        for e in range(12):
+            if not trace.active[e, 0, n]:
+                continue
+            slots = slots_of(trace, e, 0, 3)
+            trial = np.repeat(plan[e], len(mine), axis=0)
+            trial[:, n] = mine
+            active = trace.active[e, 0].copy()
+            with_it = costs_of_plans(s, slots, trial, start=start[e, 0]).sum(axis=1)
+            active[n] = False
+            without = costs_of_plans(s, slots, trial, start=start[e, 0], active=active).sum(axis=1)
+            for i, path in enumerate(mine):
+                cost, before = 0.0, start[e, 0, n]
+                for k, p in enumerate(path):
+                    cost += place[e, 0, k, p] + move[e, 0, k, before, p]
+                    before = p
+                assert cost == pytest.approx(with_it[i] - without[i], rel=1e-9)
+
+
 def test_coordinate_descent_is_close_to_the_best_joint_plan():
     s = contended()  # N = 3, M = 2, K = 3
     draws = 30
