@@ -169,6 +169,13 @@ def costs_of_plans(s, slots, plans, start=None, active=None):
     return delay
 
 
+def costs_of_delays(s, delay, deadline):
+    """What finished tasks cost together, (11) and (12): delays (..., N) -> (...)."""
+    late = np.minimum((delay - deadline) / deadline, GIVEN_UP)
+    penalty = np.where(delay > deadline, s.miss_cost + s.late_weight * late, 0.0)
+    return (s.latency_weight * delay + penalty).sum(axis=-1)
+
+
 def double(record):
     """All numbers in double precision, whatever they are drawn in."""
 

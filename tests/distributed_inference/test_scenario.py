@@ -69,6 +69,8 @@ M, G = 1e6, 1e9
         ({"server_rate": (1, 2, 3)}, "server_rate must hold 2 numbers, got (1, 2, 3)"),
         ({"networks": ()}, "networks must hold at least one network, got ()"),
         ({"networks": "alexnet"}, "networks must hold at least one network, got 'alexnet'"),
+        ({"networks": 5}, "networks must be a tuple or RandomNetworks, got 5"),
+        ({"networks": (5,)}, "networks must be names, paths or LayerGraphs, got 5"),
         ({"networks": ("alexnett",)}, "must be one of alexnet, "),
         ({"channel": 5.0}, "channel must be a Channel or ConstantChannel, got 5.0"),
         ({"channel": None}, "channel must be a Channel or ConstantChannel, got None"),
@@ -84,6 +86,9 @@ def test_scenarios_that_make_no_sense(changes, message):
     [
         (Channel, {"shadowing_db": -1}, "shadowing_db must not be negative, got -1"),
         (Channel, {"shadowing_memory": 1.5}, "shadowing_memory must be in [0, 1], got 1.5"),
+        (Channel, {"plane": None}, "plane must be a Plane, got None"),
+        (Channel, {"uplink": 3}, "uplink must be a Radio, got 3"),
+        (Channel, {"downlink": "x"}, "downlink must be a Radio, got 'x'"),
         (Channel, {"round_s": 0}, "round_s must be positive, got 0"),
         (Channel, {"slowest": 0}, "slowest must be positive, got 0"),
         (Channel, {"fastest": -1}, "fastest must be positive, got -1"),
