@@ -16,13 +16,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from agents.heads import Head, HeadName, make_head
+from agents.heads import Head, HeadName, PairsHead, make_head
 from agents.networks import NetworkName, NetworkOptions, make_network
 from agents.networks.agent import NetworkAgent
 from agents.networks.parts import Heads, Order, Sharing
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.runs import TRAIN_SEED, find_run
-from agents.sb3_vec import SB3VecEnv
+from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
@@ -44,6 +44,9 @@ class PPOSettings:
         sharing: Of ``branches``, as in multi-task A3C.
         heads: Likewise.
         order: Of ``pairs``: ``sequential`` or ``together``.
+        sizes: With head ``pairs`` and network ``pairs``: numbers of devices and servers that
+            are played side by side, an equal share of the environments each, instead of the
+            scenario's own.
         num_envs: Environments stepped side by side.
         n_steps: Steps of each environment between two updates.
         minibatches: Parts that a rollout is cut into.
@@ -65,6 +68,7 @@ class PPOSettings:
     sharing: Sharing = "hard"
     heads: Heads = "branch"
     order: Order = "sequential"
+    sizes: tuple[tuple[int, int], ...] = ()
     num_envs: int = 512
     n_steps: int = 30
     minibatches: int = 8
@@ -85,6 +89,11 @@ class PPOSettings:
         one_of("network", self.network, ("mlp", *get_args(NetworkName)))
         for name, allowed in (("sharing", Sharing), ("heads", Heads), ("order", Order)):
             one_of(name, getattr(self, name), get_args(allowed))
+        if self.sizes and (self.network != "pairs" or self.num_envs % len(self.sizes)):
+            raise ValueError(
+                "sizes must be given with network 'pairs' only, their number a divisor of "
+                f"num_envs = {self.num_envs}, got {self.sizes} with network {self.network!r}"
+            )
         for name in ("num_envs", "n_steps", "minibatches", "n_epochs", "hidden"):
             positive_int(name, getattr(self, name))
         for name in ("learning_rate", "clip_range", "max_grad_norm", "reward_scale"):
@@ -135,13 +144,42 @@ class PPOAgent:
         return self.head.act(observation, raw), state
 
 
-def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> SB3VecEnv:
-    """The training environment: B native environments with the head before them."""
+TrainingEnv = SB3VecEnv | MixedVecEnv
+
+
+def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
+    """The training environment: B native environments with the head before them.
+
+    Of several sizes, rewards are scaled to those of the problem's own number of devices.
+    """
     head = make_head(settings.head, problem)
-    return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
+    if not settings.sizes:
+        return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
+    assert isinstance(head, PairsHead)
+    most = (max(n for n, _ in settings.sizes), max(m for _, m in settings.sizes))
+    parts = []
+    for devices, servers in settings.sizes:
+        sized = head.problem.sized(devices, servers)
+        scale = settings.reward_scale * head.problem.scenario.devices / devices
+        env = MecVectorEnv(sized, settings.num_envs // len(settings.sizes))
+        parts.append(SB3VecEnv(env, PairsHead(sized, head.foresight, most), scale))
+    return MixedVecEnv(parts)
 
 
-def make_ppo(env: SB3VecEnv, settings: PPOSettings, seed: int) -> PPO:
+def agent_of(model: PPO, settings: PPOSettings, head: Head) -> PPOAgent | NetworkAgent:
+    """A model that learns, as an agent.
+
+    Args:
+        model: SB3's model.
+        settings: It was made with.
+        head: Of the problem that is to be played.
+    """
+    if isinstance(model.policy, NetworkPolicy):
+        return NetworkAgent(model.policy.network.sized(head), head)
+    return PPOAgent(model, head)
+
+
+def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
     """A new model, SB3's own PPO.
 
     Small networks are fastest on one thread, so torch is told to use one.

@@ -129,3 +129,92 @@ class SB3VecEnv(VecEnv):
         if indices is None:
             return self.num_envs
         return len(indices) if isinstance(indices, Sequence) else 1
+
+
+class MixedVecEnv(VecEnv):
+    """Several native vector environments, side by side in one batch.
+
+    So one policy learns several sizes of a problem in every minibatch. Their heads must make
+    inputs and take outputs of the same shape.
+
+    Args:
+        parts: The environments, each with its head.
+    """
+
+    def __init__(self, parts: Sequence[SB3VecEnv]) -> None:
+        self.envs = list(parts)
+        self._ends = np.cumsum([env.num_envs for env in self.envs])
+        first = self.envs[0]
+        for env in self.envs[1:]:
+            if (env.observation_space, env.action_space) != (
+                first.observation_space,
+                first.action_space,
+            ):
+                raise ValueError(
+                    f"all parts must have the spaces {first.observation_space}, "
+                    f"{first.action_space}, got {env.observation_space}, {env.action_space}"
+                )
+        super().__init__(int(self._ends[-1]), first.observation_space, first.action_space)
+
+    @property
+    def head(self) -> Head | None:
+        """The first part's."""
+        return self.envs[0].head
+
+    @property
+    def parts(self) -> dict[str, npt.NDArray[Any]]:
+        """Every environment's outcome of the last step (B,)."""
+        names = self.envs[0].parts
+        return {name: np.concatenate([env.parts[name] for env in self.envs]) for name in names}
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Environments are seeded seed, seed + 1, ..."""
+        super().seed(seed)
+        for env, end in zip(self.envs, self._ends, strict=True):
+            env.seed(None if seed is None else seed + int(end) - env.num_envs)
+        return self._seeds
+
+    def reset(self) -> npt.NDArray[np.float32]:
+        """Begin anew."""
+        self._reset_seeds()
+        return np.concatenate([env.reset() for env in self.envs])
+
+    def step_async(self, actions: npt.NDArray[Any]) -> None:
+        """Keep the actions for ``step_wait``."""
+        for env, its in zip(self.envs, np.split(actions, self._ends[:-1]), strict=True):
+            env.step_async(its)
+
+    def step_wait(
+        self,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
+        """Step every part."""
+        seen, rewards, done, infos = zip(*(env.step_wait() for env in self.envs), strict=True)
+        together = [info for part in infos for info in part]
+        return np.concatenate(seen), np.concatenate(rewards), np.concatenate(done), together
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Of every environment; of some it is not offered."""
+        if indices is not None:
+            raise ValueError("the environments of a mixed batch have no attributes of their own")
+        return [value for env in self.envs for value in env.get_attr(attr_name)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Not possible for single environments of a batch."""
+        self.envs[0].set_attr(attr_name, value)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """Not possible for single environments of a batch."""
+        return self.envs[0].env_method(method_name, *method_args, indices=indices, **method_kwargs)
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """As if in a Monitor."""
+        return [value for env in self.envs for value in env.env_is_wrapped(wrapper_class)]

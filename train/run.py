@@ -15,9 +15,19 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import configure
 from tqdm import tqdm
 
-from agents.ppo import MODEL_FILE, PPOAgent, check_fits, make_ppo, make_vec_env
+from agents.heads import make_head
+from agents.networks.agent import NetworkAgent
+from agents.ppo import (
+    MODEL_FILE,
+    PPOAgent,
+    TrainingEnv,
+    agent_of,
+    check_fits,
+    make_ppo,
+    make_vec_env,
+)
 from agents.runs import CONFIG_FILE
-from agents.sb3_vec import SB3VecEnv
+from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import PPORun
@@ -44,7 +54,7 @@ def _model_bytes(model: PPO) -> bytes:
     return buffer.getvalue()
 
 
-def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
+def save_checkpoint(folder: Path, model: PPO, env: TrainingEnv) -> None:
     """Write everything the run consists of: networks, optimiser, environments, generators.
 
     Must be called between two rollouts. A run resumed from here goes on bit for bit as
@@ -56,7 +66,7 @@ def save_checkpoint(folder: Path, model: PPO, env: SB3VecEnv) -> None:
     write_checkpoint(folder, model.num_timesteps, dict(zip(_PARTS, contents, strict=True)))
 
 
-def load_checkpoint(path: Path) -> tuple[PPO, SB3VecEnv]:
+def load_checkpoint(path: Path) -> tuple[PPO, TrainingEnv]:
     """Read a checkpoint and restore the generators.
 
     Only open checkpoints you trust: they are pickles, as SB3's models are.
@@ -123,11 +133,13 @@ class Checkpoints(BaseCallback):
 
     def save(self) -> None:
         """Write a checkpoint."""
-        assert isinstance(self.model, PPO) and isinstance(self.training_env, SB3VecEnv)
+        assert isinstance(self.model, PPO) and isinstance(
+            self.training_env, (SB3VecEnv, MixedVecEnv)
+        )
         save_checkpoint(self.folder, self.model, self.training_env)
 
 
-def train_ppo(run: PPORun) -> PPOAgent:
+def train_ppo(run: PPORun) -> PPOAgent | NetworkAgent:
     """Begin or resume a run.
 
     Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/
@@ -149,7 +161,9 @@ def train_ppo(run: PPORun) -> PPOAgent:
         env = make_vec_env(problem, run.settings)
         model = make_ppo(env, run.settings, run.seed)
     assert env.head is not None
-    agent = PPOAgent(model, env.head)
+    agent = agent_of(
+        model, run.settings, make_head(run.settings.head, problem, env.head.parameters())
+    )
     left = run.total_timesteps - model.num_timesteps
     if left <= 0:
         print(f"{folder} is complete: {model.num_timesteps} steps")

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Logger
 
 from agents.protocol import Agent
-from agents.sb3_vec import SB3VecEnv
+from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
@@ -99,7 +99,7 @@ class Metrics(BaseCallback):
 
     def _on_step(self) -> bool:
         env = self.training_env
-        assert isinstance(env, SB3VecEnv)
+        assert isinstance(env, (SB3VecEnv, MixedVecEnv))
         self._latency.append(env.parts["latency_s"])
         self._energy.append(env.parts["energy_j"])
         self._dropped.append(env.parts["dropped"])

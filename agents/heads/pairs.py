@@ -15,7 +15,7 @@ from mec_gym.distributed_inference.problem import DistributedInference
 PAIR = (
     "now", "ahead", "compute", "upload", "download", "rest", "send", "load", "stays", "allowed",
 )  # fmt: skip
-DEVICE = ("active", "delay", "deadline", "blocks_left", "energy")
+DEVICE = ("exists", "active", "delay", "deadline", "blocks_left", "energy")
 ROUND = ("rounds_left", "crowd")
 
 Float32Array = npt.NDArray[np.float32]
@@ -33,8 +33,8 @@ class PairsHead:
     - ``rest``: computing all the rest of the task at the place; ``send``: 1 Mbit to the
       station; ``load``: tenants; ``stays``: whether the block before ran there;
       ``allowed``: whether the place may be chosen;
-    - ``active``; ``delay``: so far; ``deadline``; ``blocks_left``: share of K; ``energy``:
-      that of computing all the rest at home, share of what the battery holds, at most 1;
+    - ``exists``, ``active``; ``delay``: so far; ``deadline``; ``blocks_left``: share of K;
+      ``energy``: of computing all the rest at home, share of the battery's, at most 1;
     - ``rounds_left``: share of all; ``crowd``: devices with a task per server.
 
     No number depends on how many devices and servers there are, so neither does a network.
@@ -42,27 +42,42 @@ class PairsHead:
     Args:
         problem: The problem played.
         foresight: Whether ``ahead`` is told; else it is 0, and has to be learnt.
+        room_for: Devices and servers that inputs and outputs have room for, if more than the
+            problem has; what is in excess exists not. So problems of several sizes fit into
+            one batch.
+
+    Raises:
+        ValueError: Not enough room.
     """
 
-    def __init__(self, problem: DistributedInference, foresight: bool = True) -> None:
+    def __init__(
+        self,
+        problem: DistributedInference,
+        foresight: bool = True,
+        room_for: tuple[int, int] | None = None,
+    ) -> None:
         self.problem = problem
         self.foresight = foresight
         s = problem.scenario
+        self.size = room_for or (s.devices, s.servers)
+        if self.size[0] < s.devices or self.size[1] < s.servers:
+            raise ValueError(f"room_for must be at least {(s.devices, s.servers)}, got {room_for}")
         self.device_columns = 0
-        pairs = s.devices * (s.servers + 1)
-        size = pairs * len(PAIR) + s.devices * len(DEVICE) + len(ROUND)
+        devices, places = self.size[0], self.size[1] + 1
+        size = devices * (places * len(PAIR) + len(DEVICE)) + len(ROUND)
         self.input_space: spaces.Space[Any] = spaces.Box(0.0, np.inf, (size,), np.float32)
-        self.output_space: spaces.Space[Any] = problem.action_space
+        self.output_space: spaces.Space[Any] = spaces.MultiDiscrete([places] * devices)
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> Float32Array:
         """Network inputs (..., inputs) for observations (..., observation)."""
         s = self.problem.scenario
         slot, state = self.problem.decode(observation)
         batch, n, p = slot.active.shape[:-1], s.devices, s.servers + 1
-        size = n * p * len(PAIR)
-        seen = np.zeros((*batch, *self.input_space.shape), dtype=np.float32)  # type: ignore[misc]
-        flat = np.zeros((*batch, n, p, len(PAIR)), dtype=np.float32)
-        pair = {name: flat[..., i] for i, name in enumerate(PAIR)}
+        room, places = self.size[0], self.size[1] + 1
+        pairs = np.zeros((*batch, room, places, len(PAIR)), dtype=np.float32)
+        devices = np.zeros((*batch, room, len(DEVICE)), dtype=np.float32)
+        pair = {name: pairs[..., :n, :p, i] for i, name in enumerate(PAIR)}
+        device = {name: devices[..., :n, i] for i, name in enumerate(DEVICE)}
         active = slot.active
         # What others can be expected to place on each server.
         others = np.maximum(active.sum(axis=-1, keepdims=True) - 1.0, 0.0)
@@ -94,26 +109,22 @@ class PairsHead:
         allowed &= active[..., None]
         allowed[..., 0] |= ~active
         pair["allowed"][...] = allowed
-        seen[..., :size] = flat.reshape(*batch, size)
+        pairs[..., n:, 0, PAIR.index("allowed")] = 1.0  # they must choose, too
         needed = s.energy_coefficient * slot.device_rate**2 * rest
-        per_device = np.stack(
-            [
-                active,
-                state.delay,
-                slot.deadline,
-                np.broadcast_to(slot.blocks_left[..., None] / s.blocks, active.shape),
-                np.minimum(needed / np.maximum(state.battery, 1e-9), 1.0),
-            ],
-            axis=-1,
-        )
-        seen[..., size : size + n * len(DEVICE)] = per_device.reshape(*batch, -1)
-        seen[..., -2] = state.rounds_left / s.rounds
-        seen[..., -1] = active.sum(axis=-1) / s.servers
-        return seen
+        device["exists"][...] = 1.0
+        device["active"][...] = active
+        device["delay"][...] = state.delay
+        devices[..., DEVICE.index("deadline")] = 1.0
+        device["deadline"][...] = slot.deadline
+        device["blocks_left"][...] = slot.blocks_left[..., None] / s.blocks
+        device["energy"][...] = np.minimum(needed / np.maximum(state.battery, 1e-9), 1.0)
+        whole = np.stack([state.rounds_left / s.rounds, active.sum(axis=-1) / s.servers], axis=-1)
+        rows = (pairs.reshape(*batch, -1), devices.reshape(*batch, -1), whole.astype(np.float32))
+        return np.concatenate(rows, axis=-1)
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The places themselves."""
-        return raw
+        """The places of the devices that exist."""
+        return raw[..., : self.problem.scenario.devices]
 
     def parameters(self) -> dict[str, float]:
         """None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,12 @@ SECONDS = 0.02
 """Delays are seen as log(1 + delay / this)."""
 SHARP = 50.0
 """Inverse temperature of the prior at the start, per unit of reward."""
+TRUST = 0.3
+"""How much of what is expected of later devices the prior counts, at the start."""
+WIDTH = 0.1
+"""Of the step that a deadline is, share of it: where it lies is not known beforehand."""
 STATIC = 2 * len(PAIR)  # of a pair, whatever the others do
+ABOUT = 8  # of a device
 MOVING = 8  # of a pair, given what the others do
 
 
@@ -29,6 +35,7 @@ class _Round:
     allowed: Tensor  # bool (B, N, P)
     takes: Tensor  # (3, B, N, P) of server, band up, band down: s
     uses: Tensor  # (3, B, N, P) whether it takes any
+    matters: Tensor  # (3, B, N, P) reward that others lose by it
     static: Tensor  # (B, N, P, hidden)
     later: Tensor  # (6, B, N, P) expected of devices later in the order: uses, takes
     value: Tensor  # (B,)
@@ -65,14 +72,14 @@ class PairsNetwork(PolicyNetwork):
         self.miss_cost, self.late_weight = scenario.miss_cost, scenario.late_weight
         self.sequential = options.order == "sequential"
         hidden = options.hidden
-        context = len(DEVICE) + 3
-        self.of_device = linear(context + len(ROUND), hidden)
+        self.of_device = linear(ABOUT + len(ROUND), hidden)
         self.of_all = linear(hidden + len(ROUND), hidden, bias=False)
         self.of_pair = linear(STATIC, hidden)
         self.of_own = linear(hidden, hidden, bias=False)
         self.of_others = linear(MOVING, hidden, bias=False)
         self.middle = linear(hidden, hidden)
         self.score = linear(hidden, 1, gain=0.01)
+        self.trust = nn.Parameter(torch.tensor(TRUST))
         self.log_sharp = nn.Parameter(torch.tensor(SHARP).log())
         self.of_value = linear(2 * hidden + len(ROUND), hidden)
         self.value = linear(hidden, 1, gain=0.1)
@@ -87,7 +94,7 @@ class PairsNetwork(PolicyNetwork):
             before = torch.zeros_like(seen.later)
         else:
             chosen = nn.functional.one_hot(places, self.places).to(inputs.dtype)
-            each = torch.cat([seen.uses, seen.takes]) * chosen
+            each = torch.cat([seen.uses, seen.matters]) * chosen
             before = each.cumsum(dim=2) - each
         return self._logits(seen, before), seen.value
 
@@ -99,7 +106,7 @@ class PairsNetwork(PolicyNetwork):
             return super().choose(inputs, generator, greedy)
         seen = self._look(inputs)
         before = torch.zeros_like(seen.later[:, :, 0])
-        each = torch.cat([seen.uses, seen.takes])
+        each = torch.cat([seen.uses, seen.matters])
         all_places, all_logits = [], []
         for n in range(self.choices):
             logits = self._logits(seen, before.unsqueeze(2), slice(n, n + 1))
@@ -110,6 +117,12 @@ class PairsNetwork(PolicyNetwork):
             mark = nn.functional.one_hot(place[:, 0], self.places).to(inputs.dtype)
             before = before + each[:, :, n] * mark
         return torch.cat(all_places, 1), torch.cat(all_logits, 1), seen.value
+
+    def sized(self, head: Head) -> PairsNetwork:
+        """The same network, its parameters shared, for a problem of another size."""
+        other = copy.copy(self)
+        other.choices, other.places = choices_of(head.output_space)
+        return other
 
     def _look(self, inputs: Tensor) -> _Round:
         n, p = self.choices, self.places
@@ -152,13 +165,20 @@ class PairsNetwork(PolicyNetwork):
             + self.of_all(all_seen)[:, None, None]
         )
         stock = torch.cat([own, all_seen[:, None].expand(-1, n, -1)], -1)
-        value = self.value(torch.tanh(self.of_value(stock))).squeeze(-1).sum(-1)
+        values = self.value(torch.tanh(self.of_value(stock))).squeeze(-1)
+        value = (values * device["exists"]).sum(-1) / device["exists"].sum(-1)
+        # What a second of each device's delay costs: beta, and what it adds to the penalty.
+        off = (device["delay"] + best - deadline) / deadline
+        near = torch.sigmoid(off / WIDTH)
+        price = self.beta + self.miss_cost / WIDTH * near * (1.0 - near) / deadline
+        price = price + self.late_weight * (off > 0) * (off < 2.0) / deadline
+        matters = takes * price[None, ..., None]
         # What everybody would do by the prior, alone.
         likely = torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1)
-        expected = torch.cat([uses, takes]) * likely
+        expected = torch.cat([uses, matters]) * likely
         total = expected.sum(dim=2, keepdim=True)
         later = total - (expected.cumsum(dim=2) if self.sequential else expected)
-        return _Round(pair, device, allowed, takes, uses, hidden, later, value)
+        return _Round(pair, device, allowed, takes, uses, matters, hidden, later, value)
 
     def _logits(self, seen: _Round, before: Tensor, which: slice = slice(None)) -> Tensor:
         """Logits of devices, given what those before them take at each place (6, B, n, P)."""
@@ -176,11 +196,11 @@ class PairsNetwork(PolicyNetwork):
             share[2, ..., 0], share[5, ..., 0] = down[0], down[1]
             slows.append(((takes * share[:3]).sum(0), (uses * share[3:]).sum(0)))
         (own, harm), (own_later, harm_later) = slows
-        delay = now + ahead + own
+        delay = now + ahead + own + self.trust * own_later
         slack = (deadline - late - delay) / deadline
-        penalty = self.miss_cost * torch.sigmoid(-slack / 0.1)
+        penalty = self.miss_cost * torch.sigmoid(-slack / WIDTH)
         penalty = penalty + self.late_weight * (-slack).clamp(0.0, 2.0)
-        cost = self.beta * (delay + harm) + penalty
+        cost = self.beta * delay + harm + self.trust * harm_later + penalty
         moving = torch.stack(
             [
                 torch.log1p(own / SECONDS),

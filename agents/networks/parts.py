@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from agents.heads import Head
 from agents.networks.fused import FusedCategorical
 
 Sharing = Literal["hard", "soft"]
@@ -87,6 +88,20 @@ class PolicyNetwork(nn.Module, ABC):
         chosen = FusedCategorical(logits)
         places = chosen.mode() if greedy else chosen.sample(generator)
         return places, logits, values
+
+    def sized(self, head: Head) -> PolicyNetwork:
+        """The network for a head's size, parameters shared.
+
+        Raises:
+            ValueError: It is made for another size.
+        """
+        size = choices_of(head.output_space)
+        if size != (self.choices, self.places):
+            raise ValueError(
+                f"a network of {self.choices} choices among {self.places} places does not fit "
+                f"{size[0]} among {size[1]}"
+            )
+        return self
 
     def sharing_loss(self) -> Tensor | float:
         """What is added to the loss for parameters that should be alike; 0 if none should."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,10 @@ class DistributedInference:
                 [s.blocks, s.rounds],
             ]
         )
+
+    def sized(self, devices: int, servers: int) -> DistributedInference:
+        """The same problem with N and M of one's own."""
+        return DistributedInference(replace(self.scenario, devices=devices, servers=servers))
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...)."""
