@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.measure import Report
 
-Part = Literal["environments", "exact", "sparrow", "early_exit", "ppo"]
+Part = Literal["environments", "exact", "sparrow", "early_exit", "ppo", "distributed_inference"]
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from benchmarks.measure import Figures, Measure, Report, Row, interleave, rate
-from mec_gym import ENVIRONMENTS  # registers them, in workers too
+from mec_gym import ENVIRONMENTS, make_problem  # registers them, in workers too
 
 IDS = tuple(ENVIRONMENTS)
 PEER = "mobile-small-central-v0"
@@ -21,10 +22,10 @@ NATIVE = (1, 16, 64, 1024, 4096)
 ACTION_SETS = 16
 
 
-def make_one(env_id: str) -> gym.Env[Any, Any]:
+def make_one(env_id: str, scenario: Any = None) -> gym.Env[Any, Any]:
     """One environment, in this process or a worker of AsyncVectorEnv, which imports this module."""
     # The checker would slow down what the native vector is compared with.
-    return gym.make(env_id, disable_env_checker=True)
+    return gym.make(env_id, scenario=scenario, disable_env_checker=True)
 
 
 def _single_step(env: gym.Env[Any, Any]) -> Callable[[], object]:
@@ -57,48 +58,98 @@ def _peer() -> gym.Env[Any, Any] | str:
         return f"mobile-env: gym.make({PEER!r}) failed: {error!r}"
 
 
-def _row(env_id: str, side: str, batch: int, processes: int, found: Figures) -> Row:
+def name(kind: str, batch: int) -> str:
+    """Of one side."""
+    return kind if kind == "gym.make" else f"{kind}({batch})"
+
+
+def _row(env_id: str, kind: str, batch: int, found: Figures) -> Row:
     return {
         "environment": env_id,
-        "side": side,
+        "side": name(kind, batch),
         "batch": batch,
-        "processes": processes,
+        "processes": 1 + batch if kind == "Async" else 1,
         "threads each": 1,
         "steps/s": found.median,
         "spread": found.spread,
     }
 
 
-def _measure_id(env_id: str, seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
-    makers = [partial(make_one, env_id)] * BATCH
+def measure_sides(
+    env_id: str,
+    seconds: float,
+    repeats: int,
+    native: Sequence[int],
+    gymnasium: Sequence[int] = (),
+    scenario: Any = None,
+) -> dict[tuple[str, int], Figures]:
+    """Steps per second by (kind, batch).
+
+    Args:
+        env_id: What is played.
+        seconds: Of one measurement, at least.
+        repeats: Measurements of each side.
+        native: Batches of the native vector.
+        gymnasium: Batches of Gymnasium's own vectors, kinds ``Sync`` and ``Async``.
+        scenario: As for ``make_problem``.
+    """
+    make = partial(make_one, env_id, scenario)
     mode = AutoresetMode.SAME_STEP
-    native = {f"native({n})": gym.make_vec(env_id, n) for n in NATIVE}
-    problem = native["native(1)"].unwrapped.problem  # type: ignore[attr-defined]
-    vectors = {
-        f"Sync({BATCH})": SyncVectorEnv(makers, autoreset_mode=mode),
-        f"Async({BATCH})": AsyncVectorEnv(makers, autoreset_mode=mode),
-        **native,
-    }
-    single = make_one(env_id)
+    vectors: dict[tuple[str, int], VectorEnv[Any, Any, Any]] = {}
+    for n in gymnasium:
+        vectors["Sync", n] = SyncVectorEnv([make] * n, autoreset_mode=mode)
+        vectors["Async", n] = AsyncVectorEnv([make] * n, autoreset_mode=mode)
+    for n in native:
+        vectors["native", n] = gym.make_vec(env_id, n, scenario=scenario)
+    problem = make_problem(env_id, scenario)
     # Episodes are drawn so many steps ahead; whole multiples hold their share of drawing.
     drawn_every = problem.episodes_ahead * problem.horizon
 
     def measure(step: Callable[[], object], batch: int) -> Measure:
         return lambda: rate(step, batch, seconds, drawn_every, cycles=2)
 
-    sides = {"gym.make": measure(_single_step(single), 1)}
-    for name, env in vectors.items():
+    sides = {("gym.make", 1): measure(_single_step(make()), 1)} if gymnasium else {}
+    for (kind, n), env in vectors.items():
         env.action_space.seed(0)
-        sides[name] = measure(_vector_step(env), env.num_envs)
+        sides[kind, n] = measure(_vector_step(env), n)
     found = interleave(sides, repeats)
-    rows = [_row(env_id, "gym.make", 1, 1, found["gym.make"])]
-    for name, env in vectors.items():
-        processes = 1 + BATCH if name.startswith("Async") else 1
-        rows.append(_row(env_id, name, env.num_envs, processes, found[name]))
+    for env in vectors.values():
         env.close()
-    best = max(native, key=lambda name: found[name].median)
-    pairs = [(best, f"Async({BATCH})"), (f"native({BATCH})", f"Sync({BATCH})"), (best, "gym.make")]
-    ratios = [f"{env_id}: {a} / {b} = {found[a].median / found[b].median:.1f}x" for a, b in pairs]
+    return found
+
+
+def measure_with_memory(
+    env_id: str, seconds: float, repeats: int, batch: int, scenario: Any
+) -> tuple[Figures, float]:
+    """Steps per second of the native vector, and the most memory this process ever had, GiB.
+
+    For a process of its own, which imports only what it needs: this module.
+    """
+    (figures,) = measure_sides(env_id, seconds, repeats, (batch,), scenario=scenario).values()
+    return figures, _peak_gib()
+
+
+def _peak_gib() -> float:
+    """Peak resident memory; unlike ``ru_maxrss`` without what was before exec."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    raise OSError("/proc/self/status does not tell VmHWM")
+
+
+def _measure_id(env_id: str, seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
+    found = measure_sides(env_id, seconds, repeats, NATIVE, (BATCH,))
+    rows = [_row(env_id, kind, batch, figures) for (kind, batch), figures in found.items()]
+    best = max((("native", n) for n in NATIVE), key=lambda side: found[side].median)
+    pairs = [
+        (best, ("Async", BATCH)),
+        (("native", BATCH), ("Sync", BATCH)),
+        (best, ("gym.make", 1)),
+    ]
+    ratios = [
+        f"{env_id}: {name(*a)} / {name(*b)} = {found[a].median / found[b].median:.1f}x"
+        for a, b in pairs
+    ]
     return rows, ratios
 
 
@@ -122,7 +173,7 @@ def environments(seconds: float, repeats: int) -> Report:
     else:
         step = _single_step(peer)
         found = interleave({PEER: lambda: rate(step, 1, seconds, cycle=100)}, repeats)
-        rows.append(_row(PEER, "gym.make", 1, 1, found[PEER]))
+        rows.append(_row(PEER, "gym.make", 1, found[PEER]))
         notes.append("mobile-env simulates something else: its row says what users know, no more")
     notes += [
         f"Medians of {repeats} interleaved runs. Resets and drawing of episodes included; an "

@@ -66,16 +66,16 @@ def exact(seconds: float, repeats: int) -> Report:
         (lagrange, 1, 1): bound(1, 1),
         (lagrange, DRIVES, DRIVE_CHUNK): bound(DRIVES, DRIVE_CHUNK),
     }
-    found = interleave({str(case): measure for case, measure in cases.items()}, repeats)
+    found = interleave(cases, repeats)
     rows = [
         {
             "what": what,
             "batch": count,
             "in chunks of": chunk,
             "threads": 1,
-            "us/instance": found[str((what, count, chunk))].median,
-            "spread": found[str((what, count, chunk))].spread,
+            "us/instance": figures.median,
+            "spread": figures.spread,
         }
-        for what, count, chunk in cases
+        for (what, count, chunk), figures in found.items()
     ]
     return Report("Closed form", rows, [f"Medians of {repeats} interleaved runs, one thread."])

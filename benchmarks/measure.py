@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+Side = TypeVar("Side")
 Row = dict[str, Any]
 Measure = Callable[[], float]
 """One measurement: does some work and returns its figure, say steps per second."""
@@ -61,9 +62,9 @@ class Figures:
         return f"{low:.2f}-{high:.2f}"
 
 
-def interleave(sides: Mapping[str, Measure], repeats: int) -> dict[str, Figures]:
+def interleave(sides: Mapping[Side, Measure], repeats: int) -> dict[Side, Figures]:
     """Measure all sides in turn, A B C A B C ...: a slow spell of the machine hits all."""
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    found: dict[Side, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, measure in sides.items():
             found[name].append(measure())

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -101,21 +103,41 @@ def _ours(env_id: str) -> dict[str, PPOSettings]:
     return sides
 
 
-def _measure_id(env_id: str, seconds: float, repeats: int) -> list[Row]:
-    threads = _default_threads()
-    shapes: dict[str, tuple[int, int, int, int, int]] = {}
+def training_sides(
+    env_id: str,
+    peers: Mapping[str, int],
+    ours: Mapping[str, PPOSettings],
+    seconds: float,
+    scenario: Any = None,
+) -> dict[str, Measure]:
+    """SB3's defaults on one environment, and ours.
+
+    Args:
+        env_id: What is played.
+        peers: Numbers of torch threads by name, for SB3's defaults.
+        ours: Settings by name.
+        seconds: Of one measurement, at least; it holds whole cycles only.
+        scenario: As for ``make_problem``.
+    """
     sides: dict[str, Measure] = {}
-    for name, count in ((DEFAULTS, threads), (ONE_THREAD, 1)):
-        shapes[name] = (1, SB3_ROLLOUT, SB3_BATCH, SB3_EPOCHS, count)
-        sides[name] = _measure(PPO("MlpPolicy", gym.make(env_id), device="cpu"), count, seconds)
-    for name, settings in _ours(env_id).items():
+    for name, count in peers.items():
+        env = gym.make(env_id, scenario=scenario)
+        sides[name] = _measure(PPO("MlpPolicy", env, device="cpu"), count, seconds)
+    problem = make_problem(env_id, scenario)
+    for name, settings in ours.items():
+        together = max(1, problem.episodes_ahead * problem.horizon // settings.n_steps)
+        model = make_ppo(make_vec_env(problem, settings), settings, seed=0)
+        sides[name] = _measure(model, 1, seconds, together)
+    return sides
+
+
+def _measure_id(env_id: str, seconds: float, repeats: int) -> list[Row]:
+    peers, ours = {DEFAULTS: _default_threads(), ONE_THREAD: 1}, _ours(env_id)
+    shapes = {name: (1, SB3_ROLLOUT, SB3_BATCH, SB3_EPOCHS, count) for name, count in peers.items()}
+    for name, settings in ours.items():
         size = settings.rollout // settings.minibatches
         shapes[name] = (settings.num_envs, settings.rollout, size, settings.n_epochs, 1)
-        problem = make_problem(env_id)
-        together = max(1, problem.episodes_ahead * problem.horizon // settings.n_steps)
-        env = make_vec_env(problem, settings)
-        sides[name] = _measure(make_ppo(env, settings, seed=0), 1, seconds, together)
-    found = interleave(sides, repeats)
+    found = interleave(training_sides(env_id, peers, ours, seconds), repeats)
     rows = []
     before = first = found[DEFAULTS].median
     single = found[ONE_THREAD].median
