@@ -24,6 +24,7 @@ from agents.placement import (
     clairvoyant_plan,
 )
 from mec_gym.core import arrays
+from mec_gym.distributed_inference import exact
 from mec_gym.distributed_inference.model import Decision, State, energy
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import (
@@ -396,6 +397,27 @@ def test_the_clairvoyant_plan_is_close_to_the_best():
     assert min(gaps) > -1e-12
     assert np.mean(gaps) < 0.2  # measured: 0.02 to 0.12, deadlines make local optima deep
     assert np.median(gaps) < 1e-9
+
+
+def test_the_clairvoyant_plans_for_the_reward():
+    # where being late is dear, less is paid than by the best of two descents on the delay
+    s = moving(devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0)
+    problem = DistributedInference(s)
+    trace = draw(s, 17, 60)
+    h = exact.of_tasks(trace, s)
+    home = np.zeros(h.active.shape, dtype=int)
+    zero = np.zeros((*home.shape, 3), dtype=int)
+    plans = [exact.coordinate_descent(h, s, home), exact.coordinate_descent(h, s, home, plan=zero)]
+    foreseen = clairvoyant_plan(problem, trace)
+    mine, others = np.zeros(60), np.zeros(60)
+    for e in range(60):
+        slots = [arrays.at(trace, (e, k)) for k in range(3)]
+        trial = np.stack([foreseen[e].T, *(p[e, 0] for p in plans)])
+        delay = costs_of_plans(s, slots, trial)
+        mine[e], *rest = costs_of_delays(s, delay, trace.deadline[e, 0])
+        others[e] = rest[delay[1:].sum(axis=1).argmin()]
+    assert (mine <= others * (1 + 1e-9)).all()
+    assert mine.mean() < 0.99 * others.mean()
 
 
 def test_who_plans_for_the_reward_earns_more_where_deadlines_matter():
