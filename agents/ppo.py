@@ -38,7 +38,7 @@ class PPOSettings:
         head: What the network decides: ``flat`` the action itself, ``price`` a price of
             energy and the trust in the connection time (training offload),
             ``congestion`` prices of backlog at the three stages (early exit), ``pairs`` and
-            ``pairs-now`` places, seen pair by pair (distributed inference).
+            ``pairs-2``, ``pairs-0`` places, seen pair by pair (distributed inference).
         network: ``mlp`` SB3's own; ``flat``, ``branches`` or ``pairs``, see
             :mod:`agents.networks`.
         sharing: Of ``branches``, as in multi-task A3C.

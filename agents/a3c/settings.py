@@ -18,7 +18,7 @@ class A3CSettings:
     Attributes:
         head: What the network decides; ``flat``: the action itself.
         network: ``flat`` one trunk, ``branches`` the multi-task network, ``pairs`` a scorer of
-            (device, place) pairs, with head ``pairs`` or ``pairs-now``.
+            (device, place) pairs, with head ``pairs``, ``pairs-2`` or ``pairs-0``.
         multi_task: The loss is that of N tasks, weighted 1/N each; else that of one joint
             action.
         sharing: Of ``branches``: ``hard`` one trunk, ``soft`` an actor's and a critic's.

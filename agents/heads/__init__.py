@@ -21,7 +21,10 @@ from mec_gym.training_offload.problem import TrainingOffload
 
 __all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PairsHead", "PriceHead", "make_head"]
 
-HeadName = Literal["flat", "price", "congestion", "pairs", "pairs-now"]
+HeadName = Literal["flat", "price", "congestion", "pairs", "pairs-2", "pairs-0"]
+
+FORESIGHT = {"pairs": None, "pairs-2": 2, "pairs-0": 0}
+"""Heads of pairs: how many blocks they look ahead; None: to the end."""
 
 
 def make_head(
@@ -49,8 +52,8 @@ def make_head(
         if not isinstance(problem, EarlyExitPartition):
             raise ValueError(f"head 'congestion' fits early exit only, got {type(problem)}")
         return CongestionHead(problem, **(parameters or {}))
-    if name in ("pairs", "pairs-now"):
+    if name in FORESIGHT:
         if not isinstance(problem, DistributedInference):
             raise ValueError(f"head {name!r} fits distributed inference only, got {type(problem)}")
-        return PairsHead(problem, foresight=name == "pairs")
+        return PairsHead(problem, FORESIGHT[name])
     raise ValueError(f"head must be one of {', '.join(get_args(HeadName))}, got {name!r}")

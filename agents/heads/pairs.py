@@ -41,7 +41,8 @@ class PairsHead:
 
     Args:
         problem: The problem played.
-        foresight: Whether ``ahead`` is told; else it is 0, and has to be learnt.
+        foresight: Blocks that ``ahead`` looks ahead, by default to the end of the task; what
+            lies beyond has to be learnt.
         room_for: Devices and servers that inputs and outputs have room for, if more than the
             problem has; what is in excess exists not. So problems of several sizes fit into
             one batch.
@@ -53,7 +54,7 @@ class PairsHead:
     def __init__(
         self,
         problem: DistributedInference,
-        foresight: bool = True,
+        foresight: int | None = None,
         room_for: tuple[int, int] | None = None,
     ) -> None:
         self.problem = problem
@@ -83,8 +84,8 @@ class PairsHead:
         others = np.maximum(active.sum(axis=-1, keepdims=True) - 1.0, 0.0)
         crowd = others * slot.server_rate / slot.server_rate.sum(axis=-1, keepdims=True)
         pair["now"][...] = delay_now(slot, state.place, s)
-        if self.foresight:
-            pair["ahead"][...] = look_ahead(slot, s, crowd if s.contention else 0.0)
+        expected = crowd if s.contention else 0.0
+        pair["ahead"][...] = look_ahead(slot, s, expected, self.foresight)
         home = state.place == 0
         bits, work = slot.bits[..., 0], slot.work[..., 0]
         if s.contention:

@@ -543,8 +543,10 @@ def delay_now(slot: Slot, before: IntArray, scenario: Scenario) -> FloatArray:
     return now
 
 
-def look_ahead(slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0) -> FloatArray:
-    """The least delay of everything after the current block, for each place of it.
+def look_ahead(
+    slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0, blocks: int | None = None
+) -> FloatArray:
+    """The least delay of what comes after the current block, for each place of it.
 
     As if each device were alone and the network stayed as it is: the dynamic program of
     :func:`viterbi`, from the last block back. A move costs the same between any two
@@ -554,9 +556,10 @@ def look_ahead(slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0) 
         slot: Fields (...).
         scenario: The parameters.
         crowd: Blocks of others that each server is believed to run, (..., M).
+        blocks: How many blocks to look ahead; by default to the end of the task.
 
     Returns:
-        (..., N, M + 1) s, the result's return included.
+        (..., N, M + 1) s, the result's return included if it is in sight.
     """
     slot = _double(slot)
     share = ((1.0 + slot.load + crowd) / slot.server_rate)[..., None, :]  # s/FLOP
@@ -564,7 +567,8 @@ def look_ahead(slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0) 
     send, fetch = 1.0 / slot.uplink, 1.0 / slot.downlink  # s/bit
     result = np.asarray(slot.blocks_left)[..., None]  # which of the bits are the result's
     home, edge = np.zeros(slot.bits.shape[:-1]), np.zeros(slot.uplink.shape)
-    for b in range(scenario.blocks, 0, -1):
+    last = scenario.blocks if blocks is None else min(blocks, scenario.blocks)
+    for b in range(last, 0, -1):
         bits = slot.bits[..., b, None]
         if b < scenario.blocks:  # then what follows from running block b there
             home = home + slot.work[..., b] * home_share
