@@ -1,7 +1,7 @@
 """Distributed inference: planners and rules that place the current block of every device.
 
 All believe that the network stays as it is in this round. Where a battery cannot pay for a
-place, they avoid it.
+place, planners avoid it; the two rules of fixed places do not look.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from mec_gym.distributed_inference.exact import (
     descend_on_cost,
     forbid,
     frozen,
+    joint_delays,
     of_tasks,
     one_device,
     only_device,
     step_costs,
-    total_delay,
+    task_costs,
     viterbi,
     what_all_do,
 )
@@ -190,8 +191,9 @@ class CoordinateDescentSolver:
 def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
     """Coordinate descent on the true trace: the reference for what foresight is worth.
 
-    Blind to batteries, and optimal up to what no single device can improve. Begins at what
-    is best for the sum of delays, itself the better of two descents.
+    Blind to batteries. The best of descents on the reward from four beginnings, two of them
+    the ends of descents on the sum of delays; not always the optimum (from which it was 0 to
+    4 % away on instances small enough to try everything).
 
     Args:
         problem: What is played.
@@ -203,12 +205,20 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
     s = problem.scenario
     h = of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=np.int64)
-    beginnings = (alone(h, s, home)[0], np.zeros((*home.shape, s.blocks), dtype=np.int64))
-    plans = np.stack([coordinate_descent(h, s, home, plan=p) for p in beginnings])
-    best = total_delay(h, plans, home, s).argmin(axis=0)[None, ..., None, None]
-    plan = np.take_along_axis(plans, best, axis=0)[0]  # (n, J, N, K)
+    shape = (*home.shape, s.blocks)
+    best_alone = alone(h, s, home)[0]
+    beginnings = (
+        coordinate_descent(h, s, home, plan=best_alone),
+        coordinate_descent(h, s, home, plan=np.zeros(shape, dtype=np.int64)),
+        best_alone,
+        np.random.default_rng(0).integers(s.servers + 1, size=shape),
+    )
     deadline = trace.deadline[:, :: s.blocks]
-    plan = descend_on_cost(h, s, home, plan, np.zeros(deadline.shape), deadline)
+    spent = np.zeros(deadline.shape)
+    plans = np.stack([descend_on_cost(h, s, home, p, spent, deadline) for p in beginnings])
+    costs = task_costs(joint_delays(h, plans, home, s), deadline, s)
+    best = np.where(h.active, costs, 0.0).sum(axis=-1).argmin(axis=0)
+    plan = np.take_along_axis(plans, best[None, ..., None, None], axis=0)[0]  # (n, J, N, K)
     rounds: IntArray = np.swapaxes(plan, -1, -2).reshape(len(plan), s.rounds, s.devices)
     return rounds
 
