@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from agents.a3c.trainer import Trainer, usable_cores
 from agents.heads import make_head
 from agents.ppo import PPOSettings
 from benchmarks.environments import measure_sides, measure_with_memory, name
-from benchmarks.measure import Figures, Measure, Report, Row, interleave, rate
+from benchmarks.measure import Figures, Measure, Report, Row, cpu_seconds, interleave, rate
 from benchmarks.ppo import training_sides
 from mec_gym import make_problem
 from mec_gym.distributed_inference.scenario import Scenario
@@ -110,21 +112,34 @@ def _ppo(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
     return rows, notes
 
 
-def _learn(trainer: Trainer, settings: A3CSettings, drawn_every: int, seconds: float) -> Measure:
-    """Steps per second of a trainer that is there already."""
-    # Every environment draws once in so many steps.
-    units = drawn_every * settings.num_envs * settings.workers
-    goal = 0
+class _Learning:
+    """Steps per second of a trainer that is there already.
 
-    def work() -> None:
-        nonlocal goal
-        goal += units
-        trainer.release(goal)
+    Attributes:
+        cores: CPU time of the workers per second of wall time, of each measurement.
+    """
+
+    def __init__(self, trainer: Trainer, how: A3CSettings, ahead: int, seconds: float) -> None:
+        self.cores: list[float] = []
+        self._trainer = trainer
+        # Every environment draws once in so many steps.
+        self._units = ahead * how.num_envs * how.workers
+        self._seconds = seconds
         trainer.wait()
+        rate(self._work, self._units, min(seconds, 1.0))  # to warm up
 
-    trainer.wait()
-    rate(work, units, min(seconds, 1.0))  # to warm up
-    return lambda: rate(work, units, seconds)
+    def __call__(self) -> float:
+        cpu, begin = self._cpu(), time.perf_counter()
+        found = rate(self._work, self._units, self._seconds)
+        self.cores.append((self._cpu() - cpu) / (time.perf_counter() - begin))
+        return found
+
+    def _work(self) -> None:
+        self._trainer.release(self._trainer.steps + self._units)
+        self._trainer.wait()
+
+    def _cpu(self) -> float:
+        return sum(cpu_seconds(pid) for pid in self._trainer.pids)
 
 
 def _a3c(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
@@ -135,11 +150,11 @@ def _a3c(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
     settings = {textbook: TEXTBOOK, one: BATCHED, two: replace(BATCHED, workers=2)}
     drawn_every = problem.episodes_ahead * problem.horizon
     with ExitStack() as stack:
-        sides = {}
+        sides: dict[str, _Learning] = {}
         for side, how in settings.items():
             head = make_head(how.head, problem)
             trainer = stack.enter_context(Trainer(problem, head, how, SEED, 10**9))
-            sides[side] = _learn(trainer, how, drawn_every, seconds)
+            sides[side] = _Learning(trainer, how, drawn_every, seconds)
         found = interleave(sides, repeats)
     rows = [
         _row(what, side, how.num_envs, found[side], processes=how.workers)
@@ -149,9 +164,13 @@ def _a3c(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
     notes = [
         _ratio(what, a, b, found[a].median / found[b].median, target) for a, b, target in pairs
     ]
+    cores = {side: median(sides[side].cores) for side in (one, two)}
+    per_core = (found[two].median / cores[two]) / (found[one].median / cores[one])
     notes.append(
-        f"Batch is a worker's own. {usable_cores()} cores are shared with whatever else runs here: "
-        "a second worker gains only what they have left."
+        f"Batch is a worker's own. One worker had {cores[one]:.2f} of {usable_cores()} cores, two "
+        f"had {cores[two]:.2f}, the rest being busy with whatever else ran: for an equal share "
+        f"of the cores two did {per_core:.2f}x as much as one, {2 * per_core:.1f}x if each had one "
+        "to itself."
     )
     return rows, notes
 

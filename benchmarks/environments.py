@@ -6,13 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from benchmarks.measure import Figures, Measure, Report, Row, interleave, rate
+from benchmarks.measure import Figures, Measure, Report, Row, interleave, peak_gib, rate
 from mec_gym import ENVIRONMENTS, make_problem  # registers them, in workers too
 
 IDS = tuple(ENVIRONMENTS)
@@ -126,15 +125,7 @@ def measure_with_memory(
     For a process of its own, which imports only what it needs: this module.
     """
     (figures,) = measure_sides(env_id, seconds, repeats, (batch,), scenario=scenario).values()
-    return figures, _peak_gib()
-
-
-def _peak_gib() -> float:
-    """Peak resident memory; unlike ``ru_maxrss`` without what was before exec."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 2**20
-    raise OSError("/proc/self/status does not tell VmHWM")
+    return figures, peak_gib()
 
 
 def _measure_id(env_id: str, seconds: float, repeats: int) -> tuple[list[Row], list[str]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
@@ -94,6 +96,21 @@ def rate(
         elapsed = time.perf_counter() - begin
         if done >= cycles and elapsed >= seconds:
             return calls * units / elapsed
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has had (Linux)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system = after_name[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process; unlike ``ru_maxrss`` not that before exec (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**20
+    raise OSError("/proc/self/status does not tell VmHWM")
 
 
 def _text(value: Any) -> str:
