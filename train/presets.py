@@ -23,6 +23,17 @@ class Preset(Generic[S]):
     total_timesteps: int
 
 
+_INFERENCE = PPOSettings(
+    head="pairs",
+    network="pairs",
+    hidden=32,
+    num_envs=256,
+    n_steps=32,
+    n_epochs=3,
+    gamma=0.99,
+    reward_scale=0.3,
+)
+
 PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
     "drive": Preset(
         "training offload: learn the price of energy, the closed form splits",
@@ -51,36 +62,80 @@ PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
         ),
         400_000,
     ),
+    "inference": Preset(
+        "distributed inference: score every device and place, one device after the other",
+        _INFERENCE,
+        600_000,
+    ),
+    "inference-sizes": Preset(
+        "the same, learnt on several sizes at once: plays any number of devices and servers",
+        replace(_INFERENCE, sizes=((5, 3), (10, 4), (20, 4)), num_envs=240),
+        600_000,
+    ),
+    "inference-unaided": Preset(
+        "the same without looking ahead: what later blocks cost has to be learnt",
+        replace(_INFERENCE, head="pairs-0", learning_rate=4e-3),
+        600_000,
+    ),
+    "inference-flat": Preset(
+        "distributed inference: one network for all devices, for comparison",
+        replace(_INFERENCE, head="flat", network="flat", hidden=64),
+        600_000,
+    ),
+    "inference-branches": Preset(
+        "distributed inference: a branch for each device, for comparison",
+        replace(_INFERENCE, head="flat", network="branches", hidden=64),
+        600_000,
+    ),
 }
 
+INFERENCE = "mec/DistributedInference-v0"
 DEFAULT_PPO_PRESET = {
+    INFERENCE: "inference",
     "mec/EarlyExitPartition-v0": "early-exit",
     "mec/TrainingOffload-v0": "drive",
     "mec/TrainingOffloadPaper-v0": "paper",
 }
 
 
-# For distributed inference: unscaled returns (tens) let the critic drown the actor, and with a
-# smaller bonus some seeds end with everything on the devices.
-_A3C = A3CSettings(gamma=0.9, reward_scale=0.1, ent_coef=0.05)
-_MTL = replace(_A3C, network="branches", multi_task=True)
+# Unscaled returns (tens) let the critic drown the actor, and with a smaller bonus some seeds
+# of flat networks end with everything on the devices.
+_FLAT = A3CSettings(gamma=0.9, reward_scale=0.1, ent_coef=0.05)
+_BRANCH = replace(_FLAT, network="branches", multi_task=True)
+_PAIRS = A3CSettings(
+    head="pairs",
+    network="pairs",
+    hidden=32,
+    gamma=0.99,
+    reward_scale=0.1,
+    ent_coef=0.001,
+    learning_rate=1e-3,
+)
 
 A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
-    "a3c": Preset("one trunk, one joint action; many environments a worker", _A3C, 5_000_000),
+    "a3c": Preset("score every device and place; one joint action", _PAIRS, 600_000),
     "mtl-a3c": Preset(
-        "multi-task: a branch for each device's choice, hard sharing", _MTL, 5_000_000
+        "multi-task: the same, a task for each device's choice, tied in one scorer",
+        replace(_PAIRS, multi_task=True),
+        600_000,
+    ),
+    "a3c-flat": Preset("one trunk, one joint action, for comparison", _FLAT, 5_000_000),
+    "mtl-a3c-branch": Preset(
+        "multi-task as the patent says it: a branch for each device, hard sharing",
+        _BRANCH,
+        5_000_000,
     ),
     "mtl-a3c-soft": Preset(
-        "multi-task: the same with soft sharing", replace(_MTL, sharing="soft"), 5_000_000
+        "multi-task: the same with soft sharing", replace(_BRANCH, sharing="soft"), 5_000_000
     ),
     "mtl-a3c-tied": Preset(
-        "multi-task: one scorer for all devices, soft sharing",
-        replace(_MTL, sharing="soft", heads="tied"),
+        "multi-task: one output for all devices, asked in turn, soft sharing",
+        replace(_BRANCH, sharing="soft", heads="tied"),
         5_000_000,
     ),
     "textbook": Preset(
         "A3C as published: one environment a worker, n-step returns, raw advantages",
-        replace(_A3C, num_envs=1, n_steps=20, gae_lambda=1.0, normalize=False, learning_rate=3e-4),
+        replace(_FLAT, num_envs=1, n_steps=20, gae_lambda=1.0, normalize=False, learning_rate=3e-4),
         500_000,
     ),
 }

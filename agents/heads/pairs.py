@@ -13,7 +13,8 @@ from mec_gym.distributed_inference.exact import delay_now, look_ahead
 from mec_gym.distributed_inference.problem import DistributedInference
 
 PAIR = (
-    "now", "ahead", "compute", "upload", "download", "rest", "send", "load", "stays", "allowed",
+    "now", "ahead", "compute", "upload", "download", "stay", "leave", "rest", "send", "load",
+    "stays", "allowed",
 )  # fmt: skip
 DEVICE = ("exists", "active", "delay", "deadline", "blocks_left", "energy")
 ROUND = ("rounds_left", "crowd")
@@ -30,6 +31,8 @@ class PairsHead:
       that comes after it, as in :func:`~mec_gym.distributed_inference.exact.look_ahead`;
     - ``compute``, ``upload``, ``download``: what the block would take of the server, of its
       station's band up and of a band down, without other tenants; 0 if nothing is shared;
+    - ``stay``: computing the next block there, too; ``leave``: moving its bits to the best place
+      for that, other than there;
     - ``rest``: computing all the rest of the task at the place; ``send``: 1 Mbit to the
       station; ``load``: tenants; ``stays``: whether the block before ran there;
       ``allowed``: whether the place may be chosen;
@@ -97,11 +100,15 @@ class PairsHead:
             before = np.maximum(state.place - 1, 0)[..., None]
             rate = np.take_along_axis(slot.downlink, before, axis=-1)[..., 0]
             pair["download"][..., 0] = np.where(home, 0.0, bits / rate)
+        share = ((1.0 + slot.load) / slot.server_rate)[..., None, :]
         rest = slot.work.sum(axis=-1)
-        pair["rest"][..., 0] = rest / slot.device_rate
-        pair["rest"][..., 1:] = (
-            rest[..., None] * ((1.0 + slot.load) / slot.server_rate)[..., None, :]
-        )
+        following = slot.work[..., 1] if s.blocks > 1 else np.zeros_like(rest)
+        for name, flop in (("rest", rest), ("stay", following)):
+            pair[name][..., 0] = flop / slot.device_rate
+            pair[name][..., 1:] = flop[..., None] * share
+        to_move = slot.bits[..., 1, None] * (slot.blocks_left[..., None, None] > 1.0)
+        pair["leave"][..., 0] = (to_move / slot.uplink).min(axis=-1)
+        pair["leave"][..., 1:] = to_move * np.minimum(1.0 / slot.downlink, 1.0 / s.backhaul)
         pair["send"][..., 1:] = 1e6 / slot.uplink
         pair["load"][..., 1:] = slot.load[..., None, :]
         pair["stays"][...] = state.place[..., None] == np.arange(p)

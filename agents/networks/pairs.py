@@ -21,7 +21,8 @@ TRUST = 0.3
 """How much of what is expected of later devices the prior counts, at the start."""
 WIDTH = 0.1
 """Of the step that a deadline is, share of it: where it lies is not known beforehand."""
-STATIC = 2 * len(PAIR)  # of a pair, whatever the others do
+DELAYS = PAIR.index("load")  # so many columns of a pair are seconds
+STATIC = len(PAIR) + DELAYS  # numbers of a pair, whatever the others do
 ABOUT = 8  # of a device
 MOVING = 8  # of a pair, given what the others do
 
@@ -137,10 +138,9 @@ class PairsNetwork(PolicyNetwork):
         uses = (takes > 0).to(inputs.dtype)
 
         deadline = device["deadline"]
-        logs = torch.log1p(pairs / SECONDS)
-        ratios = (pairs[..., :6] / deadline[..., None, None]).clamp(max=3.0)
-        flags = pairs[..., 7:]
-        static = torch.cat([logs[..., :7], ratios, flags, torch.zeros_like(logs[..., :4])], -1)
+        logs = torch.log1p(pairs[..., :DELAYS] / SECONDS)
+        ratios = (pairs[..., :DELAYS] / deadline[..., None, None]).clamp(max=3.0)
+        static = torch.cat([logs, ratios, pairs[..., DELAYS:]], -1)
         base = pair["now"] + pair["ahead"]
         best = torch.where(allowed, base, torch.inf).amin(dim=-1)
         about = torch.stack(
