@@ -10,11 +10,13 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
-from agents.heads import CongestionHead, FlatHead, HeadName, PriceHead, make_head
+from agents.heads import CongestionHead, FlatHead, HeadName, PairsHead, PriceHead, make_head
 from agents.rules import PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Scenario as Inference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario as EarlyExit
 from mec_gym.training_offload.model import State
@@ -160,13 +162,18 @@ def mid_paper():
 
 
 EXITS = EarlyExitPartition(EarlyExit(horizon=10))
-# Heads of early exit by themselves: tests/agents/test_partition_agents.py, test_congestion.py.
+PLACES = DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1))
+# Heads by themselves: of early exit in tests/agents/test_partition_agents.py and
+# test_congestion.py, of distributed inference in tests/agents/heads.
+ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "places": PLACES, "tiny": TinyProblem()}
 FITS = {
-    "flat": {"paper": FlatHead, "drive": FlatHead, "exits": FlatHead, "tiny": FlatHead},
+    "flat": dict.fromkeys(ROOMS, FlatHead),
     "price": {"paper": PriceHead, "drive": PriceHead},
     "congestion": {"exits": CongestionHead},
+    "pairs": {"places": PairsHead},
+    "pairs-2": {"places": PairsHead},
+    "pairs-0": {"places": PairsHead},
 }
-ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "tiny": TinyProblem()}
 
 
 @pytest.mark.parametrize(("name", "where"), list(itertools.product(FITS, ROOMS)))
@@ -198,7 +205,7 @@ def test_every_head_on_every_problem(name, where):
         np.testing.assert_allclose(head.usual_reward(observation[k]), usual[k], rtol=1e-12)
     # The state, what the agent's own decisions have changed, is not in the usual reward.
     start = problem.start(slot)
-    changed = arrays.map_arrays(lambda a: 0.5 * a, start)
+    changed = arrays.map_arrays(lambda a: (0.5 * a).astype(a.dtype), start)
     if where == "exits":
         changed = dataclasses.replace(changed, backlog=start.backlog + 0.3)
     other = problem.observe(slot, changed)
@@ -215,7 +222,8 @@ def test_every_head_on_every_problem(name, where):
 def test_make_head():
     assert type(make_head("flat", PAPER)) is FlatHead
     assert type(make_head("price", PAPER)) is PriceHead
-    with pytest.raises(ValueError, match="head must be one of flat, price, congestion, got 'deep'"):
+    names = ", ".join(FITS)
+    with pytest.raises(ValueError, match=f"head must be one of {names}, got 'deep'"):
         make_head("deep", PAPER)
     with pytest.raises(ValueError, match=r"head 'price' fits training offload only.*TinyProblem"):
         make_head("price", TinyProblem())

@@ -18,11 +18,14 @@ from tiny_problem import TinyDiscrete, TinyProblem
 import mec_gym
 from agents.congestion import CongestionSolver
 from agents.exact import ExactSolver
-from agents.partition_rules import FixedCutSolver, SlotOptimumSolver
+from agents.partition_rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
+from agents.placement import ClairvoyantAgent, FixedPlaceSolver, SplitSolver
 from agents.ppo import PPOAgent, PPOSettings, load_ppo, make_ppo, make_vec_env
-from agents.registry import AGENTS, agents_for, make_agent
+from agents.protocol import Clairvoyant
+from agents.registry import AGENTS, REFERENCES, agents_for, make_agent, references_for
 from agents.rules import PriceSolver
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.distributed_inference.scenario import Scenario as Inference
 from mec_gym.early_exit.scenario import Scenario as EarlyExit
 from mec_gym.registration import ENVIRONMENTS
 from mec_gym.testing import check_agent
@@ -30,6 +33,7 @@ from mec_gym.training_offload.scenario import Scenario
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 EXITS = "mec/EarlyExitPartition-v0"
+PLACES = "mec/DistributedInference-v0"
 # A drive of three tasks whose battery binds.
 SHORT = Scenario(horizon=3, battery=70.0)
 SETTINGS = PPOSettings(num_envs=4, n_steps=30, minibatches=2)
@@ -38,12 +42,14 @@ SCENARIOS = {
     "paper": (PAPER, Scenario()),
     "short": (DRIVE, SHORT),
     "exits": (EXITS, EarlyExit(horizon=6, arrival_rates=(30.0,))),
+    "places": (PLACES, Inference(devices=3, servers=2, blocks=3, tasks=2)),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
 # Every name with every problem that it plays.
 PLAYED = [(name, where) for where, problem in PROBLEMS.items() for name in agents_for(problem)]
 OFFLOAD = agents_for(mec_gym.make_problem(DRIVE))
 EARLY_EXIT = agents_for(mec_gym.make_problem(EXITS))
+INFERENCE = agents_for(mec_gym.make_problem(PLACES))
 
 
 def observations(problem, seed, n):
@@ -94,9 +100,13 @@ def test_names_by_problem():
         "price", "exact", "dapdee", "dads", "neurosurgeon", "mincut", "weighted-search",
         "exact-light", "exact-heavy", "device-only", "edge-only", "random",
     )  # fmt: skip
+    assert INFERENCE == (
+        "deadline-descent", "coordinate-descent", "sequential-greedy", "viterbi", "greedy",
+        "neurosurgeon", "device-only", "edge-only", "random",
+    )  # fmt: skip
     assert agents_for(mec_gym.make_problem(PAPER)) == OFFLOAD
     assert agents_for(TinyProblem()) == ("random",)
-    played = {DRIVE: OFFLOAD, PAPER: OFFLOAD, EXITS: EARLY_EXIT}
+    played = {DRIVE: OFFLOAD, PAPER: OFFLOAD, EXITS: EARLY_EXIT, PLACES: INFERENCE}
     assert set(played) == set(ENVIRONMENTS), "who plays the new one?"
     for name, entry in AGENTS.items():
         for env_id, names in played.items():
@@ -122,22 +132,60 @@ def test_a_kind_of_problem_takes_its_subclasses():
 
 # What a name that plays several problems is made of in each.
 SHARED = {
-    "price": (PriceSolver, CongestionSolver),
-    "exact": (ExactSolver, SlotOptimumSolver),
-    "device-only": (ExactSolver, FixedCutSolver),
+    "price": {"short": PriceSolver, "exits": CongestionSolver},
+    "exact": {"short": ExactSolver, "exits": SlotOptimumSolver},
+    "neurosurgeon": {"exits": NeurosurgeonSolver, "places": SplitSolver},
+    "device-only": {"short": ExactSolver, "exits": FixedCutSolver, "places": FixedPlaceSolver},
+    "edge-only": {"exits": FixedCutSolver, "places": FixedPlaceSolver},
 }
 
 
 def test_names_that_play_several_problems():
-    assert set(SHARED) | {"random"} == set(OFFLOAD) & set(EARLY_EXIT)
+    lists = {"short": OFFLOAD, "exits": EARLY_EXIT, "places": INFERENCE}
+    for name in set(AGENTS) - {"random"}:
+        played = {where for where, names in lists.items() if name in names}
+        assert played == set(SHARED[name]) if name in SHARED else len(played) == 1
     for name, kinds in SHARED.items():
-        for where, kind in zip(("short", "exits"), kinds, strict=True):
+        for where, kind in kinds.items():
             assert type(make_agent(name, PROBLEMS[where]).solver) is kind
+
+
+def test_the_two_rules_of_fixed_places_are_told_apart():
+    problem = PROBLEMS["places"]
+    seen = observations(problem, 0, 20)
+    assert (make_agent("device-only", problem).predict(seen)[0] == 0).all()
+    assert (make_agent("edge-only", problem).predict(seen)[0] > 0).all()
+    # And the two planners: what one of them minimises.
+    solvers = [make_agent(f"{name}-descent", problem).solver for name in ("deadline", "coordinate")]
+    assert [solver.deadlines for solver in solvers] == [True, False]
+
+
+def test_references_must_foresee():
+    assert tuple(REFERENCES) == ("clairvoyant",) and not set(REFERENCES) & set(AGENTS)
+    for where, problem in PROBLEMS.items():
+        assert references_for(problem) == (("clairvoyant",) if where == "places" else ())
+        for name in agents_for(problem):
+            assert not isinstance(make_agent(name, problem), Clairvoyant)
+    problem = PROBLEMS["places"]
+    agent = make_agent("clairvoyant", problem)
+    assert type(agent) is ClairvoyantAgent and isinstance(agent, Clairvoyant)
+    trace = sample_episodes(problem, 0, 20)
+    with pytest.raises(ValueError, match="must foresee the episodes that it plays, and has not"):
+        rollout(problem, agent, trace)
+    agent.foresee(trace)
+    returns = rollout(problem, agent, trace).returns
+    assert (returns <= problem.bound(trace) + 1e-9).all()
+    for name in INFERENCE:
+        played = rollout(problem, make_agent(name, problem), trace)
+        assert returns.mean() > played.returns.mean()
+    with pytest.raises(ValueError, match="agent 'clairvoyant' plays DistributedInference, got"):
+        make_agent("clairvoyant", PROBLEMS["exits"])
 
 
 def test_unknown_names_and_agents_that_do_not_fit():
     problem = mec_gym.make_problem(PAPER)
-    with pytest.raises(ValueError, match=f"agent must be one of {', '.join(AGENTS)}, ppo:PATH"):
+    known = ", ".join([*AGENTS, "clairvoyant", "ppo:PATH"])
+    with pytest.raises(ValueError, match=f"agent must be one of {known}"):
         make_agent("oracle", problem)
     # Each says whom it plays.
     for name, played in (
@@ -147,14 +195,17 @@ def test_unknown_names_and_agents_that_do_not_fit():
     ):
         with pytest.raises(ValueError, match=f"agent '{name}' plays {played}, got .*TinyProblem"):
             make_agent(name, TinyProblem())
-    for where, plays, other in (
-        ("short", "EarlyExitPartition", "TrainingOffload"),
-        ("exits", "TrainingOffload", "EarlyExitPartition"),
-    ):
+    kinds = {
+        "short": ("TrainingOffload", OFFLOAD),
+        "exits": ("EarlyExitPartition", EARLY_EXIT),
+        "places": ("DistributedInference", INFERENCE),
+    }
+    for where, (own, _) in kinds.items():
         strangers = set(AGENTS) - set(agents_for(PROBLEMS[where]))
         assert strangers
         for name in strangers:
-            message = f"agent '{name}' plays {plays}, got .*{other}'"
+            plays = " or ".join(kind for kind, names in kinds.values() if name in names)
+            message = f"agent '{name}' plays {plays}, got .*{own}'"
             with pytest.raises(ValueError, match=message):
                 make_agent(name, PROBLEMS[where])
 
