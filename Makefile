@@ -23,7 +23,7 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
 	touch $@
 
-demo: $(VENV)/.installed  ## train PPO on a drive and on early exits, compare everything, draw
+demo: $(VENV)/.installed  ## train on every environment, compare everything, draw
 	$(BIN)/python -m train ppo --out $(DEMO)/ppo
 	$(BIN)/python -m train compare --out $(DEMO)/compare \
 	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
@@ -35,6 +35,15 @@ demo: $(VENV)/.installed  ## train PPO on a drive and on early exits, compare ev
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo --env mec/EarlyExitPartition-v0 \
 	  --episodes 100 --picture $(DEMO)/early-exit/episode.png
 	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
+	$(BIN)/python -m train ppo --env mec/DistributedInference-v0 --total-timesteps 200_000 \
+	  --out $(DEMO)/inference/ppo
+	$(BIN)/python -m train mtl-a3c --total-timesteps 100_000 --out $(DEMO)/inference/mtl-a3c
+	$(BIN)/python -m train compare --env mec/DistributedInference-v0 --out $(DEMO)/inference/compare \
+	  --episodes 200 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
+	  deadline-descent coordinate-descent sequential-greedy greedy neurosurgeon edge-only \
+	  device-only clairvoyant
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/inference/ppo --env mec/DistributedInference-v0 \
+	  --episodes 100 --picture $(DEMO)/inference/episode.png
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 test: $(VENV)/.installed  ## the whole test suite, notebooks included
@@ -49,7 +58,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.benchmarks  ## one table: environments, solvers, sparrow search, PPO
+bench: $(VENV)/.benchmarks  ## speed: environments, solvers, searches, PPO, A3C
 	$(BIN)/python -m benchmarks
 
 notebooks: $(VENV)/.notebooks

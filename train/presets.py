@@ -74,8 +74,16 @@ PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
     ),
     "inference-unaided": Preset(
         "the same without looking ahead: what later blocks cost has to be learnt",
-        replace(_INFERENCE, head="pairs-0", learning_rate=4e-3),
-        600_000,
+        replace(
+            _INFERENCE,
+            head="pairs-0",
+            order="together",
+            n_steps=10,
+            learning_rate=4e-3,
+            gamma=1.0,
+            reward_scale=1.0,
+        ),
+        250_000,
     ),
     "inference-flat": Preset(
         "distributed inference: one network for all devices, for comparison",
@@ -111,6 +119,17 @@ _PAIRS = A3CSettings(
     ent_coef=0.001,
     learning_rate=1e-3,
 )
+_UNAIDED = replace(
+    _PAIRS,
+    head="pairs-0",
+    order="together",
+    n_steps=10,
+    learning_rate=5e-3,
+    gamma=1.0,
+    reward_scale=1.0,
+    ent_coef=0.0,
+    max_grad_norm=2.0,
+)
 
 A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
     "a3c": Preset("score every device and place; one joint action", _PAIRS, 600_000),
@@ -119,6 +138,12 @@ A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
         replace(_PAIRS, multi_task=True),
         600_000,
     ),
+    "a3c-unaided": Preset(
+        "the same without looking ahead: what later blocks cost has to be learnt",
+        _UNAIDED,
+        400_000,
+    ),
+    "mtl-a3c-unaided": Preset("multi-task: likewise", replace(_UNAIDED, multi_task=True), 400_000),
     "a3c-flat": Preset("one trunk, one joint action, for comparison", _FLAT, 5_000_000),
     "mtl-a3c-branch": Preset(
         "multi-task as the patent says it: a branch for each device, hard sharing",

@@ -18,7 +18,8 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Arra
     """Independent standard normal numbers (Box & Muller 1958).
 
     Whole arrays of logarithms, sines and cosines take 4 ns a number; numpy's own
-    ``standard_normal`` takes 10 (``benchmarks``, part ``gaussian``).
+    ``standard_normal`` takes 10 (``benchmarks``, part
+    ``distributed_inference``).
 
     Args:
         rng: Source of every draw.

@@ -6,8 +6,9 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 SOURCES = {
     "training-offload": "train.reproduce.training_offload",
     "early-exit": "train.reproduce.early_exit",
+    "distributed-inference": "train.reproduce.distributed_inference",
 }
 """Where each source is redone: a module with ``PICTURES``, the names of the pictures it draws,
-and ``compute(draws)``, which returns Findings."""
+``TABLES``, those of the tables beside ``reproduction.csv``, and ``compute(run)``, which returns
+Findings."""
 
 RESULTS, TABLE = "reproduction.json", "reproduction.csv"
 WIDTH = 120  # characters a line where there is no terminal
@@ -41,12 +44,14 @@ class Findings:
         tables: What is printed of them.
         remark: What a reader must know, in plain words.
         pictures: Figures by file name.
+        more: Further rows by file name, each instances of one dataclass.
     """
 
     rows: Sequence[Any]
     tables: Sequence[Table]
     remark: str
     pictures: Mapping[str, Figure]
+    more: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def reproduce(run: ReproduceRun) -> list[Any]:
@@ -61,9 +66,9 @@ def reproduce(run: ReproduceRun) -> list[Any]:
     one_of("what", run.what, tuple(SOURCES))
     source = import_module(SOURCES[run.what])
     if not run.overwrite:
-        names = (RESULTS, TABLE, *source.PICTURES)
+        names = (RESULTS, TABLE, *source.TABLES, *source.PICTURES)
         refuse_used(run.out, names, "choose another folder or give --overwrite")
-    found: Findings = source.compute(run.draws)
+    found: Findings = source.compute(run)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -71,14 +76,20 @@ def reproduce(run: ReproduceRun) -> list[Any]:
         console.print(table)
     console.print(found.remark)
 
+    for name, figure in found.pictures.items():
+        write_figure(run.out / name, figure)
+    for name, rows in {**found.more, TABLE: found.rows}.items():
+        write_csv(run.out / name, rows)
+    write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
+    print(f"wrote {run.out}/" + ", ".join([RESULTS, TABLE, *found.more, *found.pictures]))
+    return list(found.rows)
+
+
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """Rows, instances of one dataclass, a line each."""
     text = io.StringIO()
-    records = [dataclasses.asdict(row) for row in found.rows]
+    records = [dataclasses.asdict(row) for row in rows]
     writer = csv.DictWriter(text, records[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    for name, figure in found.pictures.items():
-        write_figure(run.out / name, figure)
-    write_whole(run.out / TABLE, text.getvalue())
-    write_json(run.out / RESULTS, records)
-    print(f"wrote {run.out}/{RESULTS}, {TABLE}, " + ", ".join(found.pictures))
-    return list(found.rows)
+    write_whole(path, text.getvalue())

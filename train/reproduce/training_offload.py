@@ -30,6 +30,7 @@ from mec_gym.core.pictures import BLUE, GREEN, ORANGE, PINK, new_figure
 from mec_gym.training_offload.exact import Resources, SlotFrontier
 from mec_gym.training_offload.model import State, evaluate
 from mec_gym.training_offload.scenario import MEGA, VARIANTS, Scenario, Slot, Variant
+from train.config import ReproduceRun
 from train.reproduce import Findings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 PICTURES = ("figure_4.png", "figure_5.png", "figure_6.png")
+TABLES = ()
 SEED = 0
 
 SCHEMES = ("end-edge-cloud", "end-cloud", "end-edge", "random")
@@ -188,11 +190,11 @@ def curves(number: int, variant: Variant, draws: int = 2000) -> Curves:
     return Curves(figure.x, delays(slot, scenario).mean(axis=1))
 
 
-def compute(draws: int) -> Findings:
+def compute(run: ReproduceRun) -> Findings:
     """All three figures under all variants.
 
     Args:
-        draws: See :func:`curves`.
+        run: How many draws, see :func:`curves`.
     """
     rows: list[Reduction] = []
     pictures = {}
@@ -202,7 +204,7 @@ def compute(draws: int) -> Findings:
     for column in (*(f"against {scheme}" for scheme in SCHEMES[1:]), "first two's sum"):
         table.add_column(column, justify="right")
     for number, figure in FIGURES.items():
-        found = {variant: curves(number, variant, draws) for variant in READINGS}
+        found = {variant: curves(number, variant, run.draws) for variant in READINGS}
         for variant, curve in found.items():
             ours, claimed = curve.reductions(), figure.claimed
             rows += [

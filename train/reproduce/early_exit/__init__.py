@@ -25,6 +25,7 @@ Nothing is tuned to come near the published figures.
 from __future__ import annotations
 
 from mec_gym.dnn.zoo import load_profile
+from train.config import ReproduceRun
 from train.reproduce import Findings
 from train.reproduce.early_exit import pictures
 from train.reproduce.early_exit.comparison import (
@@ -42,13 +43,14 @@ PICTURES = (
     *(f"figure_{n}.png" for n in range(11, 18)),
     "published.png",
 )
+TABLES = ()
 
 
-def compute(draws: int) -> Findings:
+def compute(run: ReproduceRun) -> Findings:
     """All figures and tables.
 
     Args:
-        draws: Counts for nothing: nothing is random.
+        run: Counts for nothing: nothing is random.
     """
     graphs = {name: load_profile(name) for name in NETWORKS}
     networks = {name: priced(graph) for name, graph in graphs.items()}

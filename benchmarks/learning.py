@@ -1,0 +1,181 @@
+"""Distributed inference: how well agents learn, and how fast; an hour, on demand only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.a3c.settings import A3CSettings
+from agents.heads import make_head
+from agents.networks.agent import NetworkAgent
+from agents.ppo import PPOSettings
+from agents.registry import make_agent
+from benchmarks.measure import Report, Row
+from mec_gym import make_problem
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.distributed_inference.problem import DistributedInference
+from train.curves import Curve, learn
+from train.evaluate import gap_percent, interval
+from train.presets import A3C_PRESETS, PPO_PRESETS
+
+ENV_ID = "mec/DistributedInference-v0"
+SEEDS = 5
+EPISODES = 500
+TEST_SEED = 0
+RIVALS = ("coordinate-descent", "sequential-greedy", "greedy", "deadline-descent", "clairvoyant")
+SIZES = ((5, 3), (10, 4), (20, 4), (20, 8), (40, 4))
+
+# On the patent's scenario the pair scorer is exact before it learns, as looking ahead is all
+# there is to it; unaided, it has to find that out.
+PATENT: Mapping[str, tuple[PPOSettings | A3CSettings, int]] = {
+    "PPO": (PPO_PRESETS["inference"].settings, 20_000),
+    "A3C": (A3C_PRESETS["a3c"].settings, 20_000),
+    "multi-task A3C": (A3C_PRESETS["mtl-a3c"].settings, 20_000),
+    "PPO, unaided": (PPO_PRESETS["inference-unaided"].settings, 250_000),
+    "A3C, unaided": (A3C_PRESETS["a3c-unaided"].settings, 400_000),
+    "multi-task A3C, unaided": (A3C_PRESETS["mtl-a3c-unaided"].settings, 400_000),
+    "PPO, flat network": (PPO_PRESETS["inference-flat"].settings, 1_500_000),
+    "PPO, branches": (PPO_PRESETS["inference-branches"].settings, 1_000_000),
+    "A3C, flat network": (A3C_PRESETS["a3c-flat"].settings, 3_000_000),
+    "multi-task A3C, branches": (A3C_PRESETS["mtl-a3c-branch"].settings, 2_000_000),
+    "multi-task A3C, tied output": (A3C_PRESETS["mtl-a3c-tied"].settings, 1_500_000),
+}
+UNKNOWN_FUTURE = {"small": 600_000, "campus": 150_000}
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """Episodes that everybody plays."""
+
+    problem: DistributedInference
+    trace: Any
+    bound: npt.NDArray[np.float64]
+
+    def returns(self, agent: Any) -> npt.NDArray[np.float64]:
+        return rollout(self.problem, agent, self.trace).returns
+
+    def rival(self, name: str) -> npt.NDArray[np.float64]:
+        agent = make_agent(name, self.problem)
+        if name == "clairvoyant":
+            agent.foresee(self.trace)  # type: ignore[attr-defined]
+        return self.returns(agent)
+
+
+def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
+    trace = sample_episodes(problem, TEST_SEED, episodes)
+    return _Test(problem, trace, problem.bound(trace))
+
+
+def _spread(values: list[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
+
+
+def _reached(curve: Curve, gaps: npt.NDArray[np.float64], percent: float) -> float:
+    """Seconds until the gap is at most so large; infinity if it never is."""
+    there = np.flatnonzero(gaps <= percent)
+    return float(curve.seconds[there[0]]) if there.size else float("inf")
+
+
+def _patent(seeds: int) -> list[Row]:
+    test = _test(make_problem(ENV_ID, "patent"))
+    rows: list[Row] = []
+    for name, (settings, steps) in PATENT.items():
+        last, seconds, first, to_two, to_one = [], [], [], [], []
+        for seed in range(seeds):
+            curve = learn(test.problem, settings, seed, steps, test.trace, evaluations=20)
+            gaps = np.array([gap_percent(r, test.bound).mean() for r in curve.returns])
+            first.append(float(gaps[0]))
+            last.append(float(gaps[-1]))
+            seconds.append(float(curve.seconds[-1]))
+            to_two.append(_reached(curve, gaps, 2.0))
+            to_one.append(_reached(curve, gaps, 1.0))
+        rows.append(
+            {
+                "patent": name,
+                "steps": steps,
+                "gap at first, %": _spread(first, ".2f"),
+                "gap at last, %": _spread(last, ".2f"),
+                "seconds": _spread(seconds, ".0f"),
+                "s to 2 %": _spread(to_two, ".0f"),
+                "s to 1 %": _spread(to_one, ".0f"),
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
+    test = _test(make_problem(ENV_ID, scenario))
+    settings = PPO_PRESETS["inference"].settings
+    curves = [learn(test.problem, settings, s, steps, test.trace, 4) for s in range(seeds)]
+    finals = [curve.returns[-1] for curve in curves]
+    means = [float(r.mean()) for r in finals]
+    seconds = [float(curve.seconds[-1]) for curve in curves]
+    notes = [
+        f"{scenario}: PPO after {steps} steps ({_spread(seconds, '.0f')} s) returns "
+        f"{_spread(means, '.3f')}, untrained {curves[0].returns[0].mean():.3f}"
+    ]
+    middle = finals[int(np.argsort(means)[len(means) // 2])]
+    for name in RIVALS:
+        returns = test.rival(name)
+        low, high = interval(middle - returns)
+        ahead = [float((r - returns).mean()) for r in finals]
+        gap = [float(gap_percent(r, returns).mean()) for r in finals]
+        notes.append(
+            f"  {name} returns {returns.mean():.3f}; median seed ahead by "
+            f"{(middle - returns).mean():+.3f} [{low:+.3f}, {high:+.3f}], seeds "
+            f"{_spread(ahead, '+.3f')}; gap to it {_spread(gap, '.1f')} %"
+        )
+    for note in notes:
+        print(note, flush=True)
+    return notes
+
+
+def _sizes(seeds: int) -> list[Row]:
+    problem = make_problem(ENV_ID, "small")
+    preset = PPO_PRESETS["inference-sizes"]
+    trained = [
+        learn(problem, preset.settings, s, 200_000, sample_episodes(problem, 0, 2), 1).agent
+        for s in range(seeds)
+    ]
+    rows: list[Row] = []
+    for devices, servers in SIZES:
+        test = _test(problem.sized(devices, servers), 100)
+        reference = test.rival("clairvoyant")
+
+        def gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64] = reference) -> float:
+            return float(gap_percent(returns, to).mean())
+
+        head = make_head(preset.settings.head, test.problem)
+        ours = []
+        for agent in trained:
+            assert isinstance(agent, NetworkAgent)
+            ours.append(gap(test.returns(NetworkAgent(agent.network.sized(head), head))))
+        rows.append(
+            {
+                "devices x servers": f"{devices}x{servers}",
+                "trained on": "yes" if (devices, servers) in preset.settings.sizes else "no",
+                "gap to the clairvoyant, %": _spread(ours, ".1f"),
+                **{
+                    name: f"{gap(test.rival(name)):.1f}"
+                    for name in ("sequential-greedy", "coordinate-descent", "deadline-descent")
+                },
+            }
+        )
+        print(rows[-1], flush=True)
+    return rows
+
+
+def learning(seconds: float, repeats: int) -> Report:
+    """Everything, with ``SEEDS`` seeds each; the length of a run is fixed in steps."""
+    rows = _patent(SEEDS)
+    notes = [f"{EPISODES} test episodes; median (smallest .. largest) of {SEEDS} seeds"]
+    for scenario, steps in UNKNOWN_FUTURE.items():
+        notes += _unknown_future(scenario, steps, SEEDS)
+    notes += [", ".join(f"{k}: {v}" for k, v in row.items()) for row in _sizes(SEEDS)]
+    return Report("Learning distributed inference", rows, notes)
