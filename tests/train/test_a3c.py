@@ -21,12 +21,12 @@ from agents.a3c.agent import MODEL_FILE, load_a3c
 from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer
 from agents.registry import make_agent
-from mec_gym import ENVIRONMENTS
+from mec_gym import ENVIRONMENTS, make_problem
 from train.__main__ import main
 from train.a3c import train_a3c
 from train.folder import checkpoints
 from train.interrupts import Interrupted
-from train.presets import A3C_PRESETS, a3c_run
+from train.presets import A3C_PRESETS, INFERENCE, a3c_run
 
 ONE = A3CSettings(workers=1, num_envs=8, n_steps=5, hidden=8)
 ROLLOUT = 40
@@ -186,7 +186,8 @@ def test_a_worker_that_raises_leaves_the_last_checkpoint(tmp_path, capfd):
 
 def command(out, *more):
     code = "import sys; sys.path.insert(0, 'tests'); import places_problem as p; sys.exit(p.main("
-    arguments = ["--out", str(out), "--env", ENV, "--total-timesteps", "100000000"]
+    arguments = ["--out", str(out), "--env", ENV, "--preset", "a3c-flat"]
+    arguments += ["--total-timesteps", "100000000"]
     arguments += ["--eval-episodes", "4", "--checkpoint-every", "20000", *more]
     arguments += ["--settings.num-envs", "16", "--settings.workers", "2"]
     return [sys.executable, "-c", f"{code}sys.argv[1:]))", "a3c", *arguments]
@@ -250,18 +251,20 @@ def test_interrupt_and_kill_on_the_command_line(tmp_path):
 
 
 def test_commands_choose_their_presets(tmp_path, capsys):
+    """And by default the environment that they were made for."""
     for name in ("a3c", "mtl-a3c"):
         out = tmp_path / name
-        args = [name, "--out", str(out), "--env", ENV, "--total-timesteps", "16"]
-        args += ["--eval-episodes", "2", "--settings.workers", "1", "--settings.num-envs", "4"]
+        args = [name, "--out", str(out), "--total-timesteps", "16", "--eval-episodes", "2"]
+        args += ["--settings.workers", "1", "--settings.num-envs", "4"]
         assert main([*args, "--settings.n-steps", "4"]) == 0
         config = json.loads((out / "config.json").read_text())
-        assert config["preset"] == name
+        assert (config["env"], config["preset"]) == (INFERENCE, name)
         assert config["settings"]["multi_task"] is (name == "mtl-a3c")
-        assert main(["evaluate", f"{name}:{out}", "--env", ENV, "--episodes", "5"]) == 0
+        assert {config["settings"][part] for part in ("head", "network")} == {"pairs"}
+        assert main(["evaluate", f"{name}:{out}", "--env", INFERENCE, "--episodes", "5"]) == 0
         assert name in capsys.readouterr().out
-    load_a3c(tmp_path / "a3c", PlacesProblem(), ENV, multi_task=False)
-    assert main(["evaluate", f"a3c:{tmp_path / 'mtl-a3c'}", "--env", ENV]) == 2
+    load_a3c(tmp_path / "a3c", make_problem(INFERENCE), INFERENCE, multi_task=False)
+    assert main(["evaluate", f"a3c:{tmp_path / 'mtl-a3c'}", "--env", INFERENCE]) == 2
     assert "is no a3c run; call it mtl-a3c:" in capsys.readouterr().err
 
 
@@ -270,7 +273,8 @@ def test_errors_are_one_line(capsys, tmp_path):
     for args, message in (
         (["--preset", "nothing"], f"preset must be one of {', '.join(A3C_PRESETS)}"),
         (["--env", "mec/Nothing-v0"], "env_id must be one of"),
-        (["--env", "mec/TrainingOffload-v0"], "parallel choices"),
+        (["--env", "mec/TrainingOffload-v0", "--preset", "a3c-flat"], "parallel choices"),
+        (["--env", ENV], "head 'pairs' fits distributed inference only"),
         (["--env", ENV, "--resume"], "holds no run to resume"),
     ):
         assert main(["a3c", "--out", out, *args]) == 2, args
@@ -285,6 +289,6 @@ def test_errors_are_one_line(capsys, tmp_path):
 def test_presets_are_told(capsys):
     assert all(preset.total_timesteps > 0 for preset in A3C_PRESETS.values())
     assert not A3C_PRESETS["a3c"].settings.multi_task
-    for name in ("mtl-a3c", "mtl-a3c-soft", "mtl-a3c-tied"):
+    for name in ("mtl-a3c", "mtl-a3c-branch", "mtl-a3c-soft", "mtl-a3c-tied"):
         assert A3C_PRESETS[name].settings.multi_task
     assert A3C_PRESETS["textbook"].settings.num_envs == 1
