@@ -1036,7 +1036,7 @@ def test_heads_that_do_not_fit():
         make_head("congestion", TinyProblem())
     with pytest.raises(ValueError, match=r"'price' fits training offload only.*EarlyExitPartition"):
         make_head("price", HAND)
-    with pytest.raises(ValueError, match="head must be one of flat, price, .*, got 'deep'"):
+    with pytest.raises(ValueError, match=r"head must be one of flat, price, .*, got 'deep'"):
         make_head("deep", HAND)
     assert type(make_head("flat", HAND)) is FlatHead
 

@@ -1,0 +1,297 @@
+"""What the pair scorer is shown, recomputed number by number."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from distributed_inference.oracle import contended, draw
+from places_problem import PlacesProblem
+
+from agents.heads import FlatHead, PairsHead, make_head
+from agents.heads.pairs import DEVICE, PAIR, ROUND
+from agents.networks import make_network
+from mec_gym.core import arrays
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.distributed_inference.exact import look_ahead
+from mec_gym.distributed_inference.model import State
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Channel, Scenario
+
+# Chains of 4 blocks on rates that differ up and down, between devices and between servers.
+WORLD = contended(
+    devices=3, servers=2, blocks=4, tasks=2, channel=Channel(), idle=0.3, background=1.0,
+    battery=10.0,
+)  # fmt: skip
+CASES = {
+    "shared": WORLD,
+    "not shared": dataclasses.replace(WORLD, contention=False),
+    "nothing returns": dataclasses.replace(WORLD, return_result=False),
+    "one block": dataclasses.replace(WORLD, blocks=1),
+    "more servers than devices": dataclasses.replace(WORLD, devices=2, servers=4),
+}
+
+
+def moments(s, seed=0, n=8):
+    """Slots and states (n,) at every stage of a chain: poor, late, given up, away, at home."""
+    trace = draw(s, seed, n)
+    rng = np.random.default_rng(seed)
+    shape = (n, s.devices)
+    for t in range(s.rounds):
+        battery = np.where(rng.random(shape) < 0.4, 10.0 ** rng.uniform(-6, 0, shape), 10.0)
+        battery = np.where(rng.random(shape) < 0.1, 0.0, battery)
+        state = State(
+            place=rng.integers(s.servers + 1, size=shape),
+            delay=rng.exponential(0.5, shape),
+            failed=rng.random(shape) < 0.1,
+            battery=battery,
+            rounds_left=np.full(n, float(s.rounds - t)),
+        )
+        yield arrays.at(trace, (slice(None), t)), state
+
+
+def taken_apart(head, inputs):
+    """Inputs (n, D) as (n, N, P, pair), (n, N, device) and (n, round)."""
+    devices, places = head.size[0], head.size[1] + 1
+    sizes = (devices * places * len(PAIR), devices * len(DEVICE), len(ROUND))
+    assert inputs.shape[-1] == sum(sizes)
+    pairs, rows, rest = np.split(inputs, np.cumsum(sizes)[:-1], axis=-1)
+    batch = inputs.shape[:-1]
+    return pairs.reshape(*batch, devices, places, -1), rows.reshape(*batch, devices, -1), rest
+
+
+def after(s, slot, n, place, b, last, crowd):
+    """Least delay of everything from block b on, the one before it at a place: by recursion."""
+    left = int(slot.blocks_left)
+    if b > last or b > left:
+        return 0.0
+    bits = slot.bits[n, b]
+    if b == left:
+        return bits / slot.downlink[n, place - 1] if place and s.return_result else 0.0
+    found = []
+    for q in range(s.servers + 1):
+        if q == place:
+            move = 0.0
+        elif place == 0:
+            move = bits / slot.uplink[n, q - 1]
+        else:
+            move = bits / (slot.downlink[n, place - 1] if q == 0 else s.backhaul)
+        if q == 0:
+            compute = slot.work[n, b] / slot.device_rate[n]
+        else:
+            tenants = 1.0 + slot.load[q - 1] + crowd[q - 1]
+            compute = slot.work[n, b] * tenants / slot.server_rate[q - 1]
+        found.append(move + compute + after(s, slot, n, q, b + 1, last, crowd))
+    return min(found)
+
+
+def pair_by_hand(s, slot, state, n, p, last, crowd):
+    """Every number of device n and place p, one episode, by name."""
+    bits, work = slot.bits[n], slot.work[n]
+    before, left, m = state.place[n], int(slot.blocks_left), p - 1
+    following = work[1] if s.blocks > 1 else 0.0
+    seen = dict.fromkeys(PAIR, 0.0)
+    seen["stays"] = float(before == p)
+    seen["ahead"] = after(s, slot, n, p, 1, last, crowd)
+    if p == 0:
+        local = work[0] / slot.device_rate[n]
+        fetch = bits[0] / slot.downlink[n, before - 1] if before else 0.0
+        needed = s.energy_coefficient * work[0] * slot.device_rate[n] ** 2
+        seen["now"] = local + fetch
+        seen["download"] = fetch if s.contention else 0.0
+        seen["rest"] = sum(work) / slot.device_rate[n]
+        seen["stay"] = following / slot.device_rate[n]
+        leaves = [bits[1] / rate for rate in slot.uplink[n]]
+    else:
+        upload = bits[0] / slot.uplink[n, m]
+        needed = s.transmit_power * upload if before == 0 else 0.0
+        rate = slot.server_rate[m] / (1.0 + slot.load[m])
+        move = 0.0 if before == p else bits[0] / s.backhaul
+        move = upload if before == 0 else move
+        seen["now"] = move + work[0] / rate
+        if s.contention:
+            seen["compute"] = work[0] / slot.server_rate[m]
+            seen["upload"] = upload if before == 0 else 0.0
+            if left == 1 and s.return_result:
+                seen["download"] = bits[1] / slot.downlink[n, m]
+        seen["rest"], seen["stay"] = sum(work) / rate, following / rate
+        leaves = [bits[1] / slot.downlink[n, m], bits[1] / s.backhaul]
+        seen["send"] = 1e6 / slot.uplink[n, m]
+        seen["load"] = slot.load[m]
+    seen["leave"] = min(leaves) if left > 1 else 0.0
+    return seen, needed <= state.battery[n]
+
+
+@pytest.mark.parametrize("foresight", [None, 2, 0])
+@pytest.mark.parametrize("name", CASES)
+def test_every_number(name, foresight):
+    s = CASES[name]
+    problem = DistributedInference(s)
+    head = PairsHead(problem, foresight)
+    last = s.blocks if foresight is None else min(foresight, s.blocks)
+    met = dict.fromkeys(("idle", "poor", "penniless", "away", "home", "alone", "nobody"), 0)
+    for slots, states in moments(s):
+        inputs = head.inputs(problem.observe(slots, states))
+        assert inputs.dtype == np.float32
+        assert all(head.input_space.contains(row) for row in inputs)
+        pairs, devices, rest = taken_apart(head, inputs)
+        for e in range(len(inputs)):
+            slot, state = arrays.at(slots, e), arrays.at(states, e)
+            active = slot.active & ~state.failed
+            busy = int(active.sum())
+            met["alone"] += busy == 1
+            met["nobody"] += busy == 0
+            crowd = max(busy - 1, 0) * slot.server_rate / sum(slot.server_rate)
+            crowd = crowd if s.contention else np.zeros(s.servers)
+            expected = [state.rounds_left / s.rounds, busy / s.servers]
+            np.testing.assert_allclose(rest[e], expected, rtol=1e-6)
+            for n in range(s.devices):
+                found = [
+                    pair_by_hand(s, slot, state, n, p, last, crowd) for p in range(s.servers + 1)
+                ]
+                can_pay = [paid for _, paid in found]
+                for p, (seen, paid) in enumerate(found):
+                    seen["allowed"] = float((paid or not any(can_pay)) if active[n] else p == 0)
+                    for i, column in enumerate(PAIR):
+                        message = f"{column} of device {n} at {p}"
+                        np.testing.assert_allclose(
+                            pairs[e, n, p, i], seen[column], rtol=2e-5, atol=1e-9, err_msg=message
+                        )
+                needed = s.energy_coefficient * slot.device_rate[n] ** 2 * sum(slot.work[n])
+                battery = state.battery[n]
+                whole = {
+                    "exists": 1.0,
+                    "active": float(active[n]),
+                    "delay": state.delay[n],
+                    "deadline": slot.deadline[n],
+                    "blocks_left": slot.blocks_left / s.blocks,
+                    "energy": min(needed / battery, 1.0) if battery else 1.0,
+                }
+                np.testing.assert_allclose(
+                    devices[e, n], [whole[column] for column in DEVICE], rtol=2e-5
+                )
+                met["idle"] += not active[n]
+                met["poor"] += active[n] and any(can_pay) and not all(can_pay)
+                met["penniless"] += active[n] and not any(can_pay)
+                met["away" if state.place[n] else "home"] += 1
+    assert all(met[kind] for kind in met if s.blocks > 1 or kind in ("idle", "poor", "away")), met
+
+
+@pytest.mark.parametrize("foresight", [None, 2, 0])
+def test_what_is_ahead_is_what_planners_look_ahead(foresight):
+    """The crowd that is expected at a server is its share of all servers' rates."""
+    problem = DistributedInference(WORLD)
+    head = PairsHead(problem, foresight)
+    for slots, states in moments(WORLD, seed=1):
+        observation = problem.observe(slots, states)
+        pairs, *_ = taken_apart(head, head.inputs(observation))
+        slot, _ = problem.decode(observation)
+        others = np.maximum(slot.active.sum(-1) - 1, 0)[:, None]
+        crowd = others * slot.server_rate / slot.server_rate.sum(-1)[:, None]
+        expected = look_ahead(slot, WORLD, crowd, foresight)
+        np.testing.assert_allclose(pairs[..., PAIR.index("ahead")], expected, rtol=1e-6)
+        assert (expected > 0).any() == (foresight != 0)
+
+
+def test_heads_by_name():
+    problem = DistributedInference(WORLD)
+    for name, foresight in (("pairs", None), ("pairs-2", 2), ("pairs-0", 0)):
+        head = make_head(name, problem)
+        assert type(head) is PairsHead and head.foresight == foresight
+        assert head.size == (3, 2) and head.device_columns == 0 and head.parameters() == {}
+        assert head.output_space.nvec.tolist() == [3, 3, 3]
+        with pytest.raises(ValueError, match=f"head '{name}' fits distributed inference only"):
+            make_head(name, PlacesProblem())
+
+
+def test_room_for_more():
+    """What exists not is seen as nothing, and what exists as without it."""
+    problem = DistributedInference(WORLD)
+    head, wide = PairsHead(problem), PairsHead(problem, room_for=(5, 4))
+    assert wide.output_space.nvec.tolist() == [5] * 5
+    for slots, states in moments(WORLD, seed=2):
+        observation = problem.observe(slots, states)
+        inputs = wide.inputs(observation)
+        assert all(wide.input_space.contains(row) for row in inputs)
+        pairs, devices, rest = taken_apart(head, head.inputs(observation))
+        all_pairs, all_devices, all_rest = taken_apart(wide, inputs)
+        np.testing.assert_array_equal(all_pairs[:, :3, :3], pairs)
+        np.testing.assert_array_equal(all_devices[:, :3], devices)
+        np.testing.assert_array_equal(all_rest, rest)
+        assert (all_pairs[:, :3, 3:] == 0).all()  # not allowed, too
+        nowhere = np.zeros((5, len(PAIR)))
+        nowhere[0, PAIR.index("allowed")] = 1.0
+        assert (all_pairs[:, 3:] == nowhere).all()
+        nobody = [float(name == "deadline") for name in DEVICE]
+        assert (all_devices[:, 3:] == nobody).all()
+        one = wide.inputs(observation[0])
+        np.testing.assert_array_equal(one, inputs[0])
+
+
+def test_not_enough_room():
+    problem = DistributedInference(WORLD)
+    for room in ((2, 2), (3, 1), (5, 1), (2, 9)):
+        with pytest.raises(ValueError, match=r"room_for must be at least \(3, 2\), got \("):
+            PairsHead(problem, room_for=room)
+    assert PairsHead(problem, room_for=(3, 2)).size == (3, 2)
+
+
+def test_actions_are_those_of_the_devices_that_exist():
+    problem = DistributedInference(WORLD)
+    observation = np.zeros((2, *problem.observation_space.shape), np.float32)
+    raw = np.array([[1, 0, 2, 0, 0], [2, 2, 0, 0, 0]])
+    head = PairsHead(problem, room_for=(5, 4))
+    assert head.act(observation, raw).tolist() == [[1, 0, 2], [2, 2, 0]]
+    assert head.act(observation[0], raw[0]).tolist() == [1, 0, 2]
+    assert head.usual_reward(observation).tolist() == [0.0, 0.0]
+
+
+def test_numbers_do_not_depend_on_others_but_for_the_crowd():
+    """Without contention a device sees what it would see alone, whatever the number of devices."""
+    s = dataclasses.replace(WORLD, contention=False)
+    single = dataclasses.replace(s, devices=1)
+    head, one = (PairsHead(DistributedInference(x)) for x in (s, single))
+    narrow = ("bits", "work", "active", "deadline", "uplink", "downlink", "device_rate")
+    for slots, states in moments(s, seed=3):
+        pairs, devices, _ = taken_apart(head, head.inputs(head.problem.observe(slots, states)))
+        for n in range(3):
+            slot = dataclasses.replace(
+                slots, **{f: getattr(slots, f)[:, n : n + 1] for f in narrow}
+            )
+            state = dataclasses.replace(
+                states,
+                **{f: getattr(states, f)[:, n : n + 1]
+                   for f in ("place", "delay", "failed", "battery")},
+            )  # fmt: skip
+            alone = one.inputs(one.problem.observe(slot, state))
+            its_pairs, its_devices, _ = taken_apart(one, alone)
+            np.testing.assert_array_equal(its_pairs[:, 0], pairs[:, n])
+            np.testing.assert_array_equal(its_devices[:, 0], devices[:, n])
+
+
+def test_networks_ask_for_their_head():
+    problem = DistributedInference(WORLD)
+    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
+        make_network("pairs", make_head("flat", problem))
+    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
+        make_network("pairs", FlatHead(PlacesProblem()))
+    # The other way round the head fits: a flat network sees the pairs as a list of numbers.
+    assert make_network("flat", make_head("pairs", problem)).choices == 3
+
+
+def test_the_inputs_of_whole_episodes_are_finite():
+    """Also at the end, where no round is left and the slot is the last one's."""
+
+    class Watching:
+        def __init__(self, head):
+            self.head = head
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            inputs = self.head.inputs(observation)
+            assert np.isfinite(inputs).all() and (inputs >= 0).all()
+            places = np.random.default_rng(0).integers(4, size=(len(observation), 5))
+            return places, state
+
+    problem = DistributedInference(Scenario(battery=1.0))
+    trace = sample_episodes(problem, 0, 20)
+    played = rollout(problem, Watching(PairsHead(problem)), trace)
+    assert played.outcomes.dropped.sum() > 0
