@@ -39,11 +39,11 @@ PATENT: Mapping[str, tuple[PPOSettings | A3CSettings, int]] = {
     "PPO, unaided": (PPO_PRESETS["inference-unaided"].settings, 250_000),
     "A3C, unaided": (A3C_PRESETS["a3c-unaided"].settings, 400_000),
     "multi-task A3C, unaided": (A3C_PRESETS["mtl-a3c-unaided"].settings, 400_000),
-    "PPO, flat network": (PPO_PRESETS["inference-flat"].settings, 1_500_000),
-    "PPO, branches": (PPO_PRESETS["inference-branches"].settings, 1_000_000),
-    "A3C, flat network": (A3C_PRESETS["a3c-flat"].settings, 3_000_000),
-    "multi-task A3C, branches": (A3C_PRESETS["mtl-a3c-branch"].settings, 2_000_000),
-    "multi-task A3C, tied output": (A3C_PRESETS["mtl-a3c-tied"].settings, 1_500_000),
+    "PPO, flat network": (PPO_PRESETS["inference-flat"].settings, 500_000),
+    "PPO, branches": (PPO_PRESETS["inference-branches"].settings, 500_000),
+    "A3C, flat network": (A3C_PRESETS["a3c-flat"].settings, 1_000_000),
+    "multi-task A3C, branches": (A3C_PRESETS["mtl-a3c-branch"].settings, 1_000_000),
+    "multi-task A3C, tied output": (A3C_PRESETS["mtl-a3c-tied"].settings, 500_000),
 }
 UNKNOWN_FUTURE = {"small": 600_000, "campus": 150_000}
 
