@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ TRUST = 0.3
 """How much of what is expected of later devices the prior counts, at the start."""
 WIDTH = 0.1
 """Of the step that a deadline is, share of it: where it lies is not known beforehand."""
+DOWN = [2, 5]  # of what is asked for: the bands down
 DELAYS = PAIR.index("load")  # so many columns of a pair are seconds
 STATIC = len(PAIR) + DELAYS  # numbers of a pair, whatever the others do
 ABOUT = 8  # of a device
@@ -38,8 +39,23 @@ class _Round:
     uses: Tensor  # (3, B, N, P) whether it takes any
     matters: Tensor  # (3, B, N, P) reward that others lose by it
     static: Tensor  # (B, N, P, hidden)
-    later: Tensor  # (6, B, N, P) expected of devices later in the order: uses, takes
     value: Tensor  # (B,)
+    # (6, B, N, P) what devices later in the order are expected to ask for.
+    later: Tensor = field(init=False)
+
+    def asks(self, share: Tensor, which: slice = slice(None)) -> Tensor:
+        """What devices ask of each server, (6, B, n, P): whether, and what others lose.
+
+        Args:
+            share: Of each place, how much of it is chosen, (B, n, P).
+            which: Of the devices.
+        """
+        asked = torch.cat([self.uses[:, :, which], self.matters[:, :, which]]) * share
+        # What is computed at home is fetched in the band of the station where it was.
+        down = asked[DOWN]
+        fetched = down[..., :1] * self.pair["stays"][:, which]
+        down = torch.cat([fetched[..., :1], fetched[..., 1:] + down[..., 1:]], -1)
+        return torch.stack([*asked[:2], down[0], *asked[3:5], down[1]])
 
 
 class PairsNetwork(PolicyNetwork):
@@ -88,14 +104,14 @@ class PairsNetwork(PolicyNetwork):
     def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, N, C) of inputs (B, D), given that places (B, N) are chosen, and values.
 
-        Without places, and in the order of no one, as if nobody had chosen yet.
+        Without places, or if nobody sees another's choice, as if nobody had chosen yet.
         """
         seen = self._look(inputs)
         if places is None or not self.sequential:
             before = torch.zeros_like(seen.later)
         else:
             chosen = nn.functional.one_hot(places, self.places).to(inputs.dtype)
-            each = torch.cat([seen.uses, seen.matters]) * chosen
+            each = seen.asks(chosen)
             before = each.cumsum(dim=2) - each
         return self._logits(seen, before), seen.value
 
@@ -106,17 +122,16 @@ class PairsNetwork(PolicyNetwork):
         if not self.sequential:
             return super().choose(inputs, generator, greedy)
         seen = self._look(inputs)
-        before = torch.zeros_like(seen.later[:, :, 0])
-        each = torch.cat([seen.uses, seen.matters])
+        before = torch.zeros_like(seen.later[:, :, :1])
         all_places, all_logits = [], []
         for n in range(self.choices):
-            logits = self._logits(seen, before.unsqueeze(2), slice(n, n + 1))
+            logits = self._logits(seen, before, slice(n, n + 1))
             chosen = FusedCategorical(logits)
             place = chosen.mode() if greedy else chosen.sample(generator)
             all_places.append(place)
             all_logits.append(logits)
-            mark = nn.functional.one_hot(place[:, 0], self.places).to(inputs.dtype)
-            before = before + each[:, :, n] * mark
+            mark = nn.functional.one_hot(place, self.places).to(inputs.dtype)
+            before = before + seen.asks(mark, slice(n, n + 1))
         return torch.cat(all_places, 1), torch.cat(all_logits, 1), seen.value
 
     def sized(self, head: Head) -> PairsNetwork:
@@ -172,13 +187,12 @@ class PairsNetwork(PolicyNetwork):
         near = torch.sigmoid(off / WIDTH)
         price = self.beta + self.miss_cost / WIDTH * near * (1.0 - near) / deadline
         price = price + self.late_weight * (off > 0) * (off < 2.0) / deadline
-        matters = takes * price[None, ..., None]
+        seen = _Round(pair, device, allowed, takes, uses, takes * price[..., None], hidden, value)
         # What everybody would do by the prior, alone.
-        likely = torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1)
-        expected = torch.cat([uses, matters]) * likely
+        expected = seen.asks(torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1))
         total = expected.sum(dim=2, keepdim=True)
-        later = total - (expected.cumsum(dim=2) if self.sequential else expected)
-        return _Round(pair, device, allowed, takes, uses, matters, hidden, later, value)
+        seen.later = total - (expected.cumsum(dim=2) if self.sequential else expected)
+        return seen
 
     def _logits(self, seen: _Round, before: Tensor, which: slice = slice(None)) -> Tensor:
         """Logits of devices, given what those before them take at each place (6, B, n, P)."""
@@ -189,12 +203,11 @@ class PairsNetwork(PolicyNetwork):
         now, ahead = seen.pair["now"][:, which], seen.pair["ahead"][:, which]
         slows = []
         for others in (before, seen.later[:, :, which]):
-            # At home a block is fetched in the band of the station it was at.
-            down = (others[(2, 5), :] * stays).sum(-1)
-            others = torch.cat([others[:2], others[2:3], others[3:]])
-            share = others.clone()
-            share[2, ..., 0], share[5, ..., 0] = down[0], down[1]
-            slows.append(((takes * share[:3]).sum(0), (uses * share[3:]).sum(0)))
+            # The band that a block comes home by is that of the station where it was.
+            down = others[DOWN]
+            down = torch.cat([(down * stays).sum(-1, keepdim=True), down[..., 1:]], -1)
+            met = torch.stack([*others[:2], down[0], *others[3:5], down[1]])
+            slows.append(((takes * met[:3]).sum(0), (uses * met[3:]).sum(0)))
         (own, harm), (own_later, harm_later) = slows
         delay = now + ahead + own + self.trust * own_later
         slack = (deadline - late - delay) / deadline
