@@ -108,7 +108,8 @@ class PairsHead:
             pair[name][..., 1:] = flop[..., None] * share
         to_move = slot.bits[..., 1, None] * (slot.blocks_left[..., None, None] > 1.0)
         pair["leave"][..., 0] = (to_move / slot.uplink).min(axis=-1)
-        pair["leave"][..., 1:] = to_move * np.minimum(1.0 / slot.downlink, 1.0 / s.backhaul)
+        fastest = slot.downlink if s.servers == 1 else np.maximum(slot.downlink, s.backhaul)
+        pair["leave"][..., 1:] = to_move / fastest
         pair["send"][..., 1:] = 1e6 / slot.uplink
         pair["load"][..., 1:] = slot.load[..., None, :]
         pair["stays"][...] = state.place[..., None] == np.arange(p)

@@ -214,6 +214,8 @@ class PairsNetwork(PolicyNetwork):
         penalty = self.miss_cost * torch.sigmoid(-slack / WIDTH)
         penalty = penalty + self.late_weight * (-slack).clamp(0.0, 2.0)
         cost = self.beta * delay + harm + self.trust * harm_later + penalty
+        allowed = seen.allowed[:, which]
+        least = torch.where(allowed, cost, torch.inf).amin(-1, keepdim=True)
         moving = torch.stack(
             [
                 torch.log1p(own / SECONDS),
@@ -222,7 +224,7 @@ class PairsNetwork(PolicyNetwork):
                 torch.log1p(harm_later / SECONDS),
                 slack.clamp(-2.0, 1.0),
                 (slack - own_later / deadline).clamp(-2.0, 1.0),
-                torch.tanh(SHARP * (cost - cost.amin(-1, keepdim=True)) / 10.0),
+                torch.tanh(SHARP * (cost - least) / 10.0),
                 penalty,
             ],
             dim=-1,
@@ -230,4 +232,4 @@ class PairsNetwork(PolicyNetwork):
         hidden = torch.tanh(seen.static[:, which] + self.of_others(moving))
         hidden = torch.tanh(self.middle(hidden))
         scores = self.score(hidden).squeeze(-1)
-        return masked(scores - self.log_sharp.exp() * cost, seen.allowed[:, which])
+        return masked(scores - self.log_sharp.exp() * cost, allowed)
