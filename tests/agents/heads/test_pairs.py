@@ -27,6 +27,7 @@ CASES = {
     "not shared": dataclasses.replace(WORLD, contention=False),
     "nothing returns": dataclasses.replace(WORLD, return_result=False),
     "one block": dataclasses.replace(WORLD, blocks=1),
+    "one server": dataclasses.replace(WORLD, servers=1),
     "more servers than devices": dataclasses.replace(WORLD, devices=2, servers=4),
 }
 
@@ -114,7 +115,8 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
             if left == 1 and s.return_result:
                 seen["download"] = bits[1] / slot.downlink[n, m]
         seen["rest"], seen["stay"] = sum(work) / rate, following / rate
-        leaves = [bits[1] / slot.downlink[n, m], bits[1] / s.backhaul]
+        # With one server there is no other.
+        leaves = [bits[1] / slot.downlink[n, m], bits[1] / s.backhaul][: s.servers]
         seen["send"] = 1e6 / slot.uplink[n, m]
         seen["load"] = slot.load[m]
     seen["leave"] = min(leaves) if left > 1 else 0.0
