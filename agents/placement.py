@@ -21,6 +21,7 @@ from mec_gym.distributed_inference.exact import (
     alone,
     coordinate_descent,
     descend_on_cost,
+    exhaustive,
     forbid,
     frozen,
     joint_delays,
@@ -186,6 +187,28 @@ class CoordinateDescentSolver:
                 h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
             )
         return Solution(Decision(plan[..., 0]), self.sweeps * s.devices)
+
+
+class ExhaustiveSolver:
+    """The best of all joint plans if the network stays as it is, in every round; for small cases.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...); batteries are not looked at.
+
+        Raises:
+            ValueError: More joint plans than exhaustive search takes.
+        """
+        s = self.scenario
+        h = frozen(slot, s.blocks)
+        plan, _ = exhaustive(h, s, state.place, state.delay, slot.deadline)
+        return Solution(Decision(plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))
 
 
 def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:

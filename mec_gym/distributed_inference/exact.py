@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,6 +18,8 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 D = TypeVar("D", bound=np.generic)
 
+MOST_PLANS = 2_000_000
+"""Most joint plans that exhaustive search tries."""
 NEAR = 0.3
 """A deadline is near within this share of it."""
 
@@ -311,6 +314,54 @@ def task_costs(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> F
     """What finished tasks cost, (11): beta D + penalty, (...)."""
     late = lateness_cost(delay, deadline, scenario)
     return np.asarray(scenario.latency_weight * delay + late)
+
+
+def exhaustive(
+    h: Horizon, scenario: Scenario, start: IntArray, spent: FloatArray, deadline: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """The best of all joint plans, for small cases: the optimum of what is left of the tasks.
+
+    Batteries are not looked at.
+
+    Args:
+        h: Fields (..., N, ...).
+        scenario: The parameters.
+        start: Where each device's block before ran, (..., N).
+        spent: What the tasks have taken already, (..., N) s.
+        deadline: (..., N) s.
+
+    Returns:
+        Places (..., N, K'), and what the tasks then cost together, (11), (...).
+
+    Raises:
+        ValueError: More than ``MOST_PLANS`` joint plans.
+    """
+    devices, rounds = h.work.shape[-2:]
+    places, choices = scenario.servers + 1, devices * rounds
+    count = places**choices
+    if count > MOST_PLANS:
+        raise ValueError(
+            f"exhaustive search takes at most {MOST_PLANS} joint plans, got "
+            f"{places}^({devices} * {rounds}) = {float(count):.3g}"
+        )
+    batch = h.active.shape[:-1]
+    best = np.full(batch, np.inf)
+    plan = np.zeros((*batch, devices, rounds), dtype=np.int64)
+    part = max(1, MOST_PLANS // (choices * max(1, math.prod(batch))))
+    for first in range(0, count, part):
+        codes = np.arange(first, min(first + part, count))
+        digits = codes[:, None] // places ** np.arange(choices) % places
+        tried = digits.reshape(len(codes), *(1 for _ in batch), devices, rounds)
+        tried = np.broadcast_to(tried, (len(codes), *batch, devices, rounds))
+        delay = spent + joint_delays(h, tried, start, scenario)
+        cost = np.where(h.active, task_costs(delay, deadline, scenario), 0.0).sum(axis=-1)
+        index = cost.argmin(axis=0)[None]
+        least = np.take_along_axis(cost, index, axis=0)[0]
+        found = np.take_along_axis(tried, index[..., None, None], axis=0)[0]
+        better = least < best
+        plan = np.where(better[..., None, None], found, plan)
+        best = np.where(better, least, best)
+    return plan, best
 
 
 def descend_on_cost(

@@ -12,7 +12,14 @@ from distributed_inference.oracle import (
     every_plan,
 )
 
+from agents.placement import (
+    CoordinateDescentSolver,
+    ExhaustiveSolver,
+    SequentialGreedySolver,
+)
+from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
+from mec_gym.core.rollout import rollout
 from mec_gym.distributed_inference import exact, model
 from mec_gym.distributed_inference.model import Decision
 from mec_gym.distributed_inference.problem import DistributedInference
@@ -548,3 +555,52 @@ def test_the_bound_of_who_is_idle_is_nothing():
     trace = draw(s, 0, 3)
     idle = dataclasses.replace(trace, active=np.zeros_like(trace.active))
     assert exact.episode_bound(idle, s).tolist() == [0, 0, 0]
+
+
+def test_exhaustive_search_finds_the_best_joint_plan(monkeypatch):
+    s = contended(deadline=(0.3, 0.9), miss_cost=1.0, late_weight=1.0, idle=0.2)
+    trace = draw(s, 23, 6)
+    h = exact.of_tasks(trace, s)
+    home = np.zeros(h.active.shape, dtype=int)
+    deadline = trace.deadline[:, ::3]
+    spent = np.random.default_rng(24).uniform(0, 0.4, size=home.shape) * deadline
+    plan, cost = exact.exhaustive(h, s, home, spent, deadline)
+    plans = every_plan(3, 3, 3)
+    for e in range(6):
+        active = trace.active[e, 0]
+        slots = slots_of(trace, e, 0, 3)
+        all_costs = costs_of_delays(
+            s, (spent[e, 0] + costs_of_plans(s, slots, plans))[:, active], deadline[e, 0, active]
+        )
+        assert cost[e, 0] == pytest.approx(all_costs.min(), rel=1e-12)
+        delay = spent[e, 0] + costs_of_plans(s, slots, plan[e])
+        again = costs_of_delays(s, delay[:, active], deadline[e, 0, active])
+        assert again[0] == pytest.approx(cost[e, 0], rel=1e-12)
+    # In many parts as in one, and one instance as in a batch.
+    monkeypatch.setattr(exact, "MOST_PLANS", 3**9)
+    assert np.array_equal(exact.exhaustive(h, s, home, spent, deadline)[0], plan)
+    with pytest.raises(
+        ValueError, match=r"at most 19683 joint plans, got 4\^\(3 \* 3\) = 2.62e\+05"
+    ):
+        exact.exhaustive(h, dataclasses.replace(s, servers=3), home, spent, deadline)
+
+
+def test_the_exhaustive_solver_is_never_beaten_where_nothing_changes():
+    s = contended(blocks=3, deadline=(0.3, 0.9), battery=1e6)
+    problem = DistributedInference(s)
+    trace = draw(s, 25, 40)
+    returns = {
+        name: rollout(problem, SolverAgent(problem, solver), trace).returns
+        for name, solver in {
+            "all": ExhaustiveSolver(s),
+            "descent": CoordinateDescentSolver(s, deadlines=True),
+            "delays": CoordinateDescentSolver(s),
+            "greedy": SequentialGreedySolver(s),
+        }.items()
+    }
+    best = returns.pop("all")
+    assert np.all(best <= problem.bound(trace) + 1e-9)
+    for name, others in returns.items():
+        # Observations are of single precision.
+        assert np.all(others <= best + 1e-5), name
+        assert others.mean() < best.mean(), name
