@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -113,8 +114,11 @@ def evaluate(
     first_returns: FloatArray | None = None,
 ) -> tuple[Result, Rollout]:
     """Let an agent play a trace (n, T, ...) and sum it up."""
+    begin = time.perf_counter()
     if isinstance(agent, Clairvoyant):
         agent.foresee(trace)
+    planned = time.perf_counter() - begin
     played = rollout(problem, agent, trace)
+    played = replace(played, decision_seconds=played.decision_seconds + planned)
     first = played.returns if first_returns is None else first_returns
     return summarise(name, played, bound, first), played
