@@ -10,11 +10,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from tiny_problem import HORIZON, TinyProblem, random_actions
 
 import mec_gym
-from agents.heads import FlatHead
-from agents.sb3_vec import SB3VecEnv
+from agents.heads import FlatHead, PairsHead
+from agents.ppo import PPOSettings, make_ppo, make_vec_env
+from agents.runs import TRAIN_SEED
+from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.env import MecEnv
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.vector_env import MecVectorEnv
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Scenario as Inference
 from mec_gym.training_offload.scenario import Scenario
 
 NUM = 3
@@ -190,3 +194,149 @@ def test_a_pickled_one_goes_on_where_it_stopped():
             assert np.array_equal(a, b)
         for a, b in zip(one[3], other[3], strict=True):
             assert a.get("episode", {}).get("r") == b.get("episode", {}).get("r")
+
+
+# Two sizes, side by side: horizons of 3 and 4, so that they end out of step.
+SIZES = ((2, 1, 3), (3, 2, 4))
+COUNTS = (2, 3)
+
+
+def parts_of_a_mix():
+    made = []
+    for (devices, servers, blocks), count in zip(SIZES, COUNTS, strict=True):
+        problem = DistributedInference(
+            Inference(devices=devices, servers=servers, blocks=blocks, tasks=1)
+        )
+        head = PairsHead(problem, room_for=(3, 2))
+        made.append(SB3VecEnv(MecVectorEnv(problem, count), head, reward_scale=1.5 / devices))
+    return made
+
+
+def test_a_mix_is_its_parts_side_by_side():
+    env, alone = MixedVecEnv(parts_of_a_mix()), parts_of_a_mix()
+    assert isinstance(env, VecEnv) and env.num_envs == 5
+    assert env.observation_space == alone[0].observation_space == alone[1].observation_space
+    assert env.action_space.nvec.tolist() == [3, 3, 3]
+    assert env.head is env.envs[0].head
+    # Consecutive seeds, whatever the part.
+    assert env.seed(70) == [70, 71, 72, 73, 74]
+    alone[0].seed(70)
+    alone[1].seed(72)
+    assert np.array_equal(env.reset(), np.concatenate([part.reset() for part in alone]))
+    rng = np.random.default_rng(0)
+    ends = np.zeros(5)
+    for _ in range(13):
+        # The devices of the first part have one server only.
+        actions = rng.integers(3, size=(5, 3)) % np.array([2, 2, 3, 3, 3])[:, None]
+        inputs, rewards, done, infos = env.step(actions)
+        its = [part.step(a) for part, a in zip(alone, np.split(actions, [2]), strict=True)]
+        assert np.array_equal(inputs, np.concatenate([one[0] for one in its]))
+        assert np.array_equal(rewards, np.concatenate([one[1] for one in its]))
+        assert np.array_equal(done, np.concatenate([one[2] for one in its]))
+        assert rewards.dtype == np.float32 and done.dtype == np.bool_
+        assert type(infos) is list and len(infos) == 5
+        for mine, theirs in zip(infos, its[0][3] + its[1][3], strict=True):
+            assert mine.keys() == theirs.keys()
+            for name in set(mine) - {"episode"}:
+                assert np.array_equal(mine[name], theirs[name])
+            for name in ("r", "l"):
+                assert mine.get("episode", {}).get(name) == theirs.get("episode", {}).get(name)
+        for name, values in env.parts.items():
+            assert np.array_equal(values, np.concatenate([part.parts[name] for part in alone]))
+        assert {"latency_s", "energy_j", "dropped", "penalty"} <= set(env.parts)
+        ends += done
+    assert ends.tolist() == [4, 4, 3, 3, 3]
+
+
+def test_the_seeds_of_a_mix_are_used_once():
+    env = MixedVecEnv(parts_of_a_mix())
+    env.seed(9)
+    first = env.reset()
+    assert not np.array_equal(env.reset(), first)
+    env.seed(9)
+    assert np.array_equal(env.reset(), first)
+    assert len(np.unique(first, axis=0)) == 5
+    env.seed(10)  # each is what its neighbour was, within a part
+    assert np.array_equal(env.reset()[[0, 2, 3]], first[[1, 3, 4]])
+    other = MixedVecEnv(parts_of_a_mix())
+    assert not np.array_equal(other.reset(), first)
+
+
+def test_attributes_of_a_mix():
+    env = MixedVecEnv(parts_of_a_mix())
+    horizons = [problem.horizon for problem in env.get_attr("problem")]
+    assert horizons == [3, 3, 4, 4, 4]
+    assert env.env_is_wrapped(Monitor) == [True] * 5
+    assert env.env_is_wrapped(VecMonitor) == [False] * 5
+    with pytest.raises(ValueError, match="mixed batch have no attributes of their own"):
+        env.get_attr("problem", [0])
+    with pytest.raises(ValueError, match="share their attributes"):
+        env.set_attr("problem", None)
+    with pytest.raises(ValueError, match="no methods of their own"):
+        env.env_method("render")
+    env.close()
+    one, other = parts_of_a_mix()
+    narrow = SB3VecEnv(other.env, PairsHead(other.env.problem, room_for=(4, 2)))
+    with pytest.raises(ValueError, match="all parts must have the spaces Box"):
+        MixedVecEnv([one, narrow])
+
+
+def test_a_pickled_mix_goes_on_where_it_stopped():
+    env = MixedVecEnv(parts_of_a_mix())
+    env.seed(0)
+    env.reset()
+    home = np.zeros((5, 3), dtype=np.int64)
+    env.step(home)
+    copy = pickle.loads(pickle.dumps(env))
+    for _ in range(9):
+        one, other = env.step(home), copy.step(home)
+        for a, b in zip(one[:3], other[:3], strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_ppos_environments_of_several_sizes():
+    """An equal share each; a reward counts as if there were as many devices as the problem has."""
+    problem = DistributedInference(Inference(devices=4, servers=2, blocks=3, tasks=1))
+    settings = PPOSettings(
+        head="pairs-2", network="pairs", sizes=((2, 1), (3, 4)), num_envs=6, n_steps=6,
+        minibatches=2, hidden=8, reward_scale=0.5,
+    )  # fmt: skip
+    env = make_vec_env(problem, settings)
+    assert type(env) is MixedVecEnv and [part.num_envs for part in env.envs] == [3, 3]
+    for part, size, scale in zip(env.envs, settings.sizes, (1.0, 2 / 3), strict=True):
+        assert type(part.head) is PairsHead
+        assert part.head.size == (3, 4) and part.head.foresight == 2
+        scenario = part.env.problem.scenario
+        assert (scenario.devices, scenario.servers) == size and scenario.blocks == 3
+        assert part.head.problem is part.env.problem
+        assert part.reward_scale == pytest.approx(scale)
+    model = make_ppo(env, settings, seed=2)
+    assert (model.policy.network.choices, model.policy.network.places) == (3, 5)
+    first = env.reset()
+    # Seeds of training, seed after seed.
+    for k, part in enumerate(env.envs):
+        its = MecVectorEnv(part.env.problem, 3)
+        observation, _ = its.reset(seed=TRAIN_SEED + 2 * 6 + 3 * k)
+        assert np.array_equal(first[3 * k : 3 * k + 3], part.head.inputs(observation))
+    before = model.policy.network.score.weight.detach().clone()
+    model.learn(2 * settings.rollout)
+    assert model.num_timesteps == 72
+    assert not np.array_equal(before, model.policy.network.score.weight.detach())
+    # What does not exist has not been asked for; the buffer is flat, environment by environment.
+    actions = model.rollout_buffer.actions.reshape(6, 6, 3)
+    assert actions[:3, :, :2].max() == 1 and (actions[:3, :, 2] == 0).all()
+    assert actions[3:].max() > 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"network": "mlp"}, "network 'mlp'"),
+        ({"network": "flat"}, "network 'flat'"),
+        ({"num_envs": 5}, "num_envs = 5"),
+    ],
+)
+def test_sizes_that_do_not_fit(changes, what):
+    values = {"head": "pairs", "network": "pairs", "num_envs": 6, "minibatches": 2}
+    with pytest.raises(ValueError, match=rf"sizes must be given with network 'pairs' .*{what}"):
+        PPOSettings(sizes=((2, 1), (3, 2)), **{**values, **changes})
