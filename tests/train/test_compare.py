@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from agents.placement import ClairvoyantAgent, clairvoyant_plan
 from agents.registry import agents_for, make_agent
 from mec_gym import load_trace, make_problem, save_trace
 from mec_gym.core.rollout import rollout, sample_episodes
-from train.compare import compare, evaluate_one
+from train.compare import compare, evaluate_one, play
 from train.config import CompareRun, EvaluateRun
-from train.evaluate import gap_percent, interval
+from train.evaluate import evaluate, gap_percent, interval
 
 DRIVE = "mec/TrainingOffload-v0"
+INFERENCE = "mec/DistributedInference-v0"
 AGENTS = ("price", "budget", "random")
 
 
@@ -124,3 +126,76 @@ def test_evaluate_draws_a_picture(tmp_path, capsys):
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert result.episodes == 5
     assert "price" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def foresight(tmp_path_factory):
+    """All that play distributed inference, three episodes."""
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return out, compare(CompareRun(out=out, env=INFERENCE, episodes=3, seed=7))
+
+
+def test_by_default_references_play_last(foresight):
+    _, results = foresight
+    names = [result.agent for result in results]
+    problem = make_problem(INFERENCE)
+    assert names == [*agents_for(problem), "clairvoyant"]
+    trace = sample_episodes(problem, 7, 3)
+    agent = ClairvoyantAgent(problem)
+    agent.foresee(trace)
+    returns = rollout(problem, agent, trace).returns
+    assert results[-1].return_mean == pytest.approx(returns.mean(), rel=1e-12)
+    assert all(result.return_mean < returns.mean() for result in results[:-1])
+    assert "penalty" in results[0].outcome_means
+
+
+def test_nobody_else_has_references(compared, tmp_path):
+    for env in (DRIVE, "mec/EarlyExitPartition-v0"):
+        with pytest.raises(ValueError, match="agent 'clairvoyant' plays DistributedInference, got"):
+            compare(CompareRun(out=tmp_path / "a", env=env, agents=("random", "clairvoyant")))
+    assert not (tmp_path / "a").exists()
+
+
+def test_who_foresees_is_shown_the_episodes(foresight):
+    """Also those of a trace that was saved; whoever has seen others plays badly, or not at all."""
+    out, results = foresight
+    problem = make_problem(INFERENCE)
+    trace = load_trace(out / "trace.npz", problem)
+    bound = problem.bound(trace)
+    agent = make_agent("clairvoyant", problem)
+    with pytest.raises(ValueError, match="must foresee the episodes"):
+        rollout(problem, agent, trace)
+    result, played = evaluate(problem, "who", agent, trace, bound)
+    assert result.agent == "who"
+    assert result.return_mean == pytest.approx(results[-1].return_mean, rel=1e-12)
+    np.testing.assert_array_equal(played.decisions.place, clairvoyant_plan(problem, trace))
+    # Evaluated on others it looks at those.
+    other = sample_episodes(problem, 90, 4)
+    returns = evaluate(problem, "who", agent, other, problem.bound(other))[1].returns
+    with pytest.raises(ValueError, match="must foresee the episodes"):
+        rollout(problem, agent, trace)
+    agent.foresee(sample_episodes(problem, 70, 4))
+    assert (rollout(problem, agent, other).returns < returns).all()
+
+
+def test_the_picture_is_of_what_is_foreseen():
+    """Of the episode of the seed, whatever it has foreseen before."""
+    problem = make_problem(INFERENCE)
+    agent = make_agent("clairvoyant", problem)
+    agent.foresee(sample_episodes(problem, 0, 5))
+    seen = []
+    problem.draw = seen.append
+    play(problem, agent, 31)
+    (episode,) = seen
+    places = np.stack([decision.place for decision in episode.decisions])
+    expected = clairvoyant_plan(problem, sample_episodes(problem, 31, 1))[0]
+    np.testing.assert_array_equal(places.reshape(expected.shape), expected)
+    assert len(np.unique(places)) > 1
+
+
+def test_evaluate_draws_what_the_clairvoyant_does(tmp_path, capsys):
+    picture = tmp_path / "places.png"
+    run = EvaluateRun(agent="clairvoyant", env=INFERENCE, episodes=2, picture=picture, seed=7)
+    result = evaluate_one(run)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert result.episodes == 2 and "clairvoyant" in capsys.readouterr().out
