@@ -15,6 +15,8 @@ from tiny_problem import HORIZON, Decision, Outcome, State, TinyDiscrete, TinyPr
 
 import mec_gym.testing
 from mec_gym.core import arrays
+from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Scenario as InferenceScenario
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
 from mec_gym.testing import check_agent, check_problem
@@ -445,3 +447,47 @@ def test_accuracy_counts_where_there_is_one():
         mec_gym.testing.check_problem(PaysForErrors(EarlyExitScenario(horizon=20)))
     # What is more accurate may cost latency and earn more all the same.
     mec_gym.testing.check_problem(EarlyExitPartition(EarlyExitScenario(horizon=20)))
+
+
+def test_penalties_count_where_there_are_any():
+    class PaysForPenalties(DistributedInference):
+        def reward(self, outcome):
+            return super().reward(outcome) + 2.0 * outcome.penalty
+
+        def bound(self, trace):
+            return super().bound(trace) + 1e3  # what is paid for is not what this is about
+
+    class PaysForLateness(Sound):
+        """The same of the tiny problem: the penalty is all that its outcomes differ in."""
+
+        def step(self, slot, state, decision):
+            after, outcome = super().step(slot, state, decision)
+            still = np.zeros_like(outcome.latency_s)
+            never = np.zeros_like(outcome.dropped)
+            return after, Fined(still, still, never, outcome.latency_s)
+
+        def reward(self, outcome):
+            return outcome.penalty - 20.0
+
+        def bound(self, trace):
+            return np.zeros(len(trace.work))
+
+    class Fines(PaysForLateness):
+        def reward(self, outcome):
+            return -outcome.penalty
+
+    small = InferenceScenario(devices=2, servers=1, blocks=3, tasks=2)
+    for paying in (PaysForPenalties(small), PaysForLateness()):
+        with pytest.raises(AssertionError, match="nor in accuracy and penalties, where there are"):
+            check_problem(paying)
+    # Less of it may earn more, and what costs more latency may all the same.
+    check_problem(Fines())
+    check_problem(DistributedInference(small))
+
+
+@dataclass(frozen=True, slots=True)
+class Fined:
+    latency_s: np.ndarray
+    energy_j: np.ndarray
+    dropped: np.ndarray
+    penalty: np.ndarray
