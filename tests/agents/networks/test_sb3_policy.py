@@ -153,6 +153,18 @@ def test_a_saved_model_is_the_model(kind):
     check_agent(agent, KINDS[kind][0], episodes=4)
 
 
+def test_a_policy_can_be_saved_alone(tmp_path):
+    """As any of SB3's: what it was made with comes back."""
+    model, *_ = made("together")
+    shake(model)
+    model.policy.save(str(tmp_path / "policy.pt"))
+    loaded = NetworkPolicy.load(str(tmp_path / "policy.pt"), device="cpu")
+    assert type(loaded.network) is PairsNetwork and not loaded.network.sequential
+    _, inputs = seen(model)
+    for ours, theirs in zip(loaded.network(inputs), model.policy.network(inputs), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("kind", ["branches", "pairs"])
 def test_a_seed_decides_everything(kind):
     found = []
