@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 
 import numpy as np
 import pytest
@@ -176,6 +177,16 @@ def test_who_foresees_is_shown_the_episodes(foresight):
         rollout(problem, agent, trace)
     agent.foresee(sample_episodes(problem, 70, 4))
     assert (rollout(problem, agent, other).returns < returns).all()
+
+
+def test_planning_beforehand_is_deciding(monkeypatch):
+    problem = make_problem(INFERENCE)
+    trace = sample_episodes(problem, 0, 2)
+    agent = make_agent("clairvoyant", problem)
+    foresee = agent.foresee
+    monkeypatch.setattr(agent, "foresee", lambda trace: (time.sleep(0.3), foresee(trace)))
+    result, _ = evaluate(problem, "who", agent, trace, problem.bound(trace))
+    assert result.decision_ms > 1e3 * 0.3 / (2 * problem.horizon)
 
 
 def test_the_picture_is_of_what_is_foreseen():
