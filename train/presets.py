@@ -65,12 +65,12 @@ PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
     "inference": Preset(
         "distributed inference: score every device and place, one device after the other",
         _INFERENCE,
-        600_000,
+        400_000,
     ),
     "inference-sizes": Preset(
         "the same, learnt on several sizes at once: plays any number of devices and servers",
         replace(_INFERENCE, sizes=((5, 3), (10, 4), (20, 4)), num_envs=240),
-        600_000,
+        200_000,
     ),
     "inference-unaided": Preset(
         "the same without looking ahead: what later blocks cost has to be learnt",
