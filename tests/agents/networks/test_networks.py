@@ -124,6 +124,17 @@ def test_branches_by_hand():
         torch.testing.assert_close(network(inputs())[0][:, n], expected)
 
 
+@pytest.mark.parametrize("name", ["flat", "branches"])
+def test_these_are_made_for_one_size(name):
+    network = made(name)
+    assert network.sized(head_of()) is network
+    for devices, places in ((2, 4), (3, 5)):
+        head = FlatHead(PlacesProblem(devices=devices, places=places))
+        message = f"3 choices among 4 places does not fit {devices} among {places}"
+        with pytest.raises(ValueError, match=message):
+            network.sized(head)
+
+
 def test_unknown_names():
     with pytest.raises(ValueError, match=f"network must be one of {', '.join(NETWORKS)}, got 'dee"):
         make_network("deep", head_of())
