@@ -30,17 +30,18 @@ def source(monkeypatch):
     """A source with one picture; yields the draws it was asked for."""
     asked = []
 
-    def compute(draws):
-        asked.append(draws)
+    def compute(run):
+        asked.append(run.draws)
         table = Table(title="a table")
         table.add_column("column")
         table.add_row("cell")
         figure = new_figure(2, 1)
         figure.subplots().plot([1, 2])
         rows = [Row("a", 1.5, None), Row("b", 2.25, 0.1)]
-        return Findings(rows, [table, table], "a remark", {"figure_9.png": figure})
+        more = {"more.csv": rows[:1]}
+        return Findings(rows, [table, table], "a remark", {"figure_9.png": figure}, more)
 
-    fake = SimpleNamespace(PICTURES=("figure_9.png",), compute=compute)
+    fake = SimpleNamespace(PICTURES=("figure_9.png",), TABLES=("more.csv",), compute=compute)
     monkeypatch.setattr(train.reproduce, "import_module", lambda name: fake)
     return asked
 
@@ -51,7 +52,8 @@ def test_everything_is_printed_and_written(source, tmp_path, capsys):
     assert source == [7] and [row.name for row in rows] == ["a", "b"]
     printed = capsys.readouterr().out
     assert printed.count("a table") == 2 and "cell" in printed and "a remark" in printed
-    assert printed.endswith(f"wrote {out}/reproduction.json, reproduction.csv, figure_9.png\n")
+    files = "reproduction.json, reproduction.csv, more.csv, figure_9.png"
+    assert printed.endswith(f"wrote {out}/{files}\n")
     with (out / "reproduction.csv").open() as file:
         assert list(csv.reader(file)) == [
             ["name", "ours", "published"], ["a", "1.5", ""], ["b", "2.25", "0.1"]
@@ -61,10 +63,13 @@ def test_everything_is_printed_and_written(source, tmp_path, capsys):
         {"name": "b", "ours": 2.25, "published": 0.1},
     ]
     assert (out / "figure_9.png").read_bytes().startswith(b"\x89PNG")
-    assert len(list(out.iterdir())) == 3
+    assert (out / "more.csv").read_text() == "name,ours,published\na,1.5,\n"
+    assert len(list(out.iterdir())) == 4
 
 
-@pytest.mark.parametrize("name", ["reproduction.json", "reproduction.csv", "figure_9.png"])
+@pytest.mark.parametrize(
+    "name", ["reproduction.json", "reproduction.csv", "more.csv", "figure_9.png"]
+)
 def test_used_folder_is_refused_before_anything_is_computed(source, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(ValueError, match=rf"already holds a run \({name}\): .* --overwrite"):
