@@ -32,7 +32,7 @@ SOURCES = {
 Findings."""
 
 RESULTS, TABLE = "reproduction.json", "reproduction.csv"
-WIDTH = 120  # characters a line where there is no terminal
+WIDTH = 140  # characters a line where there is no terminal
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,9 @@ LEARNERS = {
     "a3c": Learner("a3c", GREEN, "-"),
     "mtl-a3c": Learner("mtl-a3c", BLUE, "-"),
     "ppo": Learner("inference", BLUE, "--"),
-    "ppo-unaided": Learner("inference-unaided", ORANGE, "--"),
+    "a3c-unaided": Learner("a3c-unaided", GREEN, ":"),
+    "mtl-a3c-unaided": Learner("mtl-a3c-unaided", BLUE, ":"),
+    "ppo-unaided": Learner("inference-unaided", ORANGE, ":"),
 }
 """By name. Flat networks and branches, then those with the scorer of (device, place) pairs."""
 
@@ -104,7 +106,8 @@ UNTRAINED = "untrained"
 RIVALS = ("a3c-flat", "greedy", "neurosurgeon")
 """What the paper could mean by the state of the art."""
 COMPARED = {name: RIVALS for name in ("mtl-a3c-branch", "mtl-a3c-tied")} | {
-    "mtl-a3c": ("a3c", *RIVALS)
+    "mtl-a3c-unaided": ("a3c-unaided", *RIVALS),
+    "mtl-a3c": ("a3c", *RIVALS),
 }
 """Forms of multi-task A3C, and what each is held against; A3C with the same network first."""
 
@@ -115,7 +118,7 @@ REMARK = (
     "only. '{untrained}' is the network of a3c, mtl-a3c and ppo before its first step: its rule "
     "of thumb looks ahead, what they gained by learning is the difference to that line. In "
     "'patent' that rule and viterbi are optimal already; there is nothing to learn but for "
-    "ppo-unaided, which does not look ahead, and for networks that know nothing."
+    "those unaided, which do not look ahead, and for networks that know nothing."
 )
 
 
@@ -414,12 +417,12 @@ def table(contest: Contest) -> Table:
     found = Table(
         title=f"{one.scenario}: {one.episodes} episodes, {one.tasks:,} tasks; delays of a task, ms"
     )
-    found.add_column("agent")
+    found.add_column("agent", no_wrap=True)
     for column in (
         "steps", "s", "return", "gap to\nbound %", "to clair-\nvoyant %", "total", "local", "edge",
         "transfer", "late %", "given\nup %",
     ):  # fmt: skip
-        found.add_column(column, justify="right")
+        found.add_column(column, justify="right", no_wrap="\n" not in column)
     for row in contest.lines:
         half = (row.gap_percent_high - row.gap_percent_low) / 2
         found.add_row(
@@ -427,7 +430,7 @@ def table(contest: Contest) -> Table:
             "" if row.steps is None else f"{row.steps:,}",
             "" if row.seconds is None else f"{row.seconds:.1f}",
             f"{row.return_mean:.3f}",
-            f"{row.gap_percent:.2f} ± {half:.2g}",
+            f"{row.gap_percent:.2f} ± {half:.2f}",
             f"{row.clairvoyant_gap_percent:.2f}",
             *(
                 f"{1e3 * seconds:.1f}"

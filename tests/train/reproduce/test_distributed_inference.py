@@ -1,0 +1,124 @@
+"""Delays and reductions, from what was played; everything written, on a small budget."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.registration import make_problem
+from train.__main__ import main
+from train.reproduce import distributed_inference as source
+
+
+def played(**parts):
+    """Two episodes of two rounds; the second ends after one."""
+    there = np.array([[True, True], [True, False]])
+    zero = np.zeros((2, 2))
+    outcomes = {
+        name: zero
+        for name in (
+            "latency_s", "local_s", "edge_s", "transfer_s", "finished", "dropped",
+            "deadline_missed",
+        )
+    }  # fmt: skip
+    outcomes |= {name: np.array(value, dtype=float) for name, value in parts.items()}
+    returns = -np.where(there, outcomes["latency_s"], 0.0).sum(axis=1)
+    return SimpleNamespace(outcomes=SimpleNamespace(**outcomes), played=there, returns=returns)
+
+
+def test_a_line_by_hand():
+    one = played(
+        latency_s=[[1.0, 2.0], [5.0, 99.0]],
+        local_s=[[0.5, 0.0], [1.0, 99.0]],
+        edge_s=[[0.25, 1.5], [2.0, 99.0]],
+        transfer_s=[[0.25, 0.5], [1.0, 99.0]],
+        finished=[[1, 2], [0, 99]],
+        dropped=[[0, 0], [1, 99]],
+        deadline_missed=[[0, 1], [0, 99]],
+    )
+    best = played(latency_s=[[1.0, 1.0], [4.0, 99.0]])
+    found = source.line("patent", "some", one, np.array([-2.5, -4.0]), best, 0.3)
+    assert (found.episodes, found.tasks) == (2, 4)
+    assert found.return_mean == -4.0
+    assert found.gap_percent == pytest.approx((20.0 + 25.0) / 2)
+    assert found.clairvoyant_gap_percent == pytest.approx((50.0 + 25.0) / 2)
+    assert (found.total_s, found.local_s, found.edge_s, found.transfer_s) == (
+        2.0, 0.375, 0.9375, 0.4375,
+    )  # fmt: skip
+    assert (found.missed_percent, found.given_up_percent) == (25.0, 25.0)
+
+
+def test_reductions_by_hand():
+    rivals = {
+        "mtl-a3c": played(latency_s=[[1.0, 2.0], [3.0, 9.0]], edge_s=[[1.0, 1.0], [1.0, 9.0]]),
+        "greedy": played(latency_s=[[4.0, 3.0], [1.0, 9.0]], edge_s=[[0.5, 0.5], [0.5, 9.0]]),
+        "neurosurgeon": played(latency_s=[[4.0, 2.0], [2.0, 9.0]], edge_s=[[2.0, 2.0], [2.0, 0]]),
+    }
+    greedy, split = source.compared("patent", rivals)
+    assert (greedy.against, split.against) == ("greedy", "neurosurgeon")
+    # Not a3c, which did not play.
+    assert greedy.total_percent == pytest.approx(25.0) and split.total_percent == 25.0
+    assert greedy.edge_percent == pytest.approx(-100.0) and split.edge_percent == 50.0
+    assert np.isnan(greedy.local_percent)
+    assert greedy.best and not split.best  # of two that are equal, the first
+    assert (greedy.claimed_total_percent, greedy.claimed_edge_percent) == (4.76, 10.04)
+    assert greedy.claimed_local_percent == 8.03
+    # One of the two episodes twice: 1 - 3/1 and 1 - 3/7.
+    assert greedy.total_low == pytest.approx(-200.0)
+    assert greedy.total_high == pytest.approx(100.0 * 4.0 / 7.0)
+
+
+@pytest.mark.parametrize("scenario", source.SCENARIOS)
+def test_delays_add_up_and_the_bound_holds(scenario):
+    problem = make_problem(source.INFERENCE, scenario)
+    trace = sample_episodes(problem, 7, 20)
+    bound = problem.bound(trace)
+    for agent in (source.make_agent("greedy", problem), source.untrained(problem)):
+        games = rollout(problem, agent, trace)
+        found = source.line(scenario, "x", games, bound, games, 0.0)
+        assert found.given_up_percent == 0.0
+        assert found.total_s == pytest.approx(found.local_s + found.edge_s + found.transfer_s)
+        assert found.gap_percent >= 0.0 and found.clairvoyant_gap_percent == 0.0
+        assert found.tasks == trace.active[:, :: problem.scenario.blocks].sum()
+
+
+def test_the_command_writes_everything(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(source, "EPISODES", 12)
+    monkeypatch.setattr(source, "CURVE_EPISODES", 5)
+    monkeypatch.setattr(source, "EVALUATIONS", 2)
+    monkeypatch.setattr(source, "SCENARIOS", ("patent",))
+    few = {name: source.LEARNERS[name] for name in ("mtl-a3c", "ppo-unaided")}
+    monkeypatch.setattr(source, "LEARNERS", few)
+    out = tmp_path / "paper"
+    command = ["reproduce", "distributed-inference", "--out", str(out), "--steps", "1000"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "Reduction of a task's mean delay" in printed and "not public" in printed
+    lines = {row["agent"]: row for row in json.loads((out / "reproduction.json").read_text())}
+    assert {"mtl-a3c", "ppo-unaided", "untrained", "viterbi", "clairvoyant"} <= set(lines)
+    # Without contention the planners and the scorer are optimal.
+    for name in ("viterbi", "coordinate-descent", "clairvoyant", "untrained"):
+        assert lines[name]["gap_percent"] == pytest.approx(0.0, abs=1e-2), name
+    assert min(row["gap_percent"] for row in lines.values()) > -1e-9
+    assert lines["greedy"]["gap_percent"] > 20.0
+    assert lines["mtl-a3c"]["steps"] >= 1000 and lines["viterbi"]["steps"] is None
+    gaps = [row["gap_percent"] for row in lines.values()]
+    assert gaps == sorted(gaps)
+    with (out / "reductions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["agent"], row["against"]) for row in rows} == {
+        ("mtl-a3c", "greedy"), ("mtl-a3c", "neurosurgeon"),
+    }  # fmt: skip
+    against = {row["against"]: float(row["total_percent"]) for row in rows}
+    ours, greedy = lines["mtl-a3c"]["total_s"], lines["greedy"]["total_s"]
+    assert against["greedy"] == pytest.approx(100.0 * (1.0 - ours / greedy))
+    with (out / "learning_curves.csv").open() as file:
+        points = [row for row in csv.DictReader(file) if row["agent"] == "mtl-a3c"]
+    assert points[0]["steps"] == "0" and len(points) == 3
+    for picture in source.PICTURES:
+        assert (out / picture).stat().st_size > 10_000
+    assert main(command) == 2
+    assert "give --overwrite" in capsys.readouterr().err
