@@ -175,7 +175,13 @@ class MixedVecEnv(VecEnv):
         return self._seeds
 
     def reset(self) -> npt.NDArray[np.float32]:
-        """Begin anew."""
+        """Begin anew.
+
+        Raises:
+            ValueError: Options were set; the parts play different problems.
+        """
+        if any(self._options):
+            raise ValueError(f"options are not for a mixed batch, got {self._options[0]}")
         self._reset_seeds()
         return np.concatenate([env.reset() for env in self.envs])
 
@@ -217,4 +223,4 @@ class MixedVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """As if in a Monitor."""
-        return [value for env in self.envs for value in env.env_is_wrapped(wrapper_class)]
+        return self.envs[0].env_is_wrapped(wrapper_class, list(self._get_indices(indices)))

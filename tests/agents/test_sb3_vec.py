@@ -340,3 +340,19 @@ def test_sizes_that_do_not_fit(changes, what):
     values = {"head": "pairs", "network": "pairs", "num_envs": 6, "minibatches": 2}
     with pytest.raises(ValueError, match=rf"sizes must be given with network 'pairs' .*{what}"):
         PPOSettings(sizes=((2, 1), (3, 2)), **{**values, **changes})
+
+
+def test_a_mixed_batch_takes_no_options_and_answers_for_some():
+    mixed = make_vec_env(
+        DistributedInference(Inference()),
+        PPOSettings(
+            head="pairs", network="pairs", sizes=((2, 1), (3, 2)), num_envs=4, n_steps=2,
+            minibatches=1,
+        ),
+    )  # fmt: skip
+    assert mixed.env_is_wrapped(Monitor) == [True] * 4
+    assert mixed.env_is_wrapped(Monitor, 0) == [True]
+    assert mixed.env_is_wrapped(Monitor, [1, 3]) == [True] * 2
+    mixed.set_options({"trace": 1})
+    with pytest.raises(ValueError, match="options are not for a mixed batch, got"):
+        mixed.reset()
