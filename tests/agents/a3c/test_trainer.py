@@ -229,7 +229,7 @@ def test_workers_die_with_their_parent():
     process.kill()
     process.wait()
     process.stdout.close()
-    assert gone(pids, 10)
+    assert gone(pids, 30)
 
 
 def test_more_workers_than_cores(monkeypatch):
