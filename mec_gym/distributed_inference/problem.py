@@ -88,7 +88,12 @@ class DistributedInference:
         return self.scenario.sample(rng, n)
 
     def check(self, trace: Slot) -> None:
-        """Rates, deadlines and the blocks left must be positive, sizes and loads not negative."""
+        """Rates and deadlines positive, sizes and loads not negative, each task one task.
+
+        Raises:
+            ValueError: Else; within a task who is active, deadlines, computing rates and the
+                chain of its blocks stay what they are.
+        """
         for name in ("blocks_left", "deadline", "uplink", "downlink", "device_rate", "server_rate"):
             smallest = getattr(trace, name).min()
             if smallest <= 0:
@@ -97,11 +102,26 @@ class DistributedInference:
             smallest = getattr(trace, name).min()
             if smallest < 0:
                 raise ValueError(f"trace.{name} must not be negative, got {smallest}")
-        expected = self.scenario.blocks - np.arange(self.horizon) % self.scenario.blocks
+        s = self.scenario
+        expected = s.blocks - np.arange(self.horizon) % s.blocks
         if not np.array_equal(
             trace.blocks_left, np.broadcast_to(expected, trace.blocks_left.shape)
         ):
             raise ValueError(f"trace.blocks_left must be {expected.tolist()} in every episode")
+        for name in ("active", "deadline", "device_rate", "server_rate"):
+            field = getattr(trace, name)
+            by_task = field.reshape(-1, s.tasks, s.blocks, field.shape[-1])
+            if (by_task != by_task[:, :, :1]).any():
+                raise ValueError(f"trace.{name} must not change within a task of {s.blocks} rounds")
+        for name in ("bits", "work"):
+            field = getattr(trace, name)
+            by_task = field.reshape(-1, s.tasks, s.blocks, *field.shape[2:])
+            goes_on = by_task[:, :, 1:, :, :-1] == by_task[:, :, :-1, :, 1:]
+            if not goes_on.all() or by_task[:, :, 1:, :, -1].any():
+                raise ValueError(
+                    f"trace.{name} of a round must be those of the round before moved up by one, "
+                    "with 0 at the end, within each task"
+                )
 
     def start(self, slot: Slot) -> State:
         """Every task's input on its device, full batteries, all rounds to come."""

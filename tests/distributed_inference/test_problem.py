@@ -325,6 +325,33 @@ def test_traces_that_make_no_sense_are_refused():
             PROBLEM.check(dataclasses.replace(trace, blocks_left=wrong))
 
 
+@pytest.mark.parametrize("name", ["active", "deadline", "device_rate", "server_rate"])
+def test_traces_whose_tasks_change_are_refused(name):
+    trace = PROBLEM.sample(np.random.default_rng(1), 2)
+    bad = np.array(getattr(trace, name))
+    # Of the second episode's second task, its second round.
+    bad[1, 3, 0] = ~bad[1, 3, 0] if name == "active" else 2 * bad[1, 3, 0]
+    with pytest.raises(
+        ValueError, match=rf"trace\.{name} must not change within a task of 2 rounds"
+    ):
+        PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
+    # Between two tasks it may.
+    bad[1, 2, 0] = bad[1, 3, 0]
+    PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
+
+
+@pytest.mark.parametrize("name", ["bits", "work"])
+def test_traces_whose_chains_do_not_go_on_are_refused(name):
+    trace = PROBLEM.sample(np.random.default_rng(2), 2)
+    for index in ((1, 3, 0, 0), (1, 3, 0, -1)):
+        bad = np.array(getattr(trace, name))
+        bad[index] = 2 * bad[index] + 1e6
+        with pytest.raises(
+            ValueError, match=rf"trace\.{name} of a round must be those of the round before"
+        ):
+            PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
+
+
 def test_the_environment_plays_the_problem():
     env = gymnasium.make("mec/DistributedInference-v0")
     seen, _ = env.reset(seed=3)
