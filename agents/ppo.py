@@ -89,6 +89,8 @@ class PPOSettings:
         one_of("network", self.network, ("mlp", *get_args(NetworkName)))
         for name, allowed in (("sharing", Sharing), ("heads", Heads), ("order", Order)):
             one_of(name, getattr(self, name), get_args(allowed))
+        if any(len(size) != 2 or min(size) < 1 for size in self.sizes):
+            raise ValueError(f"sizes must be pairs of positive whole numbers, got {self.sizes}")
         if self.sizes and (self.network != "pairs" or self.num_envs % len(self.sizes)):
             raise ValueError(
                 "sizes must be given with network 'pairs' only, their number a divisor of "

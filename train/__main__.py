@@ -46,6 +46,8 @@ def _learn_a3c(name: str, args: Sequence[str]) -> None:
         add_help=False,
     )
     default = a3c_run(tyro.MISSING, choice.env, choice.preset or name)
+    if default.settings.multi_task != (name == "mtl-a3c"):
+        raise ValueError(f"preset {choice.preset} is not for {name}, see mec-gym scenarios")
     train_a3c(tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}"))
 
 

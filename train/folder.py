@@ -55,6 +55,8 @@ def begin(run: TrainRun[Any], files: Sequence[str]) -> Path | None:
         raise ValueError(f"out {run.out} holds no run to resume: {CONFIG_FILE} is missing")
     check_same(run.out, read_config(config_file), resolved(run), FREE)
     found = checkpoints(run.out)
+    if not found:
+        print(f"{run.out} holds no checkpoint: the run begins anew")
     return found[-1] if found else None
 
 

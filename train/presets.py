@@ -68,12 +68,12 @@ PPO_PRESETS: dict[str, Preset[PPOSettings]] = {
         400_000,
     ),
     "inference-sizes": Preset(
-        "the same, learnt on several sizes at once: plays any number of devices and servers",
+        "the same, learnt on several sizes side by side",
         replace(_INFERENCE, sizes=((5, 3), (10, 4), (20, 4)), num_envs=240),
         200_000,
     ),
     "inference-unaided": Preset(
-        "the same without looking ahead: what later blocks cost has to be learnt",
+        "the scorer without looking ahead: what later blocks cost has to be learnt",
         replace(
             _INFERENCE,
             head="pairs-0",
@@ -139,7 +139,7 @@ A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
         600_000,
     ),
     "a3c-unaided": Preset(
-        "the same without looking ahead: what later blocks cost has to be learnt",
+        "the scorer without looking ahead: what later blocks cost has to be learnt",
         _UNAIDED,
         400_000,
     ),
@@ -154,7 +154,7 @@ A3C_PRESETS: dict[str, Preset[A3CSettings]] = {
         "multi-task: the same with soft sharing", replace(_BRANCH, sharing="soft"), 5_000_000
     ),
     "mtl-a3c-tied": Preset(
-        "multi-task: one output for all devices, asked in turn, soft sharing",
+        "multi-task: one output that all devices share, soft sharing",
         replace(_BRANCH, sharing="soft", heads="tied"),
         5_000_000,
     ),

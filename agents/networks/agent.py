@@ -65,7 +65,7 @@ class NetworkAgent:
                 if archive.testzip() is not None:
                     raise zipfile.BadZipFile("wrong checksum")
             parameters = torch.load(path, map_location="cpu", weights_only=True)
-            assert isinstance(parameters, dict)
+            assert all(isinstance(value, Tensor) for value in parameters.values())
         except Exception as error:  # a damaged file fails in many ways
             raise ValueError(f"{path} is damaged: {error!r}") from error
         self.take(parameters, str(path))

@@ -108,7 +108,7 @@ class BranchesNetwork(PolicyNetwork):
       the same shape, tied by lambda * ||theta_a - theta_c||^2. Both begin alike.
 
     ``heads="branch"`` is the literal reading, an own branch for each device's block;
-    ``heads="tied"`` has one scorer that is asked for each device in turn. Where the head says
+    ``heads="tied"`` has one scorer for all devices. Where the head says
     that the inputs begin with N rows, one a device (``device_columns``), the scorer reads the
     device's row, else its number.
 

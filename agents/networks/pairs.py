@@ -12,6 +12,7 @@ from agents.heads import Head, PairsHead
 from agents.heads.pairs import DEVICE, PAIR, ROUND
 from agents.networks.fused import FusedCategorical, masked
 from agents.networks.parts import NetworkOptions, PolicyNetwork, choices_of, linear
+from mec_gym.distributed_inference.model import WORST_LATENESS
 
 SECONDS = 0.02
 """Delays are seen as log(1 + delay / this)."""
@@ -186,7 +187,7 @@ class PairsNetwork(PolicyNetwork):
         off = (device["delay"] + best - deadline) / deadline
         near = torch.sigmoid(off / WIDTH)
         price = self.beta + self.miss_cost / WIDTH * near * (1.0 - near) / deadline
-        price = price + self.late_weight * (off > 0) * (off < 2.0) / deadline
+        price = price + self.late_weight * (off > 0) * (off < WORST_LATENESS) / deadline
         seen = _Round(pair, device, allowed, takes, uses, takes * price[..., None], hidden, value)
         # What everybody would do by the prior, alone.
         expected = seen.asks(torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1))
@@ -199,7 +200,7 @@ class PairsNetwork(PolicyNetwork):
         stays = seen.pair["stays"][:, which]
         takes, uses = seen.takes[:, :, which], seen.uses[:, :, which]
         deadline = seen.device["deadline"][:, which, None]
-        late = seen.device["delay"][:, which, None]
+        spent = seen.device["delay"][:, which, None]
         now, ahead = seen.pair["now"][:, which], seen.pair["ahead"][:, which]
         slows = []
         for others in (before, seen.later[:, :, which]):
@@ -210,9 +211,9 @@ class PairsNetwork(PolicyNetwork):
             slows.append(((takes * met[:3]).sum(0), (uses * met[3:]).sum(0)))
         (own, harm), (own_later, harm_later) = slows
         delay = now + ahead + own + self.trust * own_later
-        slack = (deadline - late - delay) / deadline
+        slack = (deadline - spent - delay) / deadline
         penalty = self.miss_cost * torch.sigmoid(-slack / WIDTH)
-        penalty = penalty + self.late_weight * (-slack).clamp(0.0, 2.0)
+        penalty = penalty + self.late_weight * (-slack).clamp(0.0, WORST_LATENESS)
         cost = self.beta * delay + harm + self.trust * harm_later + penalty
         allowed = seen.allowed[:, which]
         least = torch.where(allowed, cost, torch.inf).amin(-1, keepdim=True)

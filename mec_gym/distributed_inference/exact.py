@@ -599,8 +599,8 @@ def look_ahead(
 ) -> FloatArray:
     """The least delay of what comes after the current block, for each place of it.
 
-    As if each device were alone and the network stayed as it is: the dynamic program of
-    :func:`viterbi`, from the last block back. A move costs the same between any two
+    As if each device were alone (but for ``crowd``) and the network stayed as it is: the
+    dynamic program of :func:`viterbi`, from the last block back. A move costs the same between any two
     servers, so it takes O(K M) instead of O(K M^2).
 
     Args:

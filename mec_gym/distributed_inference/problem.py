@@ -40,7 +40,8 @@ class DistributedInference:
 
     then M background loads (largest), M server rates (``scenario.server_rate[1]``), the
     blocks left (K) and the rounds left (J K). A task that was given up has no block to place,
-    as an idle device; what is to come of channel, loads and tasks is hidden.
+    as an idle device, whose row tells the chain it would have had; what is to come of channel,
+    loads and tasks is hidden.
 
     **Action**, MultiDiscrete [M + 1] * N: 0 the device itself, m server m. A device without
     a block to place may say anything.

@@ -65,7 +65,8 @@ class Channel:
         downlink: Link budget of a station.
         shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10).
         shadowing_memory: Correlation of shadowing one round apart.
-        round_s: Time between two rounds, s.
+        round_s: Time between two rounds, s: the pace at which the network changes, whatever
+            blocks take.
         slowest: Rates are never below this, bit/s.
         fastest: Nor above this: the highest modulation and coding.
     """
@@ -185,7 +186,8 @@ class Scenario:
             path or LayerGraphs, one of them a task, cut into K blocks; or random chains.
         channel: Rates between devices and stations.
         contention: Servers and bands are shared among the blocks of a round.
-        background: Mean number of other tenants of a server; 0: none.
+        background: Mean number of other tenants of a server (but for the cut at
+            ``MOST_SPREAD``); 0: none.
         background_spread: Standard deviation of the log of their number.
         background_memory: Correlation of that log one round apart.
         device_rate: Range of mu, FLOP/s (U, drawn an episode).
@@ -197,7 +199,8 @@ class Scenario:
         battery: Energy of a device at the start, J.
         harvest: Energy that a device gains in each round, J.
         energy_coefficient: tau of (7), J per FLOP and (FLOP/s)^2.
-        transmit_power: P of (8), W.
+        transmit_power: P of (8), W: what a device draws while it sends, amplifier included;
+            what it radiates is the channel's affair.
         latency_weight: beta of (11), 1/s.
         late_weight: Cost of a task that is late by its whole deadline, lambda; of a task
             later than twice that, no more than twice this.
@@ -251,6 +254,11 @@ class Scenario:
             non_negative(name, getattr(self, name))
         for name in ("background_memory", "idle"):
             fraction(name, getattr(self, name))
+        for name in ("contention", "return_result"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.background_spread > 10:
+            raise ValueError(f"background_spread must be at most 10, got {self.background_spread}")
         if self.idle == 1:
             raise ValueError("idle must be below 1, got 1: nobody would ever have a task")
         bits, work = _tables(self.networks, self.blocks)
@@ -353,17 +361,21 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray]:
     if isinstance(networks, RandomNetworks):
         return np.zeros((0, blocks + 1)), np.zeros((0, blocks))
-    if not networks or isinstance(networks, (str, LayerGraph)):
-        raise ValueError(f"networks must hold at least one network, got {networks!r}")
     if not isinstance(networks, (tuple, list)):
         raise ValueError(f"networks must be a tuple or RandomNetworks, got {networks!r}")
+    if not networks:
+        raise ValueError(f"networks must hold at least one network, got {networks!r}")
     for network in networks:
         if not isinstance(network, (str, LayerGraph)):
             raise ValueError(f"networks must be names, paths or LayerGraphs, got {network!r}")
     found = []
     for network in networks:
         if isinstance(network, str):
-            network = load_graph(network) if network.endswith(".json") else load_profile(network)
+            try:
+                own = network.endswith(".json")
+                network = load_graph(network) if own else load_profile(network)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"networks: {error}") from error
         found.append(cut_chain(network.at_exit(len(network.exits) - 1), blocks))
     return np.stack([b.bits for b in found]), np.stack([b.work for b in found])
 

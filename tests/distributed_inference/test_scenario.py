@@ -68,7 +68,7 @@ M, G = 1e6, 1e9
         ({"device_rate": 5.0}, "device_rate must hold 2 numbers, got 5.0"),
         ({"server_rate": (1, 2, 3)}, "server_rate must hold 2 numbers, got (1, 2, 3)"),
         ({"networks": ()}, "networks must hold at least one network, got ()"),
-        ({"networks": "alexnet"}, "networks must hold at least one network, got 'alexnet'"),
+        ({"networks": "alexnet"}, "networks must be a tuple or RandomNetworks, got 'alexnet'"),
         ({"networks": 5}, "networks must be a tuple or RandomNetworks, got 5"),
         ({"networks": (5,)}, "networks must be names, paths or LayerGraphs, got 5"),
         ({"networks": ("alexnett",)}, "must be one of alexnet, "),
