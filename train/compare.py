@@ -107,20 +107,25 @@ def play(problem: AnyProblem, agent: Agent, seed: int) -> Figure:
     return figure
 
 
+def short(name: str) -> str:
+    """An agent's name, or the end of it: runs have long paths."""
+    return name if len(name) < 28 else "…" + name[-26:]
+
+
 def print_table(results: Sequence[Result], title: str) -> None:
     """Print results; ± is half of the 95 % bootstrap interval."""
     table = Table(title=title)
-    table.add_column("agent", overflow="fold")
+    table.add_column("agent", no_wrap=True)
     accuracy = "accuracy" in results[0].outcome_means
     columns = ["return", "latency s", "p95 s", "energy J", "drops"] + ["accuracy %"] * accuracy
-    for column in (*columns, "gap %", f"return minus {results[0].agent}'s", "ms/decision"):
+    for column in (*columns, "gap %", "return minus the first's", "ms/decision"):
         table.add_column(column, justify="right", no_wrap=column not in columns)
     for r in results:
         low, high = r.gap_percent_ci95
         low_d, high_d = r.difference_ci95
         first = r is results[0]
         table.add_row(
-            r.agent,
+            short(r.agent),
             f"{r.return_mean:.3f}",
             f"{r.latency_s_mean:.4g}",
             f"{r.latency_s_p95:.4g}",
@@ -163,7 +168,7 @@ def draw(path: Path, results: Sequence[Result], gaps: Sequence[np.ndarray], titl
 
     figure = new_figure(11, 0.45 * len(results) + 2.6)
     bars, shares = figure.subplots(1, 2)
-    names = [r.agent if len(r.agent) < 28 else "…" + r.agent[-26:] for r in results]
+    names = [short(r.agent) for r in results]
     means = np.array([r.gap_percent_mean for r in results])
     ends = np.array([r.gap_percent_ci95 for r in results])
     errors = np.maximum(np.abs(ends.T - means), 0.0)
