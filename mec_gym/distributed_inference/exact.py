@@ -600,8 +600,8 @@ def look_ahead(
     """The least delay of what comes after the current block, for each place of it.
 
     As if each device were alone (but for ``crowd``) and the network stayed as it is: the
-    dynamic program of :func:`viterbi`, from the last block back. A move costs the same between any two
-    servers, so it takes O(K M) instead of O(K M^2).
+    dynamic program of :func:`viterbi`, from the last block back. A move costs the same
+    between any two servers, so it takes O(K M) instead of O(K M^2).
 
     Args:
         slot: Fields (...).
