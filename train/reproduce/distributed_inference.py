@@ -446,7 +446,7 @@ def reductions_table(reductions: Sequence[Reduction]) -> Table:
     """Ours beside the paper's."""
     found = Table(
         title="Reduction of a task's mean delay by multi-task A3C, %\n"
-        "[below 0: the delay is longer; *: best of what the paper could mean]"
+        "(below 0: the delay is longer; nan: none to reduce; *: best of what the paper could mean)"
     )
     for column in ("scenario", "agent", "against"):
         found.add_column(column)
@@ -479,6 +479,8 @@ LEVELS = {"greedy": ":", "neurosurgeon": "--", "deadline-descent": "-.", "clairv
 
 def draw_curves(contests: Mapping[str, Contest]) -> Figure:
     """Gap to the bound on the way: a row a scenario, over steps and over seconds."""
+    from matplotlib.ticker import LogLocator
+
     figure = new_figure(13, 4.4 * len(contests) + 0.4)
     panels = figure.subplots(len(contests), 2, sharey="row", squeeze=False)
     for (scenario, contest), row in zip(contests.items(), panels, strict=True):
@@ -505,8 +507,12 @@ def draw_curves(contests: Mapping[str, Contest]) -> Figure:
         smallest = min(p.steps for p in contest.points if p.steps)
         steps.set_xscale("symlog", linthresh=smallest, linscale=0.4)
         steps.set_xlim(left=0)
+        steps.xaxis.set_minor_locator(LogLocator(subs=range(2, 10)))
         seconds.set_xscale("symlog", linthresh=1.0, linscale=0.4)
         seconds.set_xlim(left=0)
+        longest = max(p.seconds for p in contest.points)
+        seconds.set_xticks([t for t in (0, 0.5, 1, 2, 5, 10, 20, 50, 100, 200) if t <= longest])
+        seconds.set_xticks([], minor=True)
         seconds.xaxis.set_major_formatter("{x:g}")
         steps.set_ylabel("mean gap to the bound (%)")
         steps.set_title(f"{scenario}: at equal steps", loc="left", fontsize=11)
@@ -572,7 +578,7 @@ def draw_delays(contests: Mapping[str, Contest]) -> Figure:
         for text in axes.get_yticklabels():
             if text.get_text().startswith("mtl-a3c"):
                 text.set_fontweight("bold")
-        axes.invert_yaxis()
+        axes.set_ylim(len(lines) - 0.4, -0.6)
         axes.set_xlim(0, 1.15 * widest)
         axes.set_xlabel("mean delay of a task (ms)")
         axes.set_title(scenario, loc="left", fontsize=11)

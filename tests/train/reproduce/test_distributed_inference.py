@@ -97,6 +97,7 @@ def test_the_command_writes_everything(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "Reduction of a task's mean delay" in printed and "not public" in printed
+    assert "below 0: the delay is longer" in printed  # square brackets would be taken for a style
     lines = {row["agent"]: row for row in json.loads((out / "reproduction.json").read_text())}
     assert {"mtl-a3c", "ppo-unaided", "untrained", "viterbi", "clairvoyant"} <= set(lines)
     # Without contention the planners and the scorer are optimal.
