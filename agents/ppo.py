@@ -168,12 +168,11 @@ def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
     return MixedVecEnv(parts)
 
 
-def agent_of(model: PPO, settings: PPOSettings, head: Head) -> PPOAgent | NetworkAgent:
+def agent_of(model: PPO, head: Head) -> PPOAgent | NetworkAgent:
     """A model that learns, as an agent.
 
     Args:
         model: SB3's model.
-        settings: It was made with.
         head: Of the problem that is to be played.
     """
     if isinstance(model.policy, NetworkPolicy):

@@ -17,13 +17,12 @@ from agents.ppo import PPOSettings
 from agents.registry import make_agent
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
-from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.core.rollout import sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference
 from train.curves import Curve, learn
-from train.evaluate import gap_percent, interval
-from train.presets import A3C_PRESETS, PPO_PRESETS
+from train.evaluate import gap_percent, interval, play_all
+from train.presets import A3C_PRESETS, INFERENCE, PPO_PRESETS
 
-ENV_ID = "mec/DistributedInference-v0"
 SEEDS = 5
 FEW = 2  # of what is there for comparison, or takes long
 EPISODES = 500
@@ -60,13 +59,10 @@ class _Test:
     bound: npt.NDArray[np.float64]
 
     def returns(self, agent: Any) -> npt.NDArray[np.float64]:
-        return rollout(self.problem, agent, self.trace).returns
+        return play_all(self.problem, agent, self.trace).returns
 
     def rival(self, name: str) -> npt.NDArray[np.float64]:
-        agent = make_agent(name, self.problem)
-        if name == "clairvoyant":
-            agent.foresee(self.trace)  # type: ignore[attr-defined]
-        return self.returns(agent)
+        return self.returns(make_agent(name, self.problem))
 
 
 def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
@@ -85,7 +81,7 @@ def _reached(curve: Curve, gaps: npt.NDArray[np.float64], percent: float) -> flo
 
 
 def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds: int) -> list[Row]:
-    test = _test(make_problem(ENV_ID, "patent"))
+    test = _test(make_problem(INFERENCE, "patent"))
     rows: list[Row] = []
     for name, (settings, steps) in learners.items():
         last, seconds, first, to_two, to_one = [], [], [], [], []
@@ -113,7 +109,7 @@ def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds
 
 
 def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
-    test = _test(make_problem(ENV_ID, scenario))
+    test = _test(make_problem(INFERENCE, scenario))
     settings = PPO_PRESETS["inference"].settings
     curves = [learn(test.problem, settings, s, steps, test.trace, 4) for s in range(seeds)]
     finals = [curve.returns[-1] for curve in curves]
@@ -140,7 +136,7 @@ def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
 
 
 def _sizes(seeds: int) -> list[Row]:
-    problem = make_problem(ENV_ID, "small")
+    problem = make_problem(INFERENCE, "small")
     preset = PPO_PRESETS["inference-sizes"]
     trained = [
         learn(problem, preset.settings, s, 200_000, sample_episodes(problem, 0, 2), 1).agent

@@ -35,13 +35,13 @@ def _ppo(args: Sequence[str]) -> None:
 def _learn_a3c(name: str, args: Sequence[str]) -> None:
     """``a3c`` or ``mtl-a3c``: the same but for the preset they begin with."""
     from train.a3c import train_a3c
-    from train.presets import a3c_run
+    from train.presets import INFERENCE, a3c_run
 
     asked = [a for a in args if a not in ("-h", "--help")]
     choice, _ = tyro.cli(
         Choice,
         args=asked,
-        default=Choice(env="mec/DistributedInference-v0"),
+        default=Choice(env=INFERENCE),
         return_unknown_args=True,
         add_help=False,
     )

@@ -101,7 +101,7 @@ def learn(
     if isinstance(settings, PPOSettings):
         env = make_vec_env(problem, settings)
         model = make_ppo(env, settings, seed)
-        agent = agent_of(model, settings, head)
+        agent = agent_of(model, head)
         clock = _Clock(problem, agent, trace)
         clock.evaluate(0)
         model.learn(total_timesteps, callback=_Milestones(clock, milestones[:-1]))

@@ -105,6 +105,16 @@ def summarise(name: str, played: Rollout, bound: FloatArray, first_returns: Floa
     )
 
 
+def play_all(problem: AnyProblem, agent: Agent, trace: Any) -> Rollout:
+    """Let an agent play a trace (n, T, ...), shown to it first if it is clairvoyant."""
+    begin = time.perf_counter()
+    if isinstance(agent, Clairvoyant):
+        agent.foresee(trace)
+    planned = time.perf_counter() - begin
+    played = rollout(problem, agent, trace)
+    return replace(played, decision_seconds=played.decision_seconds + planned)
+
+
 def evaluate(
     problem: AnyProblem,
     name: str,
@@ -114,11 +124,6 @@ def evaluate(
     first_returns: FloatArray | None = None,
 ) -> tuple[Result, Rollout]:
     """Let an agent play a trace (n, T, ...) and sum it up."""
-    begin = time.perf_counter()
-    if isinstance(agent, Clairvoyant):
-        agent.foresee(trace)
-    planned = time.perf_counter() - begin
-    played = rollout(problem, agent, trace)
-    played = replace(played, decision_seconds=played.decision_seconds + planned)
+    played = play_all(problem, agent, trace)
     first = played.returns if first_returns is None else first_returns
     return summarise(name, played, bound, first), played

@@ -161,9 +161,7 @@ def train_ppo(run: PPORun) -> PPOAgent | NetworkAgent:
         env = make_vec_env(problem, run.settings)
         model = make_ppo(env, run.settings, run.seed)
     assert env.head is not None
-    agent = agent_of(
-        model, run.settings, make_head(run.settings.head, problem, env.head.parameters())
-    )
+    agent = agent_of(model, make_head(run.settings.head, problem, env.head.parameters()))
     left = run.total_timesteps - model.num_timesteps
     if left <= 0:
         print(f"{folder} is complete: {model.num_timesteps} steps")

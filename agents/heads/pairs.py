@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from agents.placement import affordable
 from mec_gym.distributed_inference.exact import delay_now, look_ahead
+from mec_gym.distributed_inference.model import affordable, home_energy
 from mec_gym.distributed_inference.problem import DistributedInference
 
 PAIR = (
@@ -119,14 +119,15 @@ class PairsHead:
         allowed[..., 0] |= ~active
         pair["allowed"][...] = allowed
         pairs[..., n:, 0, PAIR.index("allowed")] = 1.0  # they must choose, too
-        needed = s.energy_coefficient * slot.device_rate**2 * rest
         device["exists"][...] = 1.0
         device["active"][...] = active
         device["delay"][...] = state.delay
         devices[..., DEVICE.index("deadline")] = 1.0
         device["deadline"][...] = slot.deadline
         device["blocks_left"][...] = slot.blocks_left[..., None] / s.blocks
-        device["energy"][...] = np.minimum(needed / np.maximum(state.battery, 1e-9), 1.0)
+        device["energy"][...] = np.minimum(
+            home_energy(slot, rest, s) / np.maximum(state.battery, 1e-9), 1.0
+        )
         whole = np.stack([state.rounds_left / s.rounds, active.sum(axis=-1) / s.servers], axis=-1)
         rows = (pairs.reshape(*batch, -1), devices.reshape(*batch, -1), whole.astype(np.float32))
         return np.concatenate(rows, axis=-1)

@@ -131,8 +131,22 @@ def energy(
     slot: Slot, place: IntArray, works: BoolArray, upload_s: FloatArray, scenario: Scenario
 ) -> FloatArray:
     """Energy of each device, (7) + (8), (..., N) J: tau c mu^2 at home, P t for uploads."""
-    at_home = scenario.energy_coefficient * slot.device_rate**2 * slot.work[..., 0]
+    at_home = home_energy(slot, slot.work[..., 0], scenario)
     return np.where(works & (place == 0), at_home, 0.0) + scenario.transmit_power * upload_s
+
+
+def home_energy(slot: Slot, work: RealArray, scenario: Scenario) -> FloatArray:
+    """Energy (7) of work (..., N) FLOP on the devices themselves, (..., N) J: tau c mu^2."""
+    return np.asarray(scenario.energy_coefficient * slot.device_rate**2 * work)
+
+
+def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
+    """Places that each device's battery can pay for, alone in the band, (..., N, M + 1)."""
+    home = home_energy(slot, slot.work[..., 0], scenario)
+    send = scenario.transmit_power * slot.bits[..., 0, None] / slot.uplink
+    moved = np.where((state.place == 0)[..., None], send, 0.0)
+    needed = np.concatenate([home[..., None], moved], axis=-1)
+    return np.asarray(needed <= state.battery[..., None])
 
 
 def lateness_cost(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:

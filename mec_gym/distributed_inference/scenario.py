@@ -21,7 +21,7 @@ from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.network.gaussian import Float32Array, correlate, white_noise
 from mec_gym.network.plane import Plane
-from mec_gym.network.radio import Radio
+from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
 
 FloatArray = npt.NDArray[np.float64]
 RealArray = npt.NDArray[np.floating]
@@ -30,7 +30,6 @@ IntArray = npt.NDArray[np.int64]
 D = TypeVar("D", bound=np.generic)
 
 MEGA, GIGA = 1e6, 1e9
-MIN_DISTANCE_M = 35.0  # smallest distance of the path-loss model
 MOST_SPREAD = 3.0  # standard deviations that the log of a load is at most from its mean
 
 
@@ -105,18 +104,18 @@ class Channel:
         other = place[:, 1] - station[:, 1]
         other *= other
         squared += other
-        np.maximum(squared, MIN_DISTANCE_M**2, out=squared)
+        np.maximum(squared, NEAREST_M**2, out=squared)
         shadow = correlate(white_noise(rng, squared.shape), self.shadowing_memory)
-        # Radio.snr on a log scale: 37.6 dB a decade of distance, written for its square.
-        snr_at = math.log(float(self.uplink.snr(MIN_DISTANCE_M)))
+        # Radio.snr on a log scale, written for the square of the distance.
+        snr_at = math.log(float(self.uplink.snr(NEAREST_M)))
         np.log(squared, out=squared)
-        squared -= math.log(MIN_DISTANCE_M**2)
-        squared *= -37.6 / 20.0
+        squared -= math.log(NEAREST_M**2)
+        squared *= -SLOPE_DB / 20.0
         shadow *= self.shadowing_db / 10.0 * math.log(10.0)
         squared += shadow
         squared += snr_at
         snr = np.exp(squared, out=squared)
-        stronger = self.downlink.snr(MIN_DISTANCE_M) / self.uplink.snr(MIN_DISTANCE_M)
+        stronger = self.downlink.snr(NEAREST_M) / self.uplink.snr(NEAREST_M)
         np.multiply(snr, float(stronger), out=other)
         return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 

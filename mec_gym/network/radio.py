@@ -11,6 +11,9 @@ from mec_gym.core.checks import positive
 
 FloatArray = npt.NDArray[np.float64]
 
+SLOPE_DB = 37.6  # of the path loss, a decade of distance
+NEAREST_M = 35.0  # smallest separation of the path-loss model
+
 
 def path_loss_db(distance_m: npt.ArrayLike) -> FloatArray:
     """Macro-cell path loss in dB at 2 GHz, (...) -> (...).
@@ -18,8 +21,8 @@ def path_loss_db(distance_m: npt.ArrayLike) -> FloatArray:
     128.1 + 37.6 log10(d / km): 3GPP TR 36.942, section 4.5.2 (base antenna 15 m above the
     roofs). Below 35 m, the model's smallest separation, the loss of 35 m is used.
     """
-    distance_km = np.maximum(np.asarray(distance_m, dtype=np.float64), 35.0) / 1000.0
-    return np.asarray(128.1 + 37.6 * np.log10(distance_km))
+    distance_km = np.maximum(np.asarray(distance_m, dtype=np.float64), NEAREST_M) / 1000.0
+    return np.asarray(128.1 + SLOPE_DB * np.log10(distance_km))
 
 
 def noise_power_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:

@@ -75,7 +75,7 @@ def test_evaluations_change_nothing(found):
     """A curve of PPO is a run of PPO; of A3C, the same with more looks at it."""
     env = make_vec_env(PROBLEM, PPO)
     model = make_ppo(env, PPO, seed=0)
-    begin = rollout(PROBLEM, agent_of(model, PPO, env.head), TRACE).returns
+    begin = rollout(PROBLEM, agent_of(model, env.head), TRACE).returns
     np.testing.assert_array_equal(found["ppo"].returns[0], begin)
     model.learn(TOTAL)
     plain = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()

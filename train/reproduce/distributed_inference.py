@@ -25,6 +25,9 @@ from tqdm import tqdm
 
 from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import usable_cores
+from agents.a3c.worker import first_network
+from agents.heads import make_head
+from agents.networks.agent import NetworkAgent
 from agents.ppo import PPOSettings
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent, references_for
@@ -321,10 +324,6 @@ def contest(scenario: str, problem: AnyProblem, steps: int, bar: tqdm[None]) -> 
 
 def untrained(problem: AnyProblem) -> Agent:
     """The pair scorer before it learns."""
-    from agents.a3c.worker import first_network
-    from agents.heads import make_head
-    from agents.networks.agent import NetworkAgent
-
     settings = A3C_PRESETS["a3c"].settings
     head = make_head(settings.head, problem)
     return NetworkAgent(first_network(problem, head, settings, SEED), head)

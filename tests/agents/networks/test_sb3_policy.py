@@ -94,7 +94,7 @@ def test_what_is_drawn_is_what_is_evaluated(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_deterministic_is_greedy(kind):
-    model, settings, head = made(kind)
+    model, _, head = made(kind)
     shake(model)
     observation, inputs = seen(model)
     greedy, _, _ = model.policy.network.choose(inputs, greedy=True)
@@ -102,7 +102,7 @@ def test_deterministic_is_greedy(kind):
     assert torch.equal(model.policy(inputs, deterministic=True)[0], greedy)
     drawn = model.predict(inputs.numpy())[0]
     assert not np.array_equal(drawn, greedy.numpy())
-    agent = agent_of(model, settings, head)
+    agent = agent_of(model, head)
     assert type(agent) is NetworkAgent
     assert agent.network.value.weight is model.policy.network.value.weight
     action = agent.predict(observation, deterministic=True)[0]
@@ -149,7 +149,7 @@ def test_a_saved_model_is_the_model(kind):
     assert states[0].keys() == states[1].keys() and states[0]
     for key, state in states[0].items():
         assert torch.equal(state["exp_avg"], states[1][key]["exp_avg"])
-    agent = agent_of(loaded, settings, head)
+    agent = agent_of(loaded, head)
     check_agent(agent, KINDS[kind][0], episodes=4)
 
 
@@ -183,7 +183,7 @@ def test_ppo_learns_the_optimum(network):
     )
     env = make_vec_env(PLACES, settings)
     model = make_ppo(env, settings, seed=0)
-    agent = agent_of(model, settings, env.head)
+    agent = agent_of(model, env.head)
     trace = sample_episodes(PLACES, 0, 100)
     bound = PLACES.bound(trace)
 
@@ -205,7 +205,7 @@ def test_ppo_learns_what_lies_ahead():
     )  # fmt: skip
     env = make_vec_env(problem, settings)
     model = make_ppo(env, settings, seed=0)
-    agent = agent_of(model, settings, env.head)
+    agent = agent_of(model, env.head)
     trace = sample_episodes(problem, 0, 100)
     before = rollout(problem, agent, trace).returns
     model.learn(6 * settings.rollout)
