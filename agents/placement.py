@@ -15,40 +15,32 @@ import numpy.typing as npt
 from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.distributed_inference.exact import (
-    Horizon,
-    Others,
-    all_devices,
     alone,
     coordinate_descent,
     descend_on_cost,
     exhaustive,
     forbid,
+    joint_costs,
+    step_costs,
+    viterbi,
+)
+from mec_gym.distributed_inference.horizon import (
+    Horizon,
+    Others,
+    all_devices,
+    first_round,
     frozen,
-    joint_delays,
     of_tasks,
     one_device,
-    only_device,
-    step_costs,
-    task_costs,
-    viterbi,
-    what_all_do,
+    what_one_does,
 )
-from mec_gym.distributed_inference.model import Decision, State
+from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-
-
-def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
-    """Places that each device's battery can pay for, alone in the band, (..., N, M + 1)."""
-    home = scenario.energy_coefficient * slot.work[..., 0] * slot.device_rate**2
-    send = scenario.transmit_power * slot.bits[..., 0, None] / slot.uplink
-    moved = np.where((state.place == 0)[..., None], send, 0.0)
-    needed = np.concatenate([home[..., None], moved], axis=-1)
-    return np.asarray(needed <= state.battery[..., None])
 
 
 class FixedPlaceSolver:
@@ -70,6 +62,25 @@ class FixedPlaceSolver:
         return Solution(Decision(np.where(state.place > 0, state.place, nearest)), 0)
 
 
+def _alone(
+    h: Horizon, slot: Slot, state: State, scenario: Scenario, may_move: BoolArray | None = None
+) -> Solution:
+    """The first places of each device's fastest plan alone, fields (..., N, ...).
+
+    Args:
+        h: What the plan is made for.
+        slot: The round.
+        state: Before it.
+        scenario: The parameters.
+        may_move: Which moves there are, (M + 1, M + 1); None: all.
+    """
+    place, move = step_costs(all_devices(h), scenario)
+    if may_move is not None:
+        move = np.where(may_move, move, 1e6)
+    place = forbid(place, affordable(slot, state, scenario))
+    return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+
+
 class GreedyBlockSolver:
     """Each device's current block where it is done soonest, blind to others and to later blocks.
 
@@ -82,10 +93,8 @@ class GreedyBlockSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
-        h = _this_round(slot, self.scenario)
-        place, move = step_costs(all_devices(h), self.scenario)
-        place = forbid(place, affordable(slot, state, self.scenario))
-        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+        s = self.scenario
+        return _alone(first_round(frozen(slot, s.blocks)), slot, state, s)
 
 
 class SequentialGreedySolver:
@@ -104,7 +113,7 @@ class SequentialGreedySolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        h = _this_round(slot, s)
+        h = first_round(frozen(slot, s.blocks))
         allowed = affordable(slot, state, s)
         zero = np.zeros(h.load.shape)
         others = Others(*(zero.copy() for _ in arrays.field_names(Others)))
@@ -114,10 +123,8 @@ class SequentialGreedySolver:
             place, move = step_costs(one_device(h, n), s, shared)
             start = state.place[..., n]
             plan[..., n, :] = viterbi(forbid(place, allowed[..., n, :]), move, start)[0]
-            mine = what_all_do(
-                only_device(h, n), plan[..., n : n + 1, :], state.place[..., n : n + 1], s
-            )
-            others = arrays.map_arrays(lambda a, b: a + b[..., 0, :, :], others, mine)
+            mine = what_one_does(h, n, plan, state.place, s)
+            others = arrays.map_arrays(np.add, others, mine)
         return Solution(Decision(plan[..., 0]), s.devices)
 
 
@@ -134,13 +141,10 @@ class SplitSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...): a device that has left home stays where it is."""
         s = self.scenario
-        place, move = step_costs(all_devices(frozen(slot, s.blocks)), s)
         # Once away nothing moves any more: all other moves are ruled out.
         stay = np.eye(s.servers + 1, dtype=np.bool_)
         stay[0, :] = True
-        move = np.where(stay, move, 1e6)
-        place = forbid(place, affordable(slot, state, s))
-        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+        return _alone(frozen(slot, s.blocks), slot, state, s, stay)
 
 
 class ViterbiSolver:
@@ -155,10 +159,7 @@ class ViterbiSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...), anew in every round."""
-        s = self.scenario
-        place, move = step_costs(all_devices(frozen(slot, s.blocks)), s)
-        place = forbid(place, affordable(slot, state, s))
-        return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+        return _alone(frozen(slot, self.scenario.blocks), slot, state, self.scenario)
 
 
 class CoordinateDescentSolver:
@@ -239,8 +240,7 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
     deadline = trace.deadline[:, :: s.blocks]
     spent = np.zeros(deadline.shape)
     plans = np.stack([descend_on_cost(h, s, home, p, spent, deadline) for p in beginnings])
-    costs = task_costs(joint_delays(h, plans, home, s), deadline, s)
-    best = np.where(h.active, costs, 0.0).sum(axis=-1).argmin(axis=0)
+    best = joint_costs(h, s, home, plans, spent, deadline)[0].argmin(axis=0)
     plan = np.take_along_axis(plans, best[None, ..., None, None], axis=0)[0]  # (n, J, N, K)
     rounds: IntArray = np.swapaxes(plan, -1, -2).reshape(len(plan), s.rounds, s.devices)
     return rounds
@@ -278,20 +278,3 @@ class ClairvoyantAgent:
             raise ValueError("agent must foresee the episodes that it plays, and has not")
         t = 0 if state is None else state
         return self._plan[:, t].reshape(*batch, -1), t + 1
-
-
-def _this_round(slot: Slot, scenario: Scenario) -> Horizon:
-    """The current block alone; its result counts if it is the last."""
-    h = frozen(slot, scenario.blocks)
-    return Horizon(
-        bits=h.bits[..., :1],
-        result=h.result,
-        work=h.work[..., :1],
-        uplink=h.uplink[..., :1, :],
-        downlink=h.downlink[..., :1, :],
-        load=h.load[..., :1, :],
-        device_rate=h.device_rate,
-        server_rate=h.server_rate,
-        blocks=h.blocks,
-        active=h.active,
-    )

@@ -3,154 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.distributed_inference.model import block_delays, failure_cost, lateness_cost
-from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
+from mec_gym.distributed_inference.horizon import (
+    Horizon,
+    Others,
+    all_devices,
+    in_double,
+    joint_delays,
+    of_tasks,
+    one_device,
+    places_before,
+    what_all_do,
+    what_one_does,
+)
+from mec_gym.distributed_inference.model import failure_cost, lateness_cost
+from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
-D = TypeVar("D", bound=np.generic)
 
 MOST_PLANS = 2_000_000
 """Most joint plans that exhaustive search tries."""
 NEAR = 0.3
 """A deadline is near within this share of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """The blocks that are still to place, and the network as it is believed to be then.
-
-    K' rounds from now on; entries of blocks beyond the last are 0.
-    """
-
-    bits: RealArray  # (..., N, K') bit into each block
-    result: RealArray  # (..., N) bit of the result
-    work: RealArray  # (..., N, K') FLOP
-    uplink: RealArray  # (..., N, K', M) bit/s
-    downlink: RealArray  # (..., N, K', M) bit/s
-    load: FloatArray  # (..., K', M) tenants
-    device_rate: FloatArray  # (..., N) FLOP/s
-    server_rate: FloatArray  # (..., M) FLOP/s
-    blocks: IntArray  # (...) how many there are
-    active: BoolArray  # (..., N)
-
-
-def frozen(slot: Slot, blocks: int) -> Horizon:
-    """As an agent believes it: the network of this round stays as it is.
-
-    Args:
-        slot: Fields (...).
-        blocks: K, the length of the chains.
-    """
-
-    def ahead(a: npt.NDArray[D], axis: int) -> npt.NDArray[D]:
-        return np.repeat(np.expand_dims(a, axis), blocks, axis=axis)
-
-    slot = _double(slot)
-    left = np.rint(np.asarray(slot.blocks_left)).astype(np.int64)
-    index = np.broadcast_to(left[..., None, None], (*slot.active.shape, 1))
-    return Horizon(
-        bits=slot.bits[..., :blocks],
-        result=np.take_along_axis(slot.bits, index, axis=-1)[..., 0],
-        work=slot.work,
-        uplink=ahead(slot.uplink, -2),
-        downlink=ahead(slot.downlink, -2),
-        load=ahead(slot.load, -2),
-        device_rate=slot.device_rate,
-        server_rate=slot.server_rate,
-        blocks=left,
-        active=slot.active,
-    )
-
-
-def _double(slot: Slot) -> Slot:
-    """The wide fields in double precision, for sums that are compared."""
-
-    def double(a: npt.NDArray[np.floating]) -> FloatArray:
-        return a.astype(np.float64, copy=False)
-
-    return replace(
-        slot,
-        bits=double(slot.bits),
-        work=double(slot.work),
-        uplink=double(slot.uplink),
-        downlink=double(slot.downlink),
-    )
-
-
-def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
-    """As it will be: the first round of each task of a trace, fields (n, J, ...)."""
-    n, k = len(trace.load), scenario.blocks
-
-    def by_task(a: npt.NDArray[D]) -> npt.NDArray[D]:
-        return a.reshape(n, scenario.tasks, k, *a.shape[2:])
-
-    trace = _double(trace)
-    first = arrays.map_arrays(lambda a: by_task(a)[:, :, 0], trace)
-    return Horizon(
-        bits=first.bits[..., :k],
-        result=first.bits[..., k],
-        work=first.work,
-        uplink=np.moveaxis(by_task(trace.uplink), 2, -2),
-        downlink=np.moveaxis(by_task(trace.downlink), 2, -2),
-        load=by_task(trace.load),
-        device_rate=first.device_rate,
-        server_rate=first.server_rate,
-        blocks=np.full((n, scenario.tasks), k),
-        active=first.active,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What the other devices do in each round at each server, fields (..., K', M)."""
-
-    runs: FloatArray  # blocks they run there
-    work: FloatArray  # FLOP of these blocks
-    uploads: FloatArray  # uploads to it
-    upload_s: FloatArray  # s, what these would take with the band to each of them alone
-    downloads: FloatArray  # downloads from it, results included
-    download_s: FloatArray  # s, likewise
-
-
-def one_device(h: Horizon, index: int) -> Horizon:
-    """One device's own view: without the axis N, fields (..., K', ...)."""
-    return Horizon(
-        bits=h.bits[..., index, :],
-        result=h.result[..., index],
-        work=h.work[..., index, :],
-        uplink=h.uplink[..., index, :, :],
-        downlink=h.downlink[..., index, :, :],
-        load=h.load,
-        device_rate=h.device_rate[..., index],
-        server_rate=h.server_rate,
-        blocks=h.blocks,
-        active=h.active[..., index],
-    )
-
-
-def all_devices(h: Horizon) -> Horizon:
-    """Every device's own view: N is one more batch axis, of the shared fields of length 1."""
-    return Horizon(
-        bits=h.bits,
-        result=h.result,
-        work=h.work,
-        uplink=h.uplink,
-        downlink=h.downlink,
-        load=h.load[..., None, :, :],
-        device_rate=h.device_rate,
-        server_rate=h.server_rate[..., None, :],
-        blocks=np.asarray(h.blocks)[..., None],
-        active=h.active,
-    )
 
 
 def step_costs(
@@ -245,75 +126,28 @@ def alone(h: Horizon, scenario: Scenario, start: IntArray) -> tuple[IntArray, Fl
     return viterbi(*step_costs(all_devices(h), scenario), start)
 
 
-def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> Others:
-    """Sums over the devices of plans (..., N, K'), fields (..., N, K', M) one a device."""
-    servers = np.arange(1, scenario.servers + 1)
-    before = np.concatenate(
-        [np.broadcast_to(start, plan.shape[:-1])[..., None], plan[..., :-1]], -1
-    )
-    exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
-    works = (h.active[..., None] & exists)[..., None]  # (..., N, K', 1)
-    there, was_there = plan[..., None] == servers, before[..., None] == servers
-    at_home, was_home = (plan == 0)[..., None], (before == 0)[..., None]
-    last = np.arange(plan.shape[-1]) == np.asarray(h.blocks)[..., None, None] - 1
-    runs = works & there
-    uploads = runs & was_home
-    fetches = works & was_there & at_home
-    returns = runs & (last & scenario.return_result)[..., None]
-    bits = h.bits[..., None]
-    return Others(
-        runs=runs.astype(np.float64),
-        work=np.where(runs, h.work[..., None], 0.0),
-        uploads=uploads.astype(np.float64),
-        upload_s=np.where(uploads, bits / h.uplink, 0.0),
-        downloads=fetches.astype(np.float64) + returns,
-        download_s=np.where(fetches, bits / h.downlink, 0.0)
-        + np.where(returns, h.result[..., None, None] / h.downlink, 0.0),
-    )
-
-
-def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
-    """Each device's delay under joint plans (..., N, K'), contention included, (..., N) s.
-
-    Round by round by :func:`~mec_gym.distributed_inference.model.block_delays`.
-    """
-    rounds = np.arange(plan.shape[-1])
-    left = np.asarray(h.blocks)[..., None] - rounds  # (..., K')
-    works = h.active[..., None, :] & (left > 0)[..., None]
-    places = np.swapaxes(plan, -1, -2)  # (..., K', N)
-    first = np.broadcast_to(start, plan.shape[:-1])[..., None, :]
-    before = np.concatenate([first, places[..., :-1, :]], axis=-2)
-
-    def by_round(a: npt.NDArray[D]) -> npt.NDArray[D]:
-        return np.swapaxes(a, h.active.ndim - 1, h.active.ndim)  # (..., N, K', ...)
-
-    after = np.concatenate([h.bits[..., 1:], h.result[..., None]], axis=-1)
-    after = np.where((left == 1)[..., None, :], h.result[..., None], after)
-    slots = Slot(
-        bits=by_round(np.stack([h.bits, after], axis=-1)),
-        work=by_round(h.work[..., None]),
-        blocks_left=left.astype(np.float64),
-        active=h.active[..., None, :],
-        deadline=np.ones_like(h.device_rate)[..., None, :],
-        uplink=by_round(h.uplink),
-        downlink=by_round(h.downlink),
-        load=h.load,
-        device_rate=h.device_rate[..., None, :],
-        server_rate=h.server_rate[..., None, :],
-    )
-    parts = block_delays(slots, before, places, works, scenario)
-    return np.asarray((parts.local + parts.edge + parts.upload + parts.other).sum(axis=-2))
-
-
-def total_delay(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
-    """Sum of all devices' delays under joint plans (..., N, K'), (...) s."""
-    return np.asarray(joint_delays(h, plan, start, scenario).sum(axis=-1))
-
-
 def task_costs(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
     """What finished tasks cost, (11): beta D + penalty, (...)."""
     late = lateness_cost(delay, deadline, scenario)
     return np.asarray(scenario.latency_weight * delay + late)
+
+
+def joint_costs(
+    h: Horizon,
+    scenario: Scenario,
+    start: IntArray,
+    plan: IntArray,
+    spent: FloatArray,
+    deadline: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """What the tasks cost all together under joint plans (..., N, K').
+
+    Returns:
+        Their cost (11), (...), and delays, ``spent`` (..., N) s included, (..., N) s.
+    """
+    delay = spent + joint_delays(h, plan, start, scenario)
+    costs = np.where(h.active, task_costs(delay, deadline, scenario), 0.0)
+    return costs.sum(axis=-1), delay
 
 
 def exhaustive(
@@ -353,8 +187,7 @@ def exhaustive(
         digits = codes[:, None] // places ** np.arange(choices) % places
         tried = digits.reshape(len(codes), *(1 for _ in batch), devices, rounds)
         tried = np.broadcast_to(tried, (len(codes), *batch, devices, rounds))
-        delay = spent + joint_delays(h, tried, start, scenario)
-        cost = np.where(h.active, task_costs(delay, deadline, scenario), 0.0).sum(axis=-1)
+        cost, _ = joint_costs(h, scenario, start, tried, spent, deadline)
         index = cost.argmin(axis=0)[None]
         least = np.take_along_axis(cost, index, axis=0)[0]
         found = np.take_along_axis(tried, index[..., None, None], axis=0)[0]
@@ -398,11 +231,10 @@ def descend_on_cost(
     plan = plan.copy()
 
     def cost(plans: IntArray) -> tuple[FloatArray, FloatArray]:
-        delay = spent + joint_delays(h, plans, start, scenario)
-        costs = np.where(h.active, task_costs(delay, deadline, scenario), 0.0)
-        return costs.sum(axis=-1), delay
+        return joint_costs(h, scenario, start, plans, spent, deadline)
 
     now, delay = cost(plan)
+    each = what_all_do(h, plan, start, scenario)
     for _ in range(sweeps):
         before = now
         for n in range(plan.shape[-2]):
@@ -411,15 +243,14 @@ def descend_on_cost(
                 np.abs(off) < NEAR, scenario.miss_cost / (NEAR * deadline), 0.0
             )
             price = price + np.where(off > 0, scenario.late_weight / deadline, 0.0)
-            each = what_all_do(h, plan, start, scenario)
             weight = (price / price[..., n, None])[..., None, None]
-            each = replace(
+            weighed = replace(
                 each,
                 work=each.work * weight,
                 upload_s=each.upload_s * weight,
                 download_s=each.download_s * weight,
             )
-            others = arrays.map_arrays(lambda a, n=n: a.sum(axis=-3) - a[..., n, :, :], each)
+            others = arrays.map_arrays(lambda a, n=n: a.sum(axis=-3) - a[..., n, :, :], weighed)
             zero = np.zeros_like(others.work)
             selfish = replace(others, work=zero, upload_s=zero, download_s=zero)
             mask = None if allowed is None else allowed[..., n, :]
@@ -432,12 +263,14 @@ def descend_on_cost(
             home = plan.copy()
             home[..., n, :] = 0 if mask is None else np.where(mask[..., :1], 0, plan[..., n, :])
             offers.append(home)
-            costs, delays = zip(*(cost(offer) for offer in offers), strict=True)
+            known = (now, delay)  # of the plan it has
+            costs, delays = zip(known, *(cost(offer) for offer in offers[1:]), strict=True)
             best = np.argmin(np.stack(costs), axis=0)
             choose = best[None, ..., None]
             plan = np.take_along_axis(np.stack(offers), choose[..., None], axis=0)[0]
             delay = np.take_along_axis(np.stack(delays), choose, axis=0)[0]
             now = np.take_along_axis(np.stack(costs), best[None], axis=0)[0]
+            _put(each, n, what_one_does(h, n, plan, start, scenario))
         if np.all(now >= before - 1e-12):
             break
     return plan
@@ -480,8 +313,7 @@ def coordinate_descent(
         changed = False
         for n in range(plan.shape[-2]):
             others = arrays.map_arrays(lambda a, b, n=n: a - b[..., n, :, :], every, each)
-            view = one_device(h, n)
-            place, move = step_costs(view, scenario, others)
+            place, move = step_costs(one_device(h, n), scenario, others)
             mask = None if allowed is None else allowed[..., n, :]
             best, cost = viterbi(forbid(place, mask), move, start[..., n])
             now = _path_cost(forbid(place, mask), move, plan[..., n, :], start[..., n])
@@ -490,36 +322,18 @@ def coordinate_descent(
                 continue
             changed = True
             plan[..., n, :] = np.where(better[..., None], best, plan[..., n, :])
-            mine = what_all_do(
-                only_device(h, n),
-                plan[..., n : n + 1, :],
-                start[..., n : n + 1],
-                scenario,
-            )
-            for name in arrays.field_names(Others):
-                new = getattr(mine, name)[..., 0, :, :]
-                getattr(every, name)[...] = getattr(others, name) + new
-                getattr(each, name)[..., n, :, :] = new
+            mine = what_one_does(h, n, plan, start, scenario)
+            every = arrays.map_arrays(np.add, others, mine)
+            _put(each, n, mine)
         if not changed:
             break
     return plan
 
 
-def only_device(h: Horizon, n: int) -> Horizon:
-    """The horizon of device n alone, the axis N kept."""
-    view = one_device(h, n)
-    return Horizon(
-        bits=view.bits[..., None, :],
-        result=view.result[..., None],
-        work=view.work[..., None, :],
-        uplink=view.uplink[..., None, :, :],
-        downlink=view.downlink[..., None, :, :],
-        load=h.load,
-        device_rate=view.device_rate[..., None],
-        server_rate=h.server_rate,
-        blocks=h.blocks,
-        active=view.active[..., None],
-    )
+def _put(each: Others, n: int, mine: Others) -> None:
+    """Write down what device n does now, fields (..., N, K', M)."""
+    for name in arrays.field_names(Others):
+        getattr(each, name)[..., n, :, :] = getattr(mine, name)
 
 
 def forbid(place: FloatArray, allowed: BoolArray | None) -> FloatArray:
@@ -533,9 +347,7 @@ def forbid(place: FloatArray, allowed: BoolArray | None) -> FloatArray:
 
 
 def _path_cost(place: FloatArray, move: FloatArray, path: IntArray, start: IntArray) -> FloatArray:
-    before = np.concatenate(
-        [np.broadcast_to(start, path.shape[:-1])[..., None], path[..., :-1]], -1
-    )
+    before = places_before(path, start)
     total = np.take_along_axis(place, path[..., None], axis=-1)[..., 0]
     rows = np.take_along_axis(move, before[..., None, None], axis=-2)[..., 0, :]
     total = total + np.take_along_axis(rows, path[..., None], axis=-1)[..., 0]
@@ -560,10 +372,10 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
     start = np.zeros(h.active.shape, dtype=np.int64)
     _, delay = alone(h, scenario, start)
     deadline = trace.deadline[:, :: scenario.blocks]
-    beta = scenario.latency_weight
-    done = beta * delay + lateness_cost(delay, deadline, scenario)
+    done = task_costs(delay, deadline, scenario)
     seconds, penalty = failure_cost(np.zeros_like(delay), deadline, scenario)
-    cost = np.where(h.active, np.minimum(done, beta * seconds + penalty), 0.0)
+    given_up = scenario.latency_weight * seconds + penalty
+    cost = np.where(h.active, np.minimum(done, given_up), 0.0)
     return -np.asarray(cost.sum(axis=(1, 2)))
 
 
@@ -578,7 +390,7 @@ def delay_now(slot: Slot, before: IntArray, scenario: Scenario) -> FloatArray:
         before: Place of the block before, (..., N).
         scenario: The parameters.
     """
-    slot = _double(slot)
+    slot = in_double(slot)
     bits, work = slot.bits[..., 0], slot.work[..., 0]
     was_home = before == 0
     index = np.maximum(before - 1, 0)[..., None]
@@ -612,7 +424,7 @@ def look_ahead(
     Returns:
         (..., N, M + 1) s, the result's return included if it is in sight.
     """
-    slot = _double(slot)
+    slot = in_double(slot)
     share = ((1.0 + slot.load + crowd) / slot.server_rate)[..., None, :]  # s/FLOP
     home_share = 1.0 / slot.device_rate
     send, fetch = 1.0 / slot.uplink, 1.0 / slot.downlink  # s/bit

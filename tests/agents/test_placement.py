@@ -20,12 +20,11 @@ from agents.placement import (
     SequentialGreedySolver,
     SplitSolver,
     ViterbiSolver,
-    affordable,
     clairvoyant_plan,
 )
 from mec_gym.core import arrays
-from mec_gym.distributed_inference import exact
-from mec_gym.distributed_inference.model import Decision, State, energy
+from mec_gym.distributed_inference import exact, horizon
+from mec_gym.distributed_inference.model import Decision, State, affordable, energy
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import (
     Channel,
@@ -404,7 +403,7 @@ def test_the_clairvoyant_plans_for_the_reward():
     s = moving(devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0)
     problem = DistributedInference(s)
     trace = draw(s, 17, 60)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     zero = np.zeros((*home.shape, 3), dtype=int)
     plans = [exact.coordinate_descent(h, s, home), exact.coordinate_descent(h, s, home, plan=zero)]

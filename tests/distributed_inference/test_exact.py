@@ -20,7 +20,7 @@ from agents.placement import (
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
-from mec_gym.distributed_inference import exact, model
+from mec_gym.distributed_inference import exact, horizon, model
 from mec_gym.distributed_inference.model import Decision
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import (
@@ -64,7 +64,7 @@ def moving(**changes):
 def test_alone_equals_exhaustive_search(scenario, draws):
     s = scenario
     trace = draw(s, s.servers, draws)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     start = np.random.default_rng(1).integers(s.servers + 1, size=h.active.shape)
     start[: draws // 2] = 0
     plan, cost = exact.alone(h, s, start)
@@ -135,7 +135,7 @@ def test_frozen_believes_in_the_network_of_this_round():
     trace = draw(s, 0, 5)
     for t in range(4):
         slot = arrays.at(trace, (slice(None), t))
-        h = exact.frozen(slot, 4)
+        h = horizon.frozen(slot, 4)
         left = 4 - t
         assert (h.blocks == left).all()
         assert np.array_equal(h.active, slot.active)
@@ -154,7 +154,7 @@ def test_of_tasks_holds_what_each_task_will_meet():
     s = moving(devices=2, servers=3, blocks=4, idle=0.3)
     s = dataclasses.replace(s, tasks=3)
     trace = draw(s, 0, 5)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     assert h.bits.shape == (5, 3, 2, 4)
     for j in range(3):
         first = j * 4
@@ -182,8 +182,8 @@ def test_total_delay_is_what_the_rounds_add_up_to(contention, return_result):
     rng = np.random.default_rng(3)
     trace = draw(s, 3, 20)
     plan = rng.integers(4, size=(20, 2, 4, 4))
-    h = exact.of_tasks(trace, s)
-    expected = exact.total_delay(h, plan, np.zeros((20, 2, 4), dtype=int), s)
+    h = horizon.of_tasks(trace, s)
+    expected = horizon.joint_delays(h, plan, np.zeros((20, 2, 4), dtype=int), s).sum(axis=-1)
     state = problem.start(arrays.at(trace, (slice(None), 0)))
     played = np.zeros((20, 2))
     for t in range(s.rounds):
@@ -206,8 +206,8 @@ def test_total_delay_in_the_middle_of_a_task():
     start = rng.integers(3, size=(10, 3))
     plan = rng.integers(3, size=(10, 3, 4))
     for t in (1, 3):
-        h = exact.frozen(arrays.at(trace, (slice(None), t)), 4)
-        found = exact.total_delay(h, plan, start, s)
+        h = horizon.frozen(arrays.at(trace, (slice(None), t)), 4)
+        found = horizon.joint_delays(h, plan, start, s).sum(axis=-1)
         for e in range(10):
             slot = arrays.at(trace, (e, t))
             # blocks t .. 3 with the network as it is now
@@ -228,14 +228,14 @@ def test_marginal_costs_are_what_a_device_adds_to_the_total(return_result):
     s = moving(devices=4, servers=2, blocks=3, return_result=return_result, idle=0.2)
     trace = draw(s, 15, 12)
     rng = np.random.default_rng(16)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     start = rng.integers(3, size=h.active.shape)
     plan = rng.integers(3, size=(12, 1, 4, 3))
     mine = every_plan(1, 3, 3)[:, 0]
-    each = exact.what_all_do(h, plan, start, s)
+    each = horizon.what_all_do(h, plan, start, s)
     for n in range(4):
         others = arrays.map_arrays(lambda a, n=n: a.sum(axis=-3) - a[..., n, :, :], each)
-        place, move = exact.step_costs(exact.one_device(h, n), s, others)
+        place, move = exact.step_costs(horizon.one_device(h, n), s, others)
         for e in range(12):
             if not trace.active[e, 0, n]:
                 continue
@@ -258,7 +258,7 @@ def test_coordinate_descent_is_close_to_the_best_joint_plan():
     s = contended()  # N = 3, M = 2, K = 3
     draws = 30
     trace = draw(s, 7, draws)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     found = exact.coordinate_descent(h, s, home)[:, 0]
     naive = exact.alone(h, s, home)[0][:, 0]
@@ -289,15 +289,15 @@ def test_coordinate_descent_is_close_to_the_best_joint_plan():
 def test_local_optimality_on_a_moving_channel_from_any_beginning():
     s = moving(devices=4, servers=2, blocks=3, idle=0.2)
     trace = draw(s, 8, 15)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     rng = np.random.default_rng(9)
     start = rng.integers(3, size=h.active.shape)
     beginning = rng.integers(3, size=(15, 1, 4, 3))
     kept = beginning.copy()
     found = exact.coordinate_descent(h, s, start, plan=beginning, sweeps=50)
     assert np.array_equal(beginning, kept)  # the caller's plan is the caller's
-    before = exact.total_delay(h, beginning, start, s)
-    after = exact.total_delay(h, found, start, s)
+    before = horizon.joint_delays(h, beginning, start, s).sum(axis=-1)
+    after = horizon.joint_delays(h, found, start, s).sum(axis=-1)
     assert (after <= before * (1 + 1e-12)).all()
     assert (after < before * 0.9).mean() > 0.8
     alternatives = every_plan(1, 3, 3)[:, 0]
@@ -313,7 +313,7 @@ def test_local_optimality_on_a_moving_channel_from_any_beginning():
 def test_coordinate_descent_takes_only_what_is_allowed_at_first():
     s = contended()
     trace = draw(s, 10, 20)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     allowed = np.random.default_rng(11).random((*home.shape, 3)) < 0.5
     allowed[..., 0] |= ~allowed.any(axis=-1)
@@ -333,21 +333,25 @@ def test_coordinate_descent_takes_only_what_is_allowed_at_first():
 def test_without_contention_the_descent_is_exact():
     s = patent(devices=3, servers=2, blocks=3)
     trace = draw(s, 12, 20)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     best = exact.alone(h, s, home)[1].sum(axis=-1)
     found = exact.coordinate_descent(h, s, home)
-    np.testing.assert_allclose(exact.total_delay(h, found, home, s), best, rtol=1e-12)
+    np.testing.assert_allclose(
+        horizon.joint_delays(h, found, home, s).sum(axis=-1), best, rtol=1e-12
+    )
 
 
 def test_without_contention_the_descent_improves_a_given_plan():
     s = patent(devices=3, servers=2, blocks=3)
     trace = draw(s, 12, 20)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     best = exact.alone(h, s, home)[1].sum(axis=-1)
     found = exact.coordinate_descent(h, s, home, plan=np.zeros((20, 1, 3, 3), dtype=int))
-    np.testing.assert_allclose(exact.total_delay(h, found, home, s), best, rtol=1e-12)
+    np.testing.assert_allclose(
+        horizon.joint_delays(h, found, home, s).sum(axis=-1), best, rtol=1e-12
+    )
 
 
 # ------------------------------------------------------------------ descent on the reward
@@ -358,9 +362,9 @@ def test_joint_delays_are_each_device_s_own(contention):
     s = moving(devices=3, servers=2, blocks=3, contention=contention, idle=0.2)
     trace = draw(s, 17, 10)
     rng = np.random.default_rng(18)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     start, plan = rng.integers(3, size=(10, 1, 3)), rng.integers(3, size=(10, 1, 3, 3))
-    found = exact.joint_delays(h, plan, start, s)
+    found = horizon.joint_delays(h, plan, start, s)
     for e in range(10):
         mine = costs_of_plans(s, slots_of(trace, e, 0, 3), plan[e], start=start[e, 0])
         np.testing.assert_allclose(found[e], mine, rtol=1e-12)
@@ -377,7 +381,7 @@ def test_descent_on_the_reward_is_close_to_the_best_joint_plan():
     s = contended(deadline=(0.3, 0.9), miss_cost=1.0, late_weight=1.0, idle=0.1)
     draws = 30
     trace = draw(s, 19, draws)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     deadline = trace.deadline[:, ::3]
     spent = np.random.default_rng(20).uniform(0, 0.4, size=home.shape) * deadline
@@ -409,7 +413,7 @@ def test_descent_on_the_reward_is_close_to_the_best_joint_plan():
 def test_descent_on_the_reward_takes_only_what_is_allowed_at_first():
     s = contended()
     trace = draw(s, 21, 20)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     allowed = np.random.default_rng(22).random((*home.shape, 3)) < 0.5
     allowed[..., 1] |= ~allowed.any(axis=-1)
@@ -560,7 +564,7 @@ def test_the_bound_of_who_is_idle_is_nothing():
 def test_exhaustive_search_finds_the_best_joint_plan(monkeypatch):
     s = contended(deadline=(0.3, 0.9), miss_cost=1.0, late_weight=1.0, idle=0.2)
     trace = draw(s, 23, 6)
-    h = exact.of_tasks(trace, s)
+    h = horizon.of_tasks(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     deadline = trace.deadline[:, ::3]
     spent = np.random.default_rng(24).uniform(0, 0.4, size=home.shape) * deadline

@@ -1,0 +1,233 @@
+"""What is still to place, and what joint plans come to, round by round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from mec_gym.core import arrays
+from mec_gym.distributed_inference.model import block_delays
+from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+D = TypeVar("D", bound=np.generic)
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """The blocks that are still to place, and the network as it is believed to be then.
+
+    K' rounds from now on; entries of blocks beyond the last are 0.
+    """
+
+    bits: RealArray  # (..., N, K') bit into each block
+    result: RealArray  # (..., N) bit of the result
+    work: RealArray  # (..., N, K') FLOP
+    uplink: RealArray  # (..., N, K', M) bit/s
+    downlink: RealArray  # (..., N, K', M) bit/s
+    load: FloatArray  # (..., K', M) tenants
+    device_rate: FloatArray  # (..., N) FLOP/s
+    server_rate: FloatArray  # (..., M) FLOP/s
+    blocks: IntArray  # (...) how many there are
+    active: BoolArray  # (..., N)
+
+
+def frozen(slot: Slot, blocks: int) -> Horizon:
+    """As an agent believes it: the network of this round stays as it is.
+
+    Args:
+        slot: Fields (...).
+        blocks: K, the length of the chains.
+    """
+
+    def ahead(a: npt.NDArray[D], axis: int) -> npt.NDArray[D]:
+        return np.repeat(np.expand_dims(a, axis), blocks, axis=axis)
+
+    slot = in_double(slot)
+    left = np.rint(np.asarray(slot.blocks_left)).astype(np.int64)
+    index = np.broadcast_to(left[..., None, None], (*slot.active.shape, 1))
+    return Horizon(
+        bits=slot.bits[..., :blocks],
+        result=np.take_along_axis(slot.bits, index, axis=-1)[..., 0],
+        work=slot.work,
+        uplink=ahead(slot.uplink, -2),
+        downlink=ahead(slot.downlink, -2),
+        load=ahead(slot.load, -2),
+        device_rate=slot.device_rate,
+        server_rate=slot.server_rate,
+        blocks=left,
+        active=slot.active,
+    )
+
+
+def in_double(slot: Slot) -> Slot:
+    """The wide fields in double precision, for sums that are compared."""
+
+    def double(a: npt.NDArray[np.floating]) -> FloatArray:
+        return a.astype(np.float64, copy=False)
+
+    return replace(
+        slot,
+        bits=double(slot.bits),
+        work=double(slot.work),
+        uplink=double(slot.uplink),
+        downlink=double(slot.downlink),
+    )
+
+
+def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
+    """As it will be: the first round of each task of a trace, fields (n, J, ...)."""
+    n, k = len(trace.load), scenario.blocks
+
+    def by_task(a: npt.NDArray[D]) -> npt.NDArray[D]:
+        return a.reshape(n, scenario.tasks, k, *a.shape[2:])
+
+    trace = in_double(trace)
+    first = arrays.map_arrays(lambda a: by_task(a)[:, :, 0], trace)
+    return Horizon(
+        bits=first.bits[..., :k],
+        result=first.bits[..., k],
+        work=first.work,
+        uplink=np.moveaxis(by_task(trace.uplink), 2, -2),
+        downlink=np.moveaxis(by_task(trace.downlink), 2, -2),
+        load=by_task(trace.load),
+        device_rate=first.device_rate,
+        server_rate=first.server_rate,
+        blocks=np.full((n, scenario.tasks), k),
+        active=first.active,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Others:
+    """What the other devices do in each round at each server, fields (..., K', M)."""
+
+    runs: FloatArray  # blocks they run there
+    work: FloatArray  # FLOP of these blocks
+    uploads: FloatArray  # uploads to it
+    upload_s: FloatArray  # s, what these would take with the band to each of them alone
+    downloads: FloatArray  # downloads from it, results included
+    download_s: FloatArray  # s, likewise
+
+
+def one_device(h: Horizon, index: int) -> Horizon:
+    """One device's own view: without the axis N, fields (..., K', ...)."""
+    return replace(
+        h,
+        bits=h.bits[..., index, :],
+        result=h.result[..., index],
+        work=h.work[..., index, :],
+        uplink=h.uplink[..., index, :, :],
+        downlink=h.downlink[..., index, :, :],
+        device_rate=h.device_rate[..., index],
+        active=h.active[..., index],
+    )
+
+
+def all_devices(h: Horizon) -> Horizon:
+    """Every device's own view: N is one more batch axis, of the shared fields of length 1."""
+    return replace(
+        h,
+        load=h.load[..., None, :, :],
+        server_rate=h.server_rate[..., None, :],
+        blocks=np.asarray(h.blocks)[..., None],
+    )
+
+
+def first_round(h: Horizon) -> Horizon:
+    """The current block alone; its result counts if it is the last."""
+    return replace(
+        h,
+        bits=h.bits[..., :1],
+        work=h.work[..., :1],
+        uplink=h.uplink[..., :1, :],
+        downlink=h.downlink[..., :1, :],
+        load=h.load[..., :1, :],
+    )
+
+
+def places_before(plan: IntArray, start: IntArray) -> IntArray:
+    """Where the block before each of plans (..., K') ran, the first one's at ``start`` (...)."""
+    first = np.broadcast_to(start, plan.shape[:-1])[..., None]
+    return np.concatenate([first, plan[..., :-1]], axis=-1)
+
+
+def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> Others:
+    """Sums over the devices of plans (..., N, K'), fields (..., N, K', M) one a device."""
+    servers = np.arange(1, scenario.servers + 1)
+    before = places_before(plan, start)
+    exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
+    works = (h.active[..., None] & exists)[..., None]  # (..., N, K', 1)
+    there, was_there = plan[..., None] == servers, before[..., None] == servers
+    at_home, was_home = (plan == 0)[..., None], (before == 0)[..., None]
+    last = np.arange(plan.shape[-1]) == np.asarray(h.blocks)[..., None, None] - 1
+    runs = works & there
+    uploads = runs & was_home
+    fetches = works & was_there & at_home
+    returns = runs & (last & scenario.return_result)[..., None]
+    bits = h.bits[..., None]
+    return Others(
+        runs=runs.astype(np.float64),
+        work=np.where(runs, h.work[..., None], 0.0),
+        uploads=uploads.astype(np.float64),
+        upload_s=np.where(uploads, bits / h.uplink, 0.0),
+        downloads=fetches.astype(np.float64) + returns,
+        download_s=np.where(fetches, bits / h.downlink, 0.0)
+        + np.where(returns, h.result[..., None, None] / h.downlink, 0.0),
+    )
+
+
+def what_one_does(
+    h: Horizon, n: int, plan: IntArray, start: IntArray, scenario: Scenario
+) -> Others:
+    """What device n does in joint plans (..., N, K'), fields (..., K', M)."""
+    one = slice(n, n + 1)
+    alone = replace(
+        h,
+        bits=h.bits[..., one, :],
+        result=h.result[..., one],
+        work=h.work[..., one, :],
+        uplink=h.uplink[..., one, :, :],
+        downlink=h.downlink[..., one, :, :],
+        device_rate=h.device_rate[..., one],
+        active=h.active[..., one],
+    )
+    mine = what_all_do(alone, plan[..., one, :], start[..., one], scenario)
+    return arrays.map_arrays(lambda a: a[..., 0, :, :], mine)
+
+
+def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
+    """Each device's delay under joint plans (..., N, K'), contention included, (..., N) s.
+
+    Round by round by :func:`~mec_gym.distributed_inference.model.block_delays`.
+    """
+    rounds = np.arange(plan.shape[-1])
+    left = np.asarray(h.blocks)[..., None] - rounds  # (..., K')
+    works = h.active[..., None, :] & (left > 0)[..., None]
+    places = np.swapaxes(plan, -1, -2)  # (..., K', N)
+    before = np.swapaxes(places_before(plan, start), -1, -2)
+
+    def by_round(a: npt.NDArray[D]) -> npt.NDArray[D]:
+        return np.swapaxes(a, h.active.ndim - 1, h.active.ndim)  # (..., N, K', ...)
+
+    after = np.concatenate([h.bits[..., 1:], h.result[..., None]], axis=-1)
+    after = np.where((left == 1)[..., None, :], h.result[..., None], after)
+    slots = Slot(
+        bits=by_round(np.stack([h.bits, after], axis=-1)),
+        work=by_round(h.work[..., None]),
+        blocks_left=left.astype(np.float64),
+        active=h.active[..., None, :],
+        deadline=np.ones_like(h.device_rate)[..., None, :],
+        uplink=by_round(h.uplink),
+        downlink=by_round(h.downlink),
+        load=h.load,
+        device_rate=h.device_rate[..., None, :],
+        server_rate=h.server_rate[..., None, :],
+    )
+    parts = block_delays(slots, before, places, works, scenario)
+    return np.asarray((parts.local + parts.edge + parts.upload + parts.other).sum(axis=-2))
