@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
 import torch
+from ctrl_c import interrupt_after
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.a3c.worker import first_network
@@ -30,7 +29,6 @@ from train.presets import (
     ppo_run,
 )
 from train.run import train_ppo
-from train.tensorboard import Metrics
 
 ROLLOUT = 48
 SMALLER = {"num_envs": 6, "n_steps": 8, "minibatches": 2, "n_epochs": 1, "hidden": 8}
@@ -63,20 +61,6 @@ def problem():
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "ppo"
     return out, weights(train_ppo(ppo(out)))
-
-
-def interrupt_after(monkeypatch, rollouts):
-    """Press Ctrl-C while the given rollout is being collected."""
-    ended = Metrics._on_rollout_end
-    seen = []
-
-    def press(self):
-        seen.append(None)
-        if len(seen) == rollouts:
-            os.kill(os.getpid(), signal.SIGINT)
-        ended(self)
-
-    monkeypatch.setattr(Metrics, "_on_rollout_end", press)
 
 
 def test_what_a_run_of_several_sizes_leaves_behind(finished, problem):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from ctrl_c import interrupt_after
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.ppo import MODEL_FILE, PPOSettings, load_ppo, make_ppo, make_vec_env
@@ -20,7 +20,6 @@ from train.folder import checkpoints
 from train.interrupts import Interrupted
 from train.presets import PPO_PRESETS, ppo_run
 from train.run import train_ppo
-from train.tensorboard import Metrics
 
 SMALL = PPOSettings(head="price", num_envs=8, n_steps=30, minibatches=2, n_epochs=1, hidden=8)
 ROLLOUT = 240
@@ -47,20 +46,6 @@ def weights(agent):
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("run") / "ppo"
     return out, weights(train_ppo(small_run(out)))
-
-
-def interrupt_after(monkeypatch, rollouts):
-    """Press Ctrl-C while the given rollout is being collected."""
-    ended = Metrics._on_rollout_end
-    seen = []
-
-    def press(self):
-        seen.append(None)
-        if len(seen) == rollouts:
-            os.kill(os.getpid(), signal.SIGINT)
-        ended(self)
-
-    monkeypatch.setattr(Metrics, "_on_rollout_end", press)
 
 
 def test_same_seed_same_network(finished, tmp_path):
