@@ -9,15 +9,14 @@ import numpy.typing as npt
 
 from agents.protocol import Solution
 from agents.solver_agent import SolverAgent
-from agents.tuning import own_episodes
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
+from mec_gym.core.seeds import tuning_episodes
+from mec_gym.core.types import FloatArray
 from mec_gym.early_exit.exact import try_all
 from mec_gym.early_exit.model import State
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def backlog_at_next_arrival(free: FloatArray, rate: npt.ArrayLike) -> FloatArray:
@@ -67,7 +66,7 @@ def tune_congestion(problem: EarlyExitPartition, episodes: int = 64) -> tuple[fl
     Returns:
         1/s, of device, link and edge.
     """
-    trace = own_episodes(problem, episodes)
+    trace = tuning_episodes(problem, episodes)
 
     def mean_return(price: tuple[float, ...]) -> float:
         agent = SolverAgent(problem, CongestionSolver(problem.scenario, price))

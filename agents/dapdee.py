@@ -12,14 +12,11 @@ import numpy.typing as npt
 from agents.mincut import SearchConfig, weighted_search
 from agents.protocol import Solution
 from mec_gym.core import arrays
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, State, service_times
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 INDICATORS = ("cpu", "memory", "uplink", "network delay", "battery", "deadline", "priority")
 HEAVY_FROM = 0.4  # load score from which load is heavy, algorithm 4, line 13

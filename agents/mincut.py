@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from agents.partition_rules import nearest_candidate
 from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.core.checks import positive, positive_int
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit.cuts import CutGraph
 from mec_gym.early_exit.model import Decision, State, service_times
 from mec_gym.early_exit.partitions import price
 from mec_gym.early_exit.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 18  # numbers worked on at a time
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from agents.protocol import Solution
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.exact import slot_optimum
 from mec_gym.early_exit.lookup import Lookup
@@ -15,8 +15,6 @@ from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.partitions import price
 from mec_gym.early_exit.scenario import Scenario, Slot
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Load = Literal["light", "heavy"]
 
 

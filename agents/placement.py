@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from agents.protocol import Solution
 from mec_gym.core import arrays
+from mec_gym.core.types import BoolArray, IntArray
 from mec_gym.distributed_inference.exact import (
     alone,
     coordinate_descent,
@@ -37,10 +38,6 @@ from mec_gym.distributed_inference.horizon import (
 from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 
 class FixedPlaceSolver:

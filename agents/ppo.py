@@ -21,10 +21,11 @@ from agents.networks import NetworkName, NetworkOptions, make_network
 from agents.networks.agent import NetworkAgent
 from agents.networks.parts import Heads, Order, Sharing
 from agents.networks.sb3_policy import NetworkPolicy
-from agents.runs import TRAIN_SEED, find_run
+from agents.runs import find_run
 from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.checks import fraction, non_negative, one_of, positive, positive_int
 from mec_gym.core.problem import AnyProblem
+from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.vector_env import MecVectorEnv
 
 MODEL_FILE = "model.zip"

@@ -8,9 +8,9 @@ import numpy.typing as npt
 from agents.exact import FLOAT32_MARGIN
 from agents.protocol import Solution
 from agents.solver_agent import SolverAgent
-from agents.tuning import own_episodes
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
+from mec_gym.core.seeds import tuning_episodes
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import State
 from mec_gym.training_offload.problem import TrainingOffload
@@ -76,7 +76,7 @@ def tune_price(problem: TrainingOffload, episodes: int = 128) -> float:
     Returns:
         s/J.
     """
-    trace = own_episodes(problem, episodes)
+    trace = tuning_episodes(problem, episodes)
 
     def cost(price: float) -> float:
         agent = SolverAgent(problem, PriceSolver(problem.scenario, price))

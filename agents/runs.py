@@ -1,4 +1,4 @@
-"""What every kind of learning shares: how episodes are seeded, what a run's folder holds."""
+"""What every kind of learning shares: what a run's folder holds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 CONFIG_FILE = "config.json"
-TRAIN_SEED = 1 << 31
-"""First seed of training episodes, far from the small ones that tests play."""
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from agents.exact import FLOAT32_MARGIN
 from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.core.checks import fraction, positive_int
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.scenario import Scenario, Slot
 
-FloatArray = npt.NDArray[np.float64]
 Objective = Callable[[FloatArray], FloatArray]
 """Cost of positions (B, P, D) -> (B, P)."""
 

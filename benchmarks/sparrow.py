@@ -13,12 +13,11 @@ from agents.sparrow import SparrowSolver
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
 from mec_gym.core import arrays
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
 
 SHARED = 40
 BATCH = 1000

@@ -19,8 +19,7 @@ from agents.ppo import PPOAgent, PPOSettings, agent_of, make_ppo, make_vec_env
 from agents.protocol import Agent
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

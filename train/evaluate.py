@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import bootstrap
 
 from agents.protocol import Agent, Clairvoyant
 from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, rollout
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

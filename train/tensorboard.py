@@ -16,9 +16,8 @@ from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, rollout, sample_episodes
+from mec_gym.core.seeds import EVAL_SEED
 from train.evaluate import summarise
-
-EVAL_SEED = 1_000_000
 
 
 class Evaluation:

@@ -14,8 +14,8 @@ from agents.a3c.settings import A3CSettings
 from agents.heads import Head
 from agents.networks import PolicyNetwork
 from agents.networks.parts import width_of
-from agents.runs import TRAIN_SEED
 from mec_gym.core.problem import AnyProblem
+from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.vector_env import MecVectorEnv
 
 

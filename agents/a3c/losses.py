@@ -9,17 +9,16 @@ import numpy.typing as npt
 from torch import Tensor
 
 from agents.networks import FusedCategorical
-
-Floats = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 
 def advantages(
-    rewards: Floats,
+    rewards: FloatArray,
     values: npt.NDArray[np.floating],
     ended: npt.NDArray[np.bool_],
     gamma: float,
     gae_lambda: float,
-) -> Floats:
+) -> FloatArray:
     """Generalised advantage estimation (Schulman et al. 2016).
 
         A_t = delta_t + gamma lambda A_{t+1},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.types import Float32Array
 from mec_gym.distributed_inference.exact import delay_now, look_ahead
 from mec_gym.distributed_inference.model import affordable, home_energy
 from mec_gym.distributed_inference.problem import DistributedInference
@@ -18,8 +19,6 @@ PAIR = (
 )  # fmt: skip
 DEVICE = ("exists", "active", "delay", "deadline", "blocks_left", "energy")
 ROUND = ("rounds_left", "crowd")
-
-Float32Array = npt.NDArray[np.float32]
 
 
 class PairsHead:

@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 from agents.rules import PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
-from agents.tuning import own_episodes
 from mec_gym.core.rollout import rollout
+from mec_gym.core.seeds import tuning_episodes
 from mec_gym.training_offload.problem import TrainingOffload
 
 
@@ -64,7 +64,7 @@ class PriceHead:
     def _measure_reward_per_work(self) -> float:
         """Under the price rule, on episodes of its own."""
         problem, scenario = self.problem, self.problem.scenario
-        trace = own_episodes(problem, 64)
+        trace = tuning_episodes(problem, 64)
         usual = rollout(problem, SolverAgent(problem, PriceSolver(scenario, self.price)), trace)
         done = ~usual.outcomes.dropped
         return float(usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1])

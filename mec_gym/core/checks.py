@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,70 @@ def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of the ``allowed`` words."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def in_order(name: str, values: Any) -> tuple[float, float]:
+    """The two positive numbers (low, high), or a ValueError unless low <= high."""
+    low, high = numbers(name, values, 2)
+    if low > high:
+        raise ValueError(f"{name} must be (low, high) with low <= high, got {low, high}")
+    return low, high
+
+
+def check_fields(
+    record: Any,
+    *,
+    positive: Sequence[str] = (),
+    non_negative: Sequence[str] = (),
+    fraction: Sequence[str] = (),
+    positive_int: Sequence[str] = (),
+    ranges: Sequence[str] = (),
+    switches: Sequence[str] = (),
+    kinds: Mapping[str, tuple[type, ...]] | None = None,
+    choices: Mapping[str, tuple[str, ...]] | None = None,
+    at_most: Mapping[str, float] | None = None,
+) -> None:
+    """Check the fields of a frozen dataclass, for its ``__post_init__``.
+
+    Args:
+        record: The dataclass.
+        positive: Fields that must be finite numbers above 0.
+        non_negative: Fields that must be finite numbers of at least 0.
+        fraction: Fields that must lie in [0, 1].
+        positive_int: Fields that must be whole numbers of at least 1.
+        ranges: Fields that must be two positive numbers (low, high) in order; they become
+            tuples of floats.
+        switches: Fields that must be True or False.
+        kinds: The classes that a field may be an instance of; ``NoneType`` allows None.
+        choices: The words that a field may be.
+        at_most: The largest number that a field may be.
+
+    Raises:
+        ValueError: It names the field, its value and what is allowed.
+    """
+    for name, types in (kinds or {}).items():
+        if not isinstance(getattr(record, name), types):
+            allowed = " or ".join("None" if t is type(None) else t.__name__ for t in types)
+            raise ValueError(f"{name} must be a {allowed}, got {getattr(record, name)!r}")
+    for name, allowed_words in (choices or {}).items():
+        one_of(name, getattr(record, name), allowed_words)
+    for name in ranges:
+        object.__setattr__(record, name, in_order(name, getattr(record, name)))
+    for check, names in (
+        (_positive, positive),
+        (_non_negative, non_negative),
+        (_fraction, fraction),
+        (_positive_int, positive_int),
+    ):
+        for name in names:
+            check(name, getattr(record, name))
+    for name in switches:
+        if not isinstance(getattr(record, name), (bool, np.bool_)):
+            raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
+    for name, most in (at_most or {}).items():
+        if getattr(record, name) > most:
+            raise ValueError(f"{name} must be at most {most:g}, got {getattr(record, name)!r}")
+
+
+# The arguments of ``check_fields`` are called like the checks that they ask for.
+_positive, _non_negative, _fraction, _positive_int = positive, non_negative, fraction, positive_int

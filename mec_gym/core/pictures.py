@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe & Ito (2008): told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
 GREY = "#8A8A8A"
+SMALL = 8.5  # pt, of everything but titles
+LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,6 +26,15 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def style(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+    """Give a panel its title and labels, and take away the lines at its top and right."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_xlabel(xlabel, fontsize=SMALL)
+    axes.set_ylabel(ylabel, fontsize=SMALL)
 
 
 def to_array(figure: Figure) -> npt.NDArray[np.uint8]:

@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.types import BoolArray, FloatArray
+
 SlotT = TypeVar("SlotT")
 StateT = TypeVar("StateT")
 DecisionT = TypeVar("DecisionT")
 OutcomeT = TypeVar("OutcomeT")
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,7 @@ from mec_gym.core.checks import positive_int
 from mec_gym.core.env import trace_in_options
 from mec_gym.core.episodes import EpisodeQueue
 from mec_gym.core.problem import AnyProblem
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
+from mec_gym.core.types import BoolArray, FloatArray
 
 
 class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any]]):
@@ -95,7 +93,7 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
 
     def step(
         self, actions: npt.NDArray[Any]
-    ) -> tuple[npt.NDArray[np.float32], Floats, Bools, Bools, dict[str, Any]]:
+    ) -> tuple[npt.NDArray[np.float32], FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Apply one action an environment; episodes that end begin anew."""
         if self._queue is None:
             raise error.ResetNeeded("call reset() before step()")
@@ -125,7 +123,7 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
             self._state = fresh if ended.all() else arrays.where(ended, fresh, self._state)
         return problem.observe(self._slot, self._state), reward, terminated, truncated, infos
 
-    def _final_observations(self, ended: Bools) -> npt.NDArray[np.object_]:
+    def _final_observations(self, ended: BoolArray) -> npt.NDArray[np.object_]:
         """What the episodes that ended last see: their last slot, there is no next one."""
         rows = np.flatnonzero(ended)
         last = self.problem.observe(arrays.at(self._slot, rows), arrays.at(self._state, rows))
@@ -134,7 +132,7 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
         return final
 
     @staticmethod
-    def _with_masks(parts: dict[str, Any], mask: Bools) -> dict[str, Any]:
+    def _with_masks(parts: dict[str, Any], mask: BoolArray) -> dict[str, Any]:
         infos = dict(parts)
         infos.update({f"_{name}": mask for name in parts})
         return infos

@@ -6,9 +6,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core import arrays
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.distributed_inference.horizon import (
     Horizon,
     Others,
@@ -23,10 +23,6 @@ from mec_gym.distributed_inference.horizon import (
 )
 from mec_gym.distributed_inference.model import failure_cost, lateness_cost
 from mec_gym.distributed_inference.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 MOST_PLANS = 2_000_000
 """Most joint plans that exhaustive search tries."""

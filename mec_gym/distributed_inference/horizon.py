@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
+from mec_gym.core.types import BoolArray, FloatArray, IntArray, RealArray
 from mec_gym.distributed_inference.model import block_delays
-from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
+from mec_gym.distributed_inference.scenario import Scenario, Slot
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 D = TypeVar("D", bound=np.generic)
 
 

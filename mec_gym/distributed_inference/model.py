@@ -12,11 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.distributed_inference.scenario import RealArray, Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
+from mec_gym.core.types import BoolArray, FloatArray, IntArray, RealArray
+from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 WORST_LATENESS = 2.0  # lateness is counted up to this multiple of the deadline
 

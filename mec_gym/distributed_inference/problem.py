@@ -10,12 +10,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.problem import Episode
+from mec_gym.core.types import FloatArray
 from mec_gym.distributed_inference import model
 from mec_gym.distributed_inference.exact import episode_bound
 from mec_gym.distributed_inference.model import Decision, Outcome, State
 from mec_gym.distributed_inference.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class DistributedInference:

@@ -8,7 +8,6 @@ Mobile Edge Computing Networks", IEEE TMC 2024, doi 10.1109/TMC.2024.3357874.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import fraction, non_negative, numbers, positive, positive_int
+from mec_gym.core.presets import Preset
+from mec_gym.core.types import Float32Array, FloatArray, IntArray, RealArray
 from mec_gym.dnn.blocks import cut_chain
 from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import load_profile
-from mec_gym.network.gaussian import Float32Array, correlate, white_noise
+from mec_gym.network.gaussian import correlate, white_noise
 from mec_gym.network.plane import Plane
 from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
-
-FloatArray = npt.NDArray[np.float64]
-RealArray = npt.NDArray[np.floating]
-IntArray = npt.NDArray[np.int64]
 
 D = TypeVar("D", bound=np.generic)
 
@@ -379,14 +376,6 @@ def _tables(
     return np.stack([b.bits for b in found]), np.stack([b.work for b in found])
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A named scenario and one line about it."""
-
-    make: Callable[[], Scenario]
-    about: str
-
-
 def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
     """The patent's problem, literally: no contention, nothing else going on, no return."""
     return Scenario(
@@ -404,7 +393,7 @@ def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
     )
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[str, Preset[Scenario]] = {
     "small": Preset(Scenario, "5 devices, 3 servers, 8 blocks; all share and move"),
     "campus": Preset(lambda: Scenario(devices=20, servers=5), "20 devices, 5 servers"),
     "city": Preset(

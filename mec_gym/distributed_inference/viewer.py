@@ -15,8 +15,9 @@ import numpy as np
 from mec_gym.core import arrays
 from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
 from mec_gym.core.problem import Episode
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.distributed_inference import model
-from mec_gym.distributed_inference.model import BoolArray, Decision, FloatArray, Outcome, State
+from mec_gym.distributed_inference.model import Decision, Outcome, State
 from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Played:
 
     slot: Slot
     state: State  # before the round
-    place: model.IntArray  # (N,)
+    place: IntArray  # (N,)
     works: BoolArray  # (N,) had a block to place
     runs: BoolArray  # (N,) and ran it: the battery could pay
     parts: model.Delays  # fields (N,)

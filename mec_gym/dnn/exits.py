@@ -16,8 +16,9 @@ from torch import nn
 from torch.nn import functional
 
 from mec_gym.core.checks import non_negative, numbers, positive, positive_int, seed_number
+from mec_gym.core.types import ByteArray
 from mec_gym.dnn.graph import LayerGraph
-from mec_gym.dnn.images import ByteArray, Images
+from mec_gym.dnn.images import Images
 from mec_gym.dnn.profile import profile
 
 WARM_UP = 0.1

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.files import write_whole
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 FORMAT = "mec_gym layer graph 1"
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-ByteArray = npt.NDArray[np.uint8]
-LabelArray = npt.NDArray[np.int64]
+from mec_gym.core.types import ByteArray, IntArray
 
 CIFAR10_PER_FILE = 10_000
 CIFAR10_FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
@@ -44,9 +42,9 @@ class Images:
     about: str
     classes: int
     train: ByteArray
-    train_labels: LabelArray
+    train_labels: IntArray
     test: ByteArray
-    test_labels: LabelArray
+    test_labels: IntArray
     shift: int = 0
     flip: bool = False
 
@@ -150,7 +148,7 @@ def cifar10(folder: str | Path) -> Images:
     )
 
 
-def _read_binary(path: Path) -> tuple[ByteArray, LabelArray]:
+def _read_binary(path: Path) -> tuple[ByteArray, IntArray]:
     """A file of records: one byte of label, then 3072 of red, green and blue."""
     raw = np.fromfile(path, dtype=np.uint8)
     wanted = CIFAR10_PER_FILE * (1 + _PIXELS)
@@ -160,7 +158,7 @@ def _read_binary(path: Path) -> tuple[ByteArray, LabelArray]:
     return _checked(path, records[:, 1:], records[:, 0].tolist())
 
 
-def _read_pickle(path: Path) -> tuple[ByteArray, LabelArray]:
+def _read_pickle(path: Path) -> tuple[ByteArray, IntArray]:
     """A pickled dictionary: ``data``, (10000, 3072) bytes, and ``labels``, a list."""
     try:
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
@@ -178,7 +176,7 @@ def _read_pickle(path: Path) -> tuple[ByteArray, LabelArray]:
     return _checked(path, found["data"], found["labels"])
 
 
-def _checked(path: Path, pixels: Any, labels: Any) -> tuple[ByteArray, LabelArray]:
+def _checked(path: Path, pixels: Any, labels: Any) -> tuple[ByteArray, IntArray]:
     wanted = (CIFAR10_PER_FILE, _PIXELS)
     fits = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == wanted
     if not fits:

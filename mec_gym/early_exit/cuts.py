@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from mec_gym.core.types import BoolArray, FloatArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.partitions import price
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 # Finite capacities sum up to this after scaling, so that float64 keeps them apart and int64
 # holds any flow.

@@ -8,16 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core import arrays
+from mec_gym.core.types import FloatArray
 from mec_gym.early_exit import model
 from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 15  # numbers worked on at a time, so that they stay in the cache
 _COARSE = 12  # levels of backlog on which each stage is tried

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit.scenario import Slot
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _LEAF = 64  # costs of a block, at the most
 _ROWS = 256  # slots looked up at a time, so that what is worked on stays in the cache

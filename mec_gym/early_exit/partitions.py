@@ -11,13 +11,9 @@ from __future__ import annotations
 import bisect
 
 import numpy as np
-import numpy.typing as npt
 
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.dnn.graph import LayerGraph
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 LIMIT = 200_000
 """Partitions that are enumerated at the most."""

@@ -7,7 +7,6 @@ builds on DADS: Hu et al., INFOCOM 2019.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from mec_gym.core.checks import (
     positive,
     positive_int,
 )
+from mec_gym.core.presets import Preset
+from mec_gym.core.types import FloatArray
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
 from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import load_profile
@@ -34,8 +35,6 @@ from mec_gym.network.bandwidth import (
     Regimes,
     ornstein_uhlenbeck,
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures a second, and video
 CHANGING = Regimes((CAT1, G3, G4, WIFI), dwell_s=4.0, memory_s=2.0)
@@ -220,18 +219,10 @@ def _graph(network: str | LayerGraph) -> LayerGraph:
     return load_graph(network) if network.endswith(".json") else load_profile(network)
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A named scenario and one line about it."""
-
-    make: Callable[[], Scenario]
-    about: str
-
-
 _NETWORKS = {"cat1": ("CAT1", CAT1), "3g": ("3G", G3), "4g": ("4G", G4), "wifi": ("WiFi", WIFI)}
 
 
-def _presets() -> dict[str, Preset]:
+def _presets() -> dict[str, Preset[Scenario]]:
     loads = {"light": LIGHT, "heavy": HEAVY}
     presets = {
         "mixed": Preset(Scenario, "networks and arrival rates change: CAT1, 3G, 4G, WiFi"),

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.cuts import CutGraph, heavy_milp
 from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions, pareto, price
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _GRID = 64  # bandwidths at which the optima are always among the candidates
 _MILP_GRID = 8  # the same where each costs a MILP

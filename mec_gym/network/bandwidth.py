@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import non_negative, numbers, positive
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 CAT1, G3, G4, WIFI = 0.13e6, 1.10e6, 5.85e6, 18.88e6
 """Mean uplink rates of networks in use, bit/s: DADS (Hu et al., INFOCOM 2019), table I."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-Float32Array = npt.NDArray[np.float32]
+from mec_gym.core.types import Float32Array
 
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:

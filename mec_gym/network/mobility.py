@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import fraction, non_negative, positive
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 
 @dataclass(frozen=True, slots=True)

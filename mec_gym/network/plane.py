@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core.checks import fraction, non_negative, positive, positive_int
-from mec_gym.network.gaussian import Float32Array, correlate, white_noise
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import Float32Array, FloatArray
+from mec_gym.network.gaussian import correlate, white_noise
 
 
 @dataclass(frozen=True, slots=True)

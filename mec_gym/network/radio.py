@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import positive
-
-FloatArray = npt.NDArray[np.float64]
+from mec_gym.core.types import FloatArray
 
 SLOPE_DB = 37.6  # of the path loss, a decade of distance
 NEAREST_M = 35.0  # smallest separation of the path-loss model

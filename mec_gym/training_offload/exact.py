@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload.model import Decision, Route
 from mec_gym.training_offload.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
 
 # Segments are half open; their ends are drawn in by this much, so that rounding cannot
 # put an optimum at a hand-over on the wrong side of it.

@@ -9,12 +9,11 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.problem import Episode
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import drive_bound
 from mec_gym.training_offload.model import Decision, Outcome, State
 from mec_gym.training_offload.scenario import Scenario, Slot
-
-FloatArray = npt.NDArray[np.float64]
 
 
 class TrainingOffload:

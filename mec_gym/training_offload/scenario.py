@@ -7,13 +7,11 @@ Models Based on End-Edge-Cloud Collaboration in Mobile Scenarios" (2025).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core.checks import (
     fraction,
@@ -23,10 +21,11 @@ from mec_gym.core.checks import (
     positive,
     positive_int,
 )
+from mec_gym.core.presets import Preset
+from mec_gym.core.types import FloatArray
 from mec_gym.network.mobility import Road
 from mec_gym.network.radio import Radio
 
-FloatArray = npt.NDArray[np.float64]
 Variant = Literal["finish", "split", "literal"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 
@@ -266,15 +265,7 @@ def _drive(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """A named scenario and one line about it."""
-
-    make: Callable[[], Scenario]
-    about: str
-
-
-PAPER_PRESETS: dict[str, Preset] = {
+PAPER_PRESETS: dict[str, Preset[Scenario]] = {
     "paper": Preset(Scenario, "section 4 of the paper; server i finishes what it received"),
     "paper-split": Preset(lambda: Scenario(variant="split"), "the rest moves to server j"),
     "paper-literal": Preset(
@@ -282,7 +273,7 @@ PAPER_PRESETS: dict[str, Preset] = {
     ),
 }
 
-DRIVE_PRESETS: dict[str, Preset] = {
+DRIVE_PRESETS: dict[str, Preset[Scenario]] = {
     "drive": Preset(_drive, "30 tasks on one battery of 1000 J, connection time estimated"),
     "drive-split": Preset(lambda: _drive("split"), "drive; the rest moves to server j"),
     "drive-ample": Preset(

@@ -14,6 +14,7 @@ import numpy as np
 from mec_gym.core import arrays
 from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
 from mec_gym.core.problem import Episode
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
 from mec_gym.training_offload.model import Decision, Outcome, State
 from mec_gym.training_offload.scenario import MEGA, Scenario, Slot
@@ -105,7 +106,7 @@ def never_trained(slot: Slot, decision: Decision, scenario: Scenario) -> float:
     return float(x_i - r.compute_i * (r.connection_time - x_i / r.uplink_i))
 
 
-def _chain(start: float, *steps: tuple[Row, Kind, float | model.FloatArray]) -> list[Bar]:
+def _chain(start: float, *steps: tuple[Row, Kind, float | FloatArray]) -> list[Bar]:
     """Bars one after the other, from (row, kind, seconds)."""
     bars: list[Bar] = []
     for row, kind, seconds in steps:

@@ -15,9 +15,9 @@ from agents.congestion import CongestionSolver, backlog_at_next_arrival, tune_co
 from agents.heads import CongestionHead, FlatHead, make_head
 from agents.ppo import PPOAgent, PPOSettings, check_fits, load_ppo, make_ppo, make_vec_env
 from agents.solver_agent import SolverAgent
-from agents.tuning import own_episodes
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.core.seeds import tuning_episodes
 from mec_gym.early_exit.exact import slot_optimum, try_all
 from mec_gym.early_exit.model import State
 from mec_gym.early_exit.problem import EarlyExitPartition
@@ -88,7 +88,7 @@ def test_a_huge_price_leaves_a_stage_as_empty_as_can_be(stage):
 
 def test_tuning_never_does_worse_than_no_price_on_its_own_episodes():
     for problem, price in ((BUSY, tuned()), (DEFAULT, tune_congestion(DEFAULT, episodes=4))):
-        trace = own_episodes(problem, 64 if problem is BUSY else 4)
+        trace = tuning_episodes(problem, 64 if problem is BUSY else 4)
         priced, free = (
             rollout(problem, SolverAgent(problem, CongestionSolver(problem.scenario, p)), trace)
             for p in (price, (0.0,) * 3)
@@ -97,7 +97,7 @@ def test_tuning_never_does_worse_than_no_price_on_its_own_episodes():
         assert priced.returns.mean() >= free.returns.mean()
     # Where frames are few, a price is no worse either: it may be 0.
     calm = EarlyExitPartition(Scenario(horizon=3, arrival_rates=(0.01,)))
-    trace = own_episodes(calm, 8)
+    trace = tuning_episodes(calm, 8)
     price = tune_congestion(calm, episodes=8)
     priced, free = (
         rollout(calm, SolverAgent(calm, CongestionSolver(calm.scenario, p)), trace).returns.mean()

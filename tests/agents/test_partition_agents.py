@@ -41,10 +41,10 @@ from agents.partition_rules import (
 )
 from agents.registry import AGENTS, agents_for, make_agent
 from agents.solver_agent import SolverAgent
-from agents.tuning import own_episodes
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.core.seeds import tuning_episodes
 from mec_gym.early_exit import model
 from mec_gym.early_exit.cuts import CutGraph
 from mec_gym.early_exit.exact import slot_optimum
@@ -928,7 +928,7 @@ def test_tuned_prices_do_best_on_their_own_episodes(monkeypatch):
     grid = {p[0] for p in tried if len(set(p)) == 1}
     assert {0.0, 0.1, 30.0} <= {round(p, 9) for p in grid} and len(grid) >= 9
     assert all(any((np.array(p) != (q,) * 3).sum() <= 3 for q in grid) for p in tried)
-    trace = own_episodes(problem, 24)
+    trace = tuning_episodes(problem, 24)
     agent = SolverAgent(problem, CongestionSolver(problem.scenario, price))
     assert rollout(problem, agent, trace).returns.mean() == pytest.approx(tried[price], rel=1e-12)
 

@@ -12,10 +12,10 @@ from tiny_problem import HORIZON, TinyProblem, random_actions
 import mec_gym
 from agents.heads import FlatHead, PairsHead
 from agents.ppo import PPOSettings, make_ppo, make_vec_env
-from agents.runs import TRAIN_SEED
 from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.env import MecEnv
 from mec_gym.core.rollout import sample_episodes
+from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Scenario as Inference

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from rich.table import Table
 from tqdm import tqdm
 
@@ -35,6 +34,7 @@ from mec_gym.core import arrays
 from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, sample_episodes
+from mec_gym.core.types import FloatArray
 from mec_gym.registration import make_problem
 from train.config import ReproduceRun
 from train.curves import Curve, learn
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 
 PICTURES = ("learning_curves.png", "delays.png")
 TABLES = ("reductions.csv", "learning_curves.csv")

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from rich.table import Table
 
 from agents.baselines import RandomSplitSolver
 from mec_gym.core.pictures import BLUE, GREEN, ORANGE, PINK, new_figure
+from mec_gym.core.types import FloatArray
 from mec_gym.training_offload.exact import Resources, SlotFrontier
 from mec_gym.training_offload.model import State, evaluate
 from mec_gym.training_offload.scenario import MEGA, VARIANTS, Scenario, Slot, Variant
@@ -36,7 +36,6 @@ from train.reproduce import Findings
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FloatArray = npt.NDArray[np.float64]
 PICTURES = ("figure_4.png", "figure_5.png", "figure_6.png")
 TABLES = ()
 SEED = 0

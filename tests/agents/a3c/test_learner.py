@@ -13,8 +13,8 @@ from agents.a3c.shared_adam import SharedAdam
 from agents.a3c.worker import Learner, Report, Shared, Task, clip, first_network
 from agents.heads import FlatHead, make_head
 from agents.networks.agent import NetworkAgent
-from agents.runs import TRAIN_SEED
 from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.vector_env import MecVectorEnv
 
 PROBLEM = PlacesProblem()

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
+from mec_gym.core.types import FloatArray
 from mec_gym.early_exit.model import Decision
 from train.reproduce.early_exit import comparison as study
 from train.reproduce.early_exit.schemes import (
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from train.reproduce.early_exit.comparison import Comparison
 
-FloatArray = npt.NDArray[np.float64]
 Measure = Literal["accuracy", "latency", "throughput"]
 
 POINTS = 400

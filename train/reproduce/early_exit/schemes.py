@@ -12,6 +12,7 @@ from agents.dapdee import choose_exit, heavy_cut
 from agents.mincut import SearchConfig
 from agents.partition_rules import prefix_costs
 from mec_gym.core import arrays
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.lookup import Lookup
@@ -21,8 +22,6 @@ from mec_gym.early_exit.scenario import Slot
 from mec_gym.early_exit.table import Front, front
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 Load = Literal["light", "heavy"]
 
 LOADS: tuple[Load, ...] = ("light", "heavy")
