@@ -1,4 +1,4 @@
-"""What every kind of learning shares: what a run's folder holds."""
+"""What a run's folder holds, whoever learnt in it."""
 
 from __future__ import annotations
 
@@ -24,31 +24,50 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def find_config(path: str | Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run and its configuration, in which the environment is named.
+
+    Args:
+        path: The folder, or a file in it.
+        kind: What trained it, for messages.
+
+    Raises:
+        ValueError: No run there, or a damaged configuration.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        folder = folder.parent
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise ValueError(f"{path} holds no finished {kind} run: {CONFIG_FILE} is missing")
+    config = read_config(file)
+    for name, kinds in (("env", str), ("scenario", (str, type(None)))):
+        if not isinstance(config.get(name), kinds):
+            raise ValueError(f"{file} is damaged: {name} is {config.get(name)!r}")
+    return folder, config
+
+
 def find_run(
     path: str | Path, kind: str, model: str, env_id: str | None
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of a finished run and its configuration, head and environment named in it.
+    """The folder of a finished run and its configuration, in which the head is named, too.
 
     Args:
         path: The folder, or the model file in it.
-        kind: Of the run, for messages.
+        kind: What trained it, for messages.
         model: Name of the model file.
         env_id: If given, the environment it must have been trained on.
 
     Raises:
         ValueError: No run there, a damaged configuration, or another environment.
     """
-    folder = Path(path)
-    if folder.is_file():
-        folder = folder.parent
-    for name in (CONFIG_FILE, model):
-        if not (folder / name).is_file():
-            raise ValueError(f"{path} holds no finished {kind} run: {name} is missing")
-    config = read_config(folder / CONFIG_FILE)
+    folder, config = find_config(path, kind)
+    if not (folder / model).is_file():
+        raise ValueError(f"{path} holds no finished {kind} run: {model} is missing")
     try:
-        trained_on, _ = config["env"], config["settings"]["head"]
+        _ = config["settings"]["head"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is damaged: {error!r}") from error
-    if env_id is not None and trained_on != env_id:
-        raise ValueError(f"{path} is a model of another environment: {trained_on}, not {env_id}")
+    if env_id is not None and config["env"] != env_id:
+        raise ValueError(f"{path} is a model of another environment: {config['env']}, not {env_id}")
     return folder, config

@@ -7,30 +7,25 @@ from typing import Any
 import numpy.typing as npt
 
 from agents.protocol import Solver
+from mec_gym.core.policies import Memoryless
 from mec_gym.core.problem import AnyProblem
 
 
-class SolverAgent:
+class SolverAgent(Memoryless):
     """Decodes the observation, solves the whole batch at once, encodes the decision.
 
     So a solver sees exactly what a network sees.
 
     Args:
-        problem: The problem played.
-        solver: Its solver.
+        problem: The problem that it plays.
+        solver: A solver of that problem.
     """
 
     def __init__(self, problem: AnyProblem, solver: Solver) -> None:
         self.problem = problem
         self.solver = solver
 
-    def predict(
-        self,
-        observation: npt.NDArray[Any],
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], Any]:
+    def act(self, observation: npt.NDArray[Any], deterministic: bool = False) -> npt.NDArray[Any]:
         """Actions for observations (observation,) or (B, observation)."""
         decision = self.solver.solve(*self.problem.decode(observation)).decision
-        return self.problem.encode(decision), state
+        return self.problem.encode(decision)

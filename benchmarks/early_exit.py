@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.mincut import weighted_search
+from agents.early_exit.mincut import weighted_search
 from benchmarks.measure import Report, Row, interleave
 from mec_gym.core import arrays
 from mec_gym.dnn.zoo import NETWORKS

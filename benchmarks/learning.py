@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
-from agents.networks.agent import NetworkAgent
 from agents.ppo import PPOSettings
 from agents.registry import make_agent
+from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference
-from train.curves import Curve, learn
-from train.evaluate import gap_percent, interval, play_all
+from train.evaluation.evaluate import gap_percent, interval, play_all
 from train.presets import A3C_PRESETS, INFERENCE, PPO_PRESETS
+from train.runs.learn import Curve, learn
 
 SEEDS = 5
 FEW = 2  # of what is there for comparison, or takes long
@@ -153,8 +153,8 @@ def _sizes(seeds: int) -> list[Row]:
         head = make_head(preset.settings.head, test.problem)
         ours = []
         for agent in trained:
-            assert isinstance(agent, NetworkAgent)
-            ours.append(gap(test.returns(NetworkAgent(agent.network.sized(head), head))))
+            assert isinstance(agent, TrainedAgent)
+            ours.append(gap(test.returns(TrainedAgent(agent.network.sized(head), head))))
         rows.append(
             {
                 "devices x servers": f"{devices}x{servers}",

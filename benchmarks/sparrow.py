@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agents.exact import FLOAT32_MARGIN
-from agents.sparrow import SparrowSolver
+from agents.training_offload.exact import FLOAT32_MARGIN
+from agents.training_offload.sparrow import SparrowSolver
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
 from mec_gym.core import arrays

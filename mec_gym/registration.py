@@ -1,82 +1,157 @@
-"""One table: environment id -> problem, scenarios, default."""
+"""Which problems there are: the packages that bring them, merged into one table of ids.
+
+A package with a problem (a *room* of the house, see docs/development.md) has a table
+``ENVIRONMENTS`` of environment ids. The packages of mec_gym itself are named in ``ROOMS``;
+any other one joins by :func:`register_room`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
 
+from mec_gym.core.entry import Entry
 from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
-from mec_gym.distributed_inference.problem import DistributedInference
-from mec_gym.distributed_inference.scenario import PRESETS as DISTRIBUTED_INFERENCE_PRESETS
-from mec_gym.distributed_inference.scenario import Scenario as DistributedInferenceScenario
-from mec_gym.early_exit.problem import EarlyExitPartition
-from mec_gym.early_exit.scenario import PRESETS as EARLY_EXIT_PRESETS
-from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
-from mec_gym.early_exit.scenario import from_csv as early_exit_from_csv
-from mec_gym.early_exit.scenario import from_profile as early_exit_from_profile
-from mec_gym.training_offload.problem import TrainingOffload
-from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
-from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
+
+ROOMS = ("training_offload", "early_exit", "distributed_inference")
+"""The packages of mec_gym that hold a problem; a new one is added here and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A row of the table.
+class Room:
+    """A package with a problem.
 
     Attributes:
-        about: One line.
-        problem: Scenario -> Problem.
-        scenario_type: What ``scenario=`` may be besides a name.
-        presets: The named scenarios, each with ``make()`` and ``about``.
-        default: Name of the scenario played unless another is asked for.
-        sources: What makes a scenario of the user's own file, by kind: a scenario may also
-            be named ``KIND:PATH``.
+        name: Key of its tables on the floors above: ``agents/<name>/``, ``train/presets/<name>.py``
+            and so on. Of a package outside mec_gym, the name of its module.
+        module: The module that holds ``ENVIRONMENTS``.
+        is_ours: Whether it belongs to mec_gym.
     """
 
-    about: str
-    problem: Callable[[Any], AnyProblem]
-    scenario_type: type
-    presets: Mapping[str, Any]
-    default: str
-    sources: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    name: str
+    module: ModuleType
+    is_ours: bool
+
+    @property
+    def environments(self) -> Mapping[str, Entry]:
+        """Its environment ids."""
+        table: Mapping[str, Entry] = self.module.ENVIRONMENTS
+        return table
+
+    def tables(self, floor: str) -> ModuleType:
+        """The module that holds its tables on a floor above, such as ``agents``.
+
+        A package outside mec_gym keeps all of its tables in the module that was registered.
+
+        Args:
+            floor: The package in which those of mec_gym's own problems lie.
+        """
+        return import_module(f"{floor}.{self.name}") if self.is_ours else self.module
 
 
-ENVIRONMENTS: dict[str, Entry] = {
-    "mec/TrainingOffloadPaper-v0": Entry(
-        "split one training task over device, edge and cloud; connection time known",
-        TrainingOffload,
-        TrainingOffloadScenario,
-        PAPER_PRESETS,
-        "paper",
-    ),
-    "mec/TrainingOffload-v0": Entry(
-        "a drive: 30 training tasks, one battery, connection time estimated",
-        TrainingOffload,
-        TrainingOffloadScenario,
-        DRIVE_PRESETS,
-        "drive",
-    ),
-    "mec/EarlyExitPartition-v0": Entry(
-        "answer at which exit, cut the network where? Frames queue while the network changes",
-        EarlyExitPartition,
-        EarlyExitScenario,
-        EARLY_EXIT_PRESETS,
-        "mixed",
-        {"csv": early_exit_from_csv, "profile": early_exit_from_profile},
-    ),
-    "mec/DistributedInference-v0": Entry(
-        "place every block of many devices' networks on many servers, round by round",
-        DistributedInference,
-        DistributedInferenceScenario,
-        DISTRIBUTED_INFERENCE_PRESETS,
-        "small",
-    ),
-}
+ENVIRONMENTS: dict[str, Entry] = {}
+"""Every environment id that is registered."""
+_ROOMS: dict[str, Room] = {}
+
+
+def rooms() -> tuple[Room, ...]:
+    """All packages with a problem, in the order in which they were registered."""
+    return tuple(_ROOMS.values())
+
+
+def register_room(module: ModuleType | str) -> None:
+    """Make the environments of a package known, everywhere: to Gymnasium and to ``mec-gym``.
+
+    The module has a table ``ENVIRONMENTS`` of :class:`Entry` by environment id, and may have
+    ``AGENTS``, ``REFERENCES``, ``HEADS``, ``PPO_PRESETS``, ``A3C_PRESETS``, ``PPO_DEFAULT`` and
+    ``A3C_DEFAULT``; see docs/your_own_problem.md. Registering it once more changes nothing.
+
+    Args:
+        module: The module, or its name.
+
+    Raises:
+        ValueError: The module has no such table, an entry is of another kind, or an id is
+            taken by another package.
+        ImportError: There is no module of that name.
+    """
+    if isinstance(module, str):
+        module = import_module(module)
+    if not isinstance(module, ModuleType):
+        raise ValueError(f"module must be a module or the name of one, got {module!r}")
+    _add(Room(module.__name__, module, is_ours=False))
+
+
+def _add(room: Room) -> None:
+    if room.name in _ROOMS:
+        return
+    table = getattr(room.module, "ENVIRONMENTS", None)
+    if not isinstance(table, Mapping) or not table:
+        raise ValueError(
+            f"module {room.module.__name__} must have a table ENVIRONMENTS of environment ids, "
+            f"got {table!r}"
+        )
+    for env_id, entry in table.items():
+        if not isinstance(entry, Entry):
+            raise ValueError(f"ENVIRONMENTS[{env_id!r}] must be a mec_gym.Entry, got {entry!r}")
+        if env_id in gym.registry:
+            raise ValueError(f"environment id {env_id!r} of {room.name} is taken already")
+    _ROOMS[room.name] = room
+    for env_id, entry in table.items():
+        ENVIRONMENTS[env_id] = entry
+        gym.register(
+            env_id,
+            entry_point="mec_gym.registration:make_env",
+            vector_entry_point="mec_gym.registration:make_vector_env",
+            kwargs={"env_id": env_id},
+        )
+
+
+def register_own() -> None:
+    """Register the problems of mec_gym itself."""
+    for name in ROOMS:
+        _add(Room(name, import_module(f"mec_gym.{name}"), is_ours=True))
+
+
+def entry_of(env_id: str) -> Entry:
+    """The entry of an environment id.
+
+    Raises:
+        ValueError: There is no such id.
+    """
+    if env_id not in ENVIRONMENTS:
+        raise ValueError(
+            f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r} (a problem of your "
+            "own has to be registered first: --import MODULE, or mec_gym.register_room)"
+        )
+    return ENVIRONMENTS[env_id]
+
+
+def room_of(problem: AnyProblem | str) -> Room | None:
+    """The package that a problem, or an environment id, belongs to.
+
+    Args:
+        problem: A Problem, or an id.
+
+    Returns:
+        The package; None for a Problem whose class nobody has registered.
+
+    Raises:
+        ValueError: There is no such id.
+    """
+    if isinstance(problem, str):
+        entry_of(problem)
+        return next(room for room in rooms() if problem in room.environments)
+    for room in rooms():
+        if any(isinstance(problem, entry.problem) for entry in room.environments.values()):
+            return room
+    return None
 
 
 def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
@@ -85,15 +160,13 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     Args:
         env_id: One of ``ENVIRONMENTS``.
         scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
-            bandwidth, ``profile`` for a network), or a Scenario of the room; None for the
-            default.
+            bandwidth, ``profile`` for a network), or a Scenario of the problem's package; None
+            for the default.
 
     Raises:
         ValueError: Unknown id or scenario.
     """
-    entry = ENVIRONMENTS.get(env_id)
-    if entry is None:
-        raise ValueError(f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r}")
+    entry = entry_of(env_id)
     if scenario is None:
         scenario = entry.default
     allowed = ", ".join([*entry.presets, *(f"{kind}:PATH" for kind in entry.sources)])
@@ -108,7 +181,8 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
             f"scenario must be one of {allowed} or a "
             f"{entry.scenario_type.__module__}.{entry.scenario_type.__name__}, got {scenario!r}"
         )
-    return entry.problem(scenario)
+    problem: AnyProblem = entry.problem(scenario)
+    return problem
 
 
 def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) -> MecEnv:
@@ -130,14 +204,3 @@ def make_vector_env(
             "use gymnasium.make, or make_vec with vectorization_mode='sync'"
         )
     return MecVectorEnv(make_problem(env_id, scenario), num_envs)
-
-
-def register_all() -> None:
-    """Register every row with Gymnasium."""
-    for env_id in ENVIRONMENTS:
-        gym.register(
-            env_id,
-            entry_point="mec_gym.registration:make_env",
-            vector_entry_point="mec_gym.registration:make_vector_env",
-            kwargs={"env_id": env_id},
-        )

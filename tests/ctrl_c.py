@@ -3,7 +3,7 @@
 import os
 import signal
 
-from train.tensorboard import Metrics
+from train.evaluation.tensorboard import Metrics
 
 
 def interrupt_after(monkeypatch, rollouts):

@@ -1,117 +1,102 @@
-"""The command line: ``python -m train SUBCOMMAND ...``, or ``mec-gym SUBCOMMAND ...``."""
+"""The command line: ``python -m train SUBCOMMAND ...``, or ``mec-gym SUBCOMMAND ...``.
+
+Every command imports what it needs when it is called: help and lists do without torch.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-import tyro
-
-from mec_gym.registration import ENVIRONMENTS, make_problem
-from train.config import (
-    A3CRun,
-    Choice,
-    CompareRun,
-    EvaluateRun,
-    ExitsRun,
-    PPORun,
-    ProfileRun,
-    ReproduceRun,
-    ScenariosRun,
-)
-
 
 def _ppo(args: Sequence[str]) -> None:
-    from train.presets import ppo_run
-    from train.run import train_ppo
+    import tyro
+
+    from train.config import Choice, PPORun, ppo_run
+    from train.runs.ppo import train_ppo
 
     # The environment and the preset decide the defaults of everything else.
-    asked = [a for a in args if a not in ("-h", "--help")]
-    choice, _ = tyro.cli(Choice, args=asked, return_unknown_args=True, add_help=False)
+    choice, _ = tyro.cli(Choice, args=_but_help(args), return_unknown_args=True, add_help=False)
     default = ppo_run(tyro.MISSING, choice.env, choice.preset)
     train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
 
 
-def _learn_a3c(name: str, args: Sequence[str]) -> None:
-    """``a3c`` or ``mtl-a3c``: the same but for the preset they begin with."""
-    from train.a3c import train_a3c
-    from train.presets import INFERENCE, a3c_run
+def _a3c(args: Sequence[str], name: str = "a3c") -> None:
+    import tyro
 
-    asked = [a for a in args if a not in ("-h", "--help")]
+    from train.config import A3CRun, Choice, a3c_run
+    from train.presets import first_a3c_env
+    from train.runs.a3c import train_a3c
+
     choice, _ = tyro.cli(
         Choice,
-        args=asked,
-        default=Choice(env=INFERENCE),
+        args=_but_help(args),
+        default=Choice(env=first_a3c_env()),
         return_unknown_args=True,
         add_help=False,
     )
-    default = a3c_run(tyro.MISSING, choice.env, choice.preset or name)
-    if default.settings.multi_task != (name == "mtl-a3c"):
-        raise ValueError(f"preset {choice.preset} is not for {name}, see mec-gym scenarios")
+    default = a3c_run(tyro.MISSING, choice.env, choice.preset, multi_task=name == "mtl-a3c")
     train_a3c(tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}"))
 
 
-def _a3c(args: Sequence[str]) -> None:
-    _learn_a3c("a3c", args)
-
-
 def _mtl_a3c(args: Sequence[str]) -> None:
-    _learn_a3c("mtl-a3c", args)
+    _a3c(args, "mtl-a3c")
+
+
+def _but_help(args: Sequence[str]) -> list[str]:
+    return [a for a in args if a not in ("-h", "--help")]
 
 
 def _evaluate(args: Sequence[str]) -> None:
-    from train.compare import evaluate_one
+    import tyro
 
-    evaluate_one(tyro.cli(EvaluateRun, args=args, prog="mec-gym evaluate"))
+    from train.config import EvaluateRun
+    from train.evaluation.commands import evaluate_command
+
+    evaluate_command(tyro.cli(EvaluateRun, args=args, prog="mec-gym evaluate"))
 
 
 def _compare(args: Sequence[str]) -> None:
-    from train.compare import compare
+    import tyro
 
-    compare(tyro.cli(CompareRun, args=args, prog="mec-gym compare"))
+    from train.config import CompareRun
+    from train.evaluation.commands import compare_command
+
+    compare_command(tyro.cli(CompareRun, args=args, prog="mec-gym compare"))
 
 
 def _reproduce(args: Sequence[str]) -> None:
+    import tyro
+
+    from train.config import ReproduceRun
     from train.reproduce import reproduce
 
     reproduce(tyro.cli(ReproduceRun, args=args, prog="mec-gym reproduce"))
 
 
 def _exits(args: Sequence[str]) -> None:
-    from train.exits import run_exits
+    import tyro
+
+    from train.runs.exits import ExitsRun, run_exits
 
     run_exits(tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
 
 
 def _profile(args: Sequence[str]) -> None:
+    import tyro
+
+    from train.config import ProfileRun
     from train.profile_network import profile_network
 
     profile_network(tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
 
 
 def _scenarios(args: Sequence[str]) -> None:
-    tyro.cli(ScenariosRun, args=args, prog="mec-gym scenarios")
-    from agents.registry import AGENTS, REFERENCES, RUNS, agents_for
-    from train.presets import A3C_PRESETS, PPO_PRESETS
+    from train.scenarios import list_everything
 
-    print("environments (--env) and their scenarios (--scenario)")
-    for env_id, entry in ENVIRONMENTS.items():
-        print(f"  {env_id:28} {entry.about}")
-        for name, preset in entry.presets.items():
-            mark = " (default)" if name == entry.default else ""
-            print(f"    {name + mark:26} {preset.about}")
-        for kind, source in entry.sources.items():
-            print(f"    {kind + ':PATH':26} {(source.__doc__ or '').splitlines()[0]}")
-        print(f"    played by: {', '.join(agents_for(make_problem(env_id)))}")
-    print("agents (--agents)")
-    for name, agent in (AGENTS | REFERENCES).items():
-        print(f"  {name:28} {agent.about}")
-    for kind, about in RUNS.items():
-        print(f"  {kind + ':PATH':28} {about}")
-    for learner, presets in (("PPO", PPO_PRESETS), ("A3C", A3C_PRESETS)):
-        print(f"{learner} presets (--preset)")
-        for name, known in presets.items():
-            print(f"  {name:28} {known.about}; {known.total_timesteps:,} steps")
+    if args:
+        raise ValueError(f"scenarios takes no arguments, got {' '.join(args)}")
+    list_everything()
 
 
 COMMANDS = {
@@ -127,18 +112,49 @@ COMMANDS = {
 }
 
 
+def usage() -> None:
+    """Print what there is."""
+    print("usage: mec-gym [--import MODULE] SUBCOMMAND ...")
+    for name, (_, about) in COMMANDS.items():
+        print(f"  {name:12} {about}")
+    print("mec-gym SUBCOMMAND --help tells more; --import registers a problem of your own first")
+
+
+def _import_rooms(args: list[str]) -> list[str]:
+    """Register the problems that ``--import MODULE`` names; what is left of the arguments."""
+    while args and args[0].startswith("--import"):
+        word, equals, module = args.pop(0).partition("=")
+        if word != "--import":
+            raise ValueError(f"unknown option {word}")
+        if not equals:
+            if not args:
+                raise ValueError("--import needs the name of a module")
+            module = args.pop(0)
+        from train.rooms import import_room
+
+        import_room(module)
+    return args
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
-    args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] not in COMMANDS:
-        print("usage: mec-gym SUBCOMMAND ...   (mec-gym SUBCOMMAND --help tells more)")
-        for name, (_, about) in COMMANDS.items():
-            print(f"  {name:12} {about}")
-        return 0 if args and args[0] in ("-h", "--help") else 2
-    command, _ = COMMANDS[args[0]]
+    given = list(sys.argv[1:] if args is None else args)
     try:
-        command(args[1:])
+        rest = _import_rooms(given)
+        if not rest or rest[0] not in COMMANDS:
+            usage()
+            return 0 if rest and rest[0] in ("-h", "--help") else 2
+        command, _ = COMMANDS[rest[0]]
+        from mec_gym.core.extras import missing_extras_named
+
+        with missing_extras_named():
+            command(rest[1:])
     except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        if type(error).__name__ != "MissingExtra":
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:

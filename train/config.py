@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from agents.a3c.settings import A3CSettings
-from agents.ppo import PPOSettings
+from agents.ppo.settings import PPOSettings
 from mec_gym.core.checks import positive_int, seed_number
-from mec_gym.dnn.exits import ExitSettings
+from train.presets import find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 
@@ -67,15 +67,62 @@ class TrainRun(Generic[S]):
             positive_int(name, getattr(self, name))
         seed_number("seed", self.seed)
 
+    @property
+    def free(self) -> tuple[str, ...]:
+        """What may change when the run is resumed."""
+        return ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+
 
 @dataclass(frozen=True)
 class PPORun(TrainRun[PPOSettings]):
-    """Train PPO. From Python, ``train.presets.ppo_run`` fills in a preset's values."""
+    """Train PPO. From Python, :func:`ppo_run` fills in a preset's values."""
 
 
 @dataclass(frozen=True)
 class A3CRun(TrainRun[A3CSettings]):
-    """Train A3C or multi-task A3C; from Python, see ``train.presets.a3c_run``."""
+    """Train A3C or multi-task A3C. From Python, :func:`a3c_run` fills in a preset's values."""
+
+
+def ppo_run(out: Path, env: str, preset: str | None = None, **changes: Any) -> PPORun:
+    """A run with a preset's values, and whatever else is asked for.
+
+    Args:
+        out: Folder of the run.
+        env: Environment id.
+        preset: Name of a preset, see ``mec-gym scenarios``; by default the environment's own.
+        **changes: Other fields of :class:`PPORun`.
+
+    Raises:
+        ValueError: Unknown environment or preset, or a field with a bad value.
+    """
+    name, chosen = find_ppo_preset(env, preset)
+    run = PPORun(out, env, name, chosen.total_timesteps, chosen.settings)
+    return replace(run, **changes)
+
+
+def a3c_run(
+    out: Path,
+    env: str,
+    preset: str | None = None,
+    multi_task: bool | None = None,
+    **changes: Any,
+) -> A3CRun:
+    """A run with a preset's values, and whatever else is asked for.
+
+    Args:
+        out: Folder of the run.
+        env: Environment id.
+        preset: Name of a preset, see ``mec-gym scenarios``; by default the environment's first
+            that fits.
+        multi_task: Whether it must be, or must not be, multi-task A3C.
+        **changes: Other fields of :class:`A3CRun`.
+
+    Raises:
+        ValueError: Unknown environment or preset, or a field with a bad value.
+    """
+    name, chosen = find_a3c_preset(env, preset, multi_task)
+    run = A3CRun(out, env, name, chosen.total_timesteps, chosen.settings)
+    return replace(run, **changes)
 
 
 @dataclass(frozen=True)
@@ -84,8 +131,10 @@ class CompareRun:
 
     Attributes:
         out: Folder for results.json, results.csv, comparison.png and the trace.
-        env: Environment id.
-        scenario: Preset name or KIND:PATH; by default the environment's own.
+        env: Environment id; by default the one that the (first) run among the agents was
+            trained on, else mec/TrainingOffload-v0.
+        scenario: Preset name or KIND:PATH; by default what the run was trained on, if that decides
+            the environment, else the environment's own.
         agents: Names, see ``scenarios``, or runs as ``ppo:PATH``; differences are to the
             first. By default every named agent that plays the environment.
         episodes: Number of episodes.
@@ -95,7 +144,7 @@ class CompareRun:
     """
 
     out: Path
-    env: str = DEFAULT_ENV
+    env: str | None = None
     scenario: str | None = None
     agents: tuple[str, ...] = ()
     episodes: int = 500
@@ -114,8 +163,10 @@ class EvaluateRun:
 
     Attributes:
         agent: A name, see ``scenarios``, or a run as ``ppo:PATH``.
-        env: Environment id.
-        scenario: Preset name or KIND:PATH; by default the environment's own.
+        env: Environment id; by default the one that the (first) run among the agents was
+            trained on, else mec/TrainingOffload-v0.
+        scenario: Preset name or KIND:PATH; by default what the run was trained on, if that decides
+            the environment, else the environment's own.
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         picture: Write a picture of the first episode to this PNG file.
@@ -123,7 +174,7 @@ class EvaluateRun:
     """
 
     agent: Annotated[str, tyro.conf.Positional]
-    env: str = DEFAULT_ENV
+    env: str | None = None
     scenario: str | None = None
     episodes: int = 500
     seed: int = 0
@@ -161,38 +212,6 @@ class ReproduceRun:
     def __post_init__(self) -> None:
         positive_int("draws", self.draws)
         positive_int("steps", self.steps)
-
-
-@dataclass(frozen=True)
-class ExitsRun:
-    """Train the exits of a network jointly, measure their accuracy, write its profile.
-
-    Attributes:
-        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``, or MODULE[:FACTORY] of
-            your own as for ``profile``: it sees (n, 3, 32, 32) and returns logits (n, 10), one
-            for each exit, from the earliest to the deepest.
-        out: Folder of the run.
-        data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
-        settings: How the exits are trained.
-        seed: Of weights, order, shifts and dropout.
-        threads: Of the processor; another number gives slightly other figures.
-        checkpoint_every: Epochs between two checkpoints.
-        resume: Go on with the run in ``out`` from its checkpoint.
-    """
-
-    network: str
-    out: Path
-    data: Path | None = None
-    settings: Annotated[ExitSettings, tyro.conf.arg(name="")] = ExitSettings()
-    seed: int = 0
-    threads: int = 1
-    checkpoint_every: int = 1
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        positive_int("threads", self.threads)
-        positive_int("checkpoint_every", self.checkpoint_every)
-        seed_number("seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -242,8 +261,3 @@ class ProfileRun:
                 )
             found.append(tuple(int(size) for size in sizes))
         return tuple(found)
-
-
-@dataclass(frozen=True)
-class ScenariosRun:
-    """List environments, scenarios, agents and presets."""

@@ -1,7 +1,8 @@
-"""Files of a run: never half written, never overwritten unasked."""
+"""Files of results: never half written, never overwritten unasked."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,21 @@ if TYPE_CHECKING:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, see :func:`write_whole`."""
+    """Write JSON, whole or not at all."""
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the names of the first one, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
+
+
 def write_figure(path: Path, figure: Figure) -> None:
-    """Write a matplotlib figure as PNG, see :func:`write_whole`."""
+    """Write a matplotlib figure as PNG, whole or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     write_whole(path, picture.getvalue())
@@ -39,30 +49,3 @@ def refuse_used(folder: Path, names: Sequence[str], way_out: str) -> None:
     there = [name for name in names if (folder / name).exists()]
     if there:
         raise ValueError(f"out {folder} already holds a run ({', '.join(there)}): {way_out}")
-
-
-def check_same(
-    folder: Path,
-    began: Any,
-    now: Mapping[str, Any],
-    free: Sequence[str] = (),
-    prefix: str = "",
-) -> None:
-    """Raise ValueError if a resumed run would differ from what it was begun as.
-
-    Args:
-        folder: Of the run.
-        began: Its configuration, as config.json has it.
-        now: What is asked for; a configuration within it is compared value by value.
-        free: Names that may change.
-        prefix: Stands before every name in the message.
-    """
-    now = json.loads(json.dumps(now))
-    for name in sorted(set(now) - set(free)):
-        was = began.get(name) if isinstance(began, dict) else None
-        if isinstance(now[name], dict):
-            check_same(folder, was, now[name], prefix=f"{prefix}{name}.")
-        elif now[name] != was:
-            raise ValueError(
-                f"{prefix}{name} must stay {was!r}, as the run in {folder} began, got {now[name]!r}"
-            )

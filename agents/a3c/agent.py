@@ -9,8 +9,9 @@ import torch
 from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
 from agents.networks import make_network
-from agents.networks.agent import NetworkAgent
+from agents.networks.agent import load_network, network_agent
 from agents.runs import find_run
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.problem import AnyProblem
 
 MODEL_FILE = "model.pt"
@@ -21,7 +22,7 @@ def load_a3c(
     problem: AnyProblem,
     env_id: str | None = None,
     multi_task: bool | None = None,
-) -> NetworkAgent:
+) -> TrainedAgent:
     """The agent of a run written by ``mec-gym a3c`` or ``mec-gym mtl-a3c``.
 
     Args:
@@ -45,6 +46,5 @@ def load_a3c(
     head = make_head(settings.head, problem, config.get("head"))
     torch.set_num_threads(1)
     network = make_network(settings.network, head, settings.options)
-    agent = NetworkAgent(network, head)
-    agent.load(folder / MODEL_FILE)
-    return agent
+    load_network(folder / MODEL_FILE, network)
+    return network_agent(network, head)

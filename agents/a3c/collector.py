@@ -16,10 +16,11 @@ from agents.networks import PolicyNetwork
 from agents.networks.parts import width_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import TRAIN_SEED
+from mec_gym.core.types import FloatArray
 from mec_gym.core.vector_env import MecVectorEnv
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What T steps of B environments brought."""
 
@@ -27,9 +28,7 @@ class Batch:
     places: Tensor  # int64 (T, B, N)
     rewards: npt.NDArray[np.float64]  # (T, B), scaled, see losses.advantages
     ended: npt.NDArray[np.bool_]  # (T, B)
-    latency: npt.NDArray[np.float64]  # (T, B) s
-    energy: float  # J, mean of a step
-    dropped: float  # mean of a step
+    parts: dict[str, FloatArray]  # (T, B) every cost and gain of the problem
     episode_returns: list[float]  # of episodes that ended
     episode_lengths: list[int]  # likewise
 
@@ -66,9 +65,10 @@ class Collector:
         inputs = torch.empty(shape[0] + 1, shape[1], width_of(head.input_space))
         seen = inputs.numpy()
         places = torch.empty(*shape, network.choices, dtype=torch.int64)
-        rewards, latency = np.empty(shape), np.empty(shape)
+        rewards = np.empty(shape)
         ended = np.empty(shape, dtype=np.bool_)
-        energy = dropped = 0.0
+        problem = self.env.problem
+        parts = {name: np.empty(shape) for name in (*problem.costs, *problem.gains)}
         episode_returns: list[float] = []
         episode_lengths: list[int] = []
         seen[0] = head.inputs(self.observation)
@@ -80,9 +80,8 @@ class Collector:
             seen[t + 1] = head.inputs(self.observation)
             rewards[t] = (reward - head.usual_reward(before)) * settings.reward_scale
             ended[t] = terminated | truncated
-            latency[t] = info["latency_s"]
-            energy += float(info["energy_j"].mean())
-            dropped += float(info["dropped"].mean())
+            for name, values in parts.items():
+                values[t] = info[name]
             self._returns += reward
             self._lengths += 1
             if ended[t].any():
@@ -96,9 +95,14 @@ class Collector:
                 self._returns[over] = 0.0
                 self._lengths[over] = 0
         return Batch(
-            inputs, places, rewards, ended, latency, energy / shape[0], dropped / shape[0],
-            episode_returns, episode_lengths,
-        )  # fmt: skip
+            inputs=inputs,
+            places=places,
+            rewards=rewards,
+            ended=ended,
+            parts=parts,
+            episode_returns=episode_returns,
+            episode_lengths=episode_lengths,
+        )
 
     def _last_values(
         self, network: PolicyNetwork, observations: npt.NDArray[np.object_]

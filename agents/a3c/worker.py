@@ -16,7 +16,6 @@ from multiprocessing.synchronize import Lock
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -27,11 +26,12 @@ from agents.a3c.shared_adam import FlatParameters, SharedAdam
 from agents.heads import Head
 from agents.networks import PolicyNetwork, make_network
 from mec_gym.core.problem import AnyProblem
+from mec_gym.core.types import FloatArray
 
 REPORT_EVERY = 0.5
 """Seconds between two reports of a worker."""
-LATENCIES = 500
-"""Most latencies in a report: it must fit into a pipe that nobody reads for a while."""
+SAMPLES = 500
+"""Most values of a time in a report: it must fit into a pipe that nobody reads for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,17 @@ class Report:
 
     Attributes:
         updates: Number of updates.
-        latency: At most ``LATENCIES`` latencies, evenly spread over the steps, s.
-        sums: Of means by name.
+        samples: At most ``SAMPLES`` values of each part of the outcome that is a time, evenly
+            spread over the steps, s.
+        outcomes: Sums over updates of the mean per step of each cost and gain of the problem.
+        sums: Sums over updates of everything else, by name.
         episode_returns: Of episodes that ended.
         episode_lengths: Likewise.
     """
 
     updates: int = 0
-    latency: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    samples: dict[str, FloatArray] = field(default_factory=dict)
+    outcomes: dict[str, float] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
     episode_returns: list[float] = field(default_factory=list)
     episode_lengths: list[int] = field(default_factory=list)
@@ -101,15 +104,17 @@ class Report:
     def add(self, other: Report) -> None:
         """Take up what another report says."""
         self.updates += other.updates
-        self.latency = np.concatenate([self.latency, other.latency])
-        for name, value in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        for name, values in other.samples.items():
+            self.samples[name] = np.concatenate([self.samples.get(name, np.empty(0)), values])
+        for mine, its in ((self.outcomes, other.outcomes), (self.sums, other.sums)):
+            for name, value in its.items():
+                mine[name] = mine.get(name, 0.0) + value
         self.episode_returns += other.episode_returns
         self.episode_lengths += other.episode_lengths
 
-    def means(self) -> dict[str, float]:
-        """Of everything summed, over updates."""
-        return {name: value / self.updates for name, value in self.sums.items()}
+    def means(self, sums: dict[str, float]) -> dict[str, float]:
+        """Means over updates of ``outcomes`` or ``sums``."""
+        return {name: value / self.updates for name, value in sums.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,22 +218,23 @@ def clip(gradient: Tensor, most: float) -> float:
 
 
 def _report(batch: Batch, losses: Losses, other: dict[str, float]) -> Report:
-    latency = batch.latency.ravel()
     return Report(
-        1,
-        latency[:: -(-latency.size // LATENCIES)],
-        {
-            "latency": float(latency.mean()),
-            "energy": batch.energy,
-            "dropped": batch.dropped,
+        updates=1,
+        samples={
+            name: values.ravel()[:: -(-values.size // SAMPLES)]
+            for name, values in batch.parts.items()
+            if name.endswith("_s")
+        },
+        outcomes={name: float(values.mean()) for name, values in batch.parts.items()},
+        sums={
             "policy_loss": float(losses.policy),
             "value_loss": float(losses.value),
             "entropy": float(losses.entropy),
             "sharing_loss": float(losses.sharing),
             **other,
         },
-        batch.episode_returns,
-        batch.episode_lengths,
+        episode_returns=batch.episode_returns,
+        episode_lengths=batch.episode_lengths,
     )
 
 

@@ -7,24 +7,27 @@ no more than the network does, so a policy with a head is an ordinary agent.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
 
-from agents.heads.early_exit import CongestionHead
 from agents.heads.flat import FlatHead
-from agents.heads.pairs import PairsHead
-from agents.heads.protocol import Head
-from agents.heads.training_offload import PriceHead
+from agents.heads.protocol import Head, HeadEntry
 from mec_gym.core.problem import AnyProblem
-from mec_gym.distributed_inference.problem import DistributedInference
-from mec_gym.early_exit.problem import EarlyExitPartition
-from mec_gym.training_offload.problem import TrainingOffload
+from mec_gym.registration import Room, room_of, rooms
 
-__all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PairsHead", "PriceHead", "make_head"]
+__all__ = ["FlatHead", "Head", "heads_of", "make_head"]
 
-HeadName = Literal["flat", "price", "congestion", "pairs", "pairs-2", "pairs-0"]
 
-FORESIGHT = {"pairs": None, "pairs-2": 2, "pairs-0": 0}
-"""Heads of pairs: how many blocks they look ahead; None: to the end."""
+def _table(room: Room | None) -> Mapping[str, HeadEntry]:
+    return {} if room is None else getattr(room.tables("agents"), "HEADS", {})
+
+
+def heads_of(room: Room | None) -> dict[str, str]:
+    """The heads that fit a package's problems: name -> what the network decides.
+
+    Args:
+        room: The package; None for a problem that nobody has registered.
+    """
+    own = {name: entry.about for name, entry in _table(room).items()}
+    return {"flat": "the action itself", **own}
 
 
 def make_head(
@@ -33,27 +36,22 @@ def make_head(
     """The head of that name.
 
     Args:
-        name: One of ``HeadName``.
-        problem: The problem played.
-        parameters: Of an earlier head, so that a model keeps its meaning wherever it is
-            loaded; by default they are found out anew.
+        name: ``flat``, or a name in the table ``HEADS`` of the problem's package.
+        problem: The problem that is played.
+        parameters: What an earlier head found out, so that a model keeps its meaning wherever
+            it is loaded; by default it is found out anew.
 
     Raises:
         ValueError: Unknown name, or a head that does not fit the problem.
     """
     if name == "flat":
-        columns = problem.width if isinstance(problem, DistributedInference) else 0
-        return FlatHead(problem, columns)
-    if name == "price":
-        if not isinstance(problem, TrainingOffload):
-            raise ValueError(f"head 'price' fits training offload only, got {type(problem)}")
-        return PriceHead(problem, **(parameters or {}))
-    if name == "congestion":
-        if not isinstance(problem, EarlyExitPartition):
-            raise ValueError(f"head 'congestion' fits early exit only, got {type(problem)}")
-        return CongestionHead(problem, **(parameters or {}))
-    if name in FORESIGHT:
-        if not isinstance(problem, DistributedInference):
-            raise ValueError(f"head {name!r} fits distributed inference only, got {type(problem)}")
-        return PairsHead(problem, FORESIGHT[name])
-    raise ValueError(f"head must be one of {', '.join(get_args(HeadName))}, got {name!r}")
+        return FlatHead(problem)
+    table = _table(room_of(problem))
+    if name not in table:
+        others = [room.name for room in rooms() if name in _table(room)]
+        hint = f" ({name!r} fits {', '.join(others)})" if others else ""
+        raise ValueError(
+            f"head must be one of {', '.join(['flat', *table])} for {type(problem).__name__}, "
+            f"got {name!r}{hint}"
+        )
+    return table[name].make(problem, **(parameters or {}))

@@ -18,16 +18,16 @@ class FlatHead:
     [-1, 1], but a corner of [0, 1].
 
     Args:
-        problem: The problem played.
-        device_columns: Width of a device's row of the observation; 0 without rows.
+        problem: The problem that is played. If its observations begin with one row per device,
+            its ``device_columns`` says how wide a row is.
 
     Raises:
         ValueError: The action space is a Box without bounds.
     """
 
-    def __init__(self, problem: AnyProblem, device_columns: int = 0) -> None:
+    def __init__(self, problem: AnyProblem) -> None:
         space = problem.action_space
-        self.device_columns = device_columns
+        self.device_columns: int = getattr(problem, "device_columns", 0)
         self.box: spaces.Box | None = None
         self.input_space = problem.observation_space
         self.output_space: spaces.Space[Any] = space

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,3 +45,16 @@ class Head(Protocol):
         input-driven baseline, Mao et al. 2019).
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeadEntry:
+    """A named head.
+
+    Attributes:
+        about: One line that says what the network decides.
+        make: Makes it: (problem, ``**parameters`` that an earlier head found out) -> head.
+    """
+
+    about: str
+    make: Callable[..., Head]

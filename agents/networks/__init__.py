@@ -7,26 +7,22 @@ A network maps inputs (B, D) to logits (B, N, C) and values (B,); see
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from agents.heads import Head
 from agents.networks.branches import BranchesNetwork
 from agents.networks.flat import FlatNetwork
 from agents.networks.fused import FusedCategorical, masked
 from agents.networks.pairs import PairsNetwork
-from agents.networks.parts import NetworkOptions, PolicyNetwork
+from agents.networks.parts import PolicyNetwork
+from agents.settings import NetworkOptions
 
 __all__ = [
     "NETWORKS",
     "FusedCategorical",
-    "NetworkName",
-    "NetworkOptions",
     "PolicyNetwork",
     "make_network",
     "masked",
 ]
-
-NetworkName = Literal["flat", "branches", "pairs"]
 
 NETWORKS: dict[str, Callable[[Head, NetworkOptions], PolicyNetwork]] = {
     "flat": FlatNetwork,

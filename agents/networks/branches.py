@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from agents.heads import Head
 from agents.networks.parts import (
     SMALL_GAIN,
-    NetworkOptions,
     PolicyNetwork,
     choices_of,
     linear,
     trunk,
     width_of,
 )
+from agents.settings import NetworkOptions
 
 
 class Branches(nn.Module):
@@ -107,8 +107,8 @@ class BranchesNetwork(PolicyNetwork):
     - ``sharing="soft"``: the branches stand on an actor's trunk, the value on a critic's of
       the same shape, tied by lambda * ||theta_a - theta_c||^2. Both begin alike.
 
-    ``heads="branch"`` is the literal reading, an own branch for each device's block;
-    ``heads="tied"`` has one scorer for all devices. Where the head says
+    ``output="branch"`` is the literal reading, an own branch for each device's block;
+    ``output="tied"`` has one scorer for all devices. Where the head says
     that the inputs begin with N rows, one a device (``device_columns``), the scorer reads the
     device's row, else its number.
 
@@ -131,7 +131,7 @@ class BranchesNetwork(PolicyNetwork):
             self.critic_trunk.load_state_dict(self.trunk.state_dict())
         size = (self.choices, self.places)
         self.branches: Branches | RowScorer | GatedScorer
-        if options.heads == "branch":
+        if options.output == "branch":
             self.branches = Branches(hidden, max(hidden // 2, 1), *size)
         elif head.device_columns:
             self.branches = RowScorer(hidden, head.device_columns, hidden, *size)

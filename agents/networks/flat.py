@@ -7,13 +7,13 @@ from torch import Tensor
 from agents.heads import Head
 from agents.networks.parts import (
     SMALL_GAIN,
-    NetworkOptions,
     PolicyNetwork,
     choices_of,
     linear,
     trunk,
     width_of,
 )
+from agents.settings import NetworkOptions
 
 
 class FlatNetwork(PolicyNetwork):

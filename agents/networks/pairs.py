@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from agents.heads import Head, PairsHead
-from agents.heads.pairs import DEVICE, PAIR, ROUND
+from agents.heads import Head
+from agents.heads.pairs import DEVICE, PAIR, ROUND, PairsHead
 from agents.networks.fused import FusedCategorical, masked
-from agents.networks.parts import NetworkOptions, PolicyNetwork, choices_of, linear
+from agents.networks.parts import PolicyNetwork, choices_of, linear
+from agents.settings import NetworkOptions
 from mec_gym.distributed_inference.model import WORST_LATENESS
 
 SECONDS = 0.02

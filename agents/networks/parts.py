@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,33 +13,8 @@ from torch import Tensor, nn
 from agents.heads import Head
 from agents.networks.fused import FusedCategorical
 
-Sharing = Literal["hard", "soft"]
-Heads = Literal["branch", "tied"]
-Order = Literal["sequential", "together"]
-
 SMALL_GAIN = 0.01
 """Of the layer before the logits: a policy begins close to uniform."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkOptions:
-    """What may be chosen about a network; each takes what concerns it.
-
-    Attributes:
-        hidden: Width of its layers.
-        sharing: ``hard``: actor and critic share a trunk; ``soft``: each has its own, and
-            the two are tied by ``sharing_weight`` * ||theta_a - theta_c||^2.
-        heads: ``branch``: an output branch for each device; ``tied``: one for all.
-        sharing_weight: lambda of soft sharing.
-        order: Of ``pairs``: ``sequential`` each device sees the choices of those before it;
-            ``together`` nobody sees another's.
-    """
-
-    hidden: int = 64
-    sharing: Sharing = "hard"
-    heads: Heads = "branch"
-    sharing_weight: float = 1e-3
-    order: Order = "sequential"
 
 
 class PolicyNetwork(nn.Module, ABC):

@@ -12,7 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
 from agents.heads import Head
-from agents.networks import FusedCategorical, NetworkOptions, PolicyNetwork, make_network
+from agents.networks import FusedCategorical, PolicyNetwork, make_network
+from agents.settings import NetworkOptions
 
 
 class NetworkPolicy(ActorCriticPolicy):

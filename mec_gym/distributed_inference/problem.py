@@ -52,6 +52,11 @@ class DistributedInference:
         scenario: The parameters.
     """
 
+    @property
+    def device_columns(self) -> int:
+        """Width of one of the N rows that observations begin with."""
+        return self.width
+
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = s = scenario
         self.width = 2 * s.blocks + 7 + 2 * s.servers

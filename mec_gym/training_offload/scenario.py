@@ -283,3 +283,5 @@ DRIVE_PRESETS: dict[str, Preset[Scenario]] = {
         lambda: _drive(instruments=False), "drive at constant speed, measured without error"
     ),
 }
+
+PRESETS: dict[str, Preset[Scenario]] = {**DRIVE_PRESETS, **PAPER_PRESETS}

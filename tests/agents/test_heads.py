@@ -10,9 +10,9 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
-from agents.heads import CongestionHead, FlatHead, HeadName, PairsHead, PriceHead, make_head
-from agents.rules import PriceSolver, tune_price
+from agents.heads import BacklogPriceHead, EnergyPriceHead, FlatHead, HeadName, PairsHead, make_head
 from agents.solver_agent import SolverAgent
+from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference
@@ -29,7 +29,7 @@ DRIVE = mec_gym.make_problem("mec/TrainingOffload-v0")
 
 @pytest.fixture(scope="module")
 def head():
-    return PriceHead(DRIVE)
+    return EnergyPriceHead(DRIVE)
 
 
 def mid_drive(n, seed=0):
@@ -79,7 +79,7 @@ def test_flat_head_stays_inside_any_box():
 
 
 def test_price_head_at_rest_is_the_price_rule(head):
-    agent = SolverAgent(DRIVE, PriceSolver(DRIVE.scenario, tune_price(DRIVE)))
+    agent = SolverAgent(DRIVE, EnergyPriceSolver(DRIVE.scenario, tune_energy_price(DRIVE)))
     observation = mid_drive(300)
     action = head.act(observation, np.zeros((300, 2)))
     assert np.array_equal(action, agent.predict(observation)[0])
@@ -93,7 +93,7 @@ def test_price_head_turns_the_price_and_the_trust(head):
         price = head.price * 8.0 ** raw[0]
         believed = np.maximum(slot.connection_time * 2.0 ** raw[1], 1e-3)
         planned = dataclasses.replace(slot, connection_time=believed)
-        decision = PriceSolver(DRIVE.scenario, price).solve(planned, state).decision
+        decision = EnergyPriceSolver(DRIVE.scenario, price).solve(planned, state).decision
         action = head.act(observation, np.tile(raw, (300, 1)).astype(np.float32))
         np.testing.assert_allclose(action, DRIVE.encode(decision), atol=2e-5)
         assert all(DRIVE.action_space.contains(a) for a in action)
@@ -137,7 +137,7 @@ def test_usual_reward_depends_on_nature_only(name, head):
 
 
 def test_usual_reward_is_what_the_price_rule_earns(head):
-    agent = SolverAgent(DRIVE, PriceSolver(DRIVE.scenario, head.price))
+    agent = SolverAgent(DRIVE, EnergyPriceSolver(DRIVE.scenario, head.price))
     trace = sample_episodes(DRIVE, 400, 200)
     result = rollout(DRIVE, agent, trace)
     done = ~result.outcomes.dropped
@@ -149,7 +149,7 @@ def test_usual_reward_is_what_the_price_rule_earns(head):
 
 
 def test_price_head_where_no_price_is_needed():
-    head = PriceHead(PAPER)
+    head = EnergyPriceHead(PAPER)
     assert head.price == 0.01
     observation = PAPER.observe(*mid_paper())
     action = head.act(observation, np.zeros((20, 2)))
@@ -168,8 +168,8 @@ PLACES = DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1)
 ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "places": PLACES, "tiny": TinyProblem()}
 FITS = {
     "flat": dict.fromkeys(ROOMS, FlatHead),
-    "price": {"paper": PriceHead, "drive": PriceHead},
-    "congestion": {"exits": CongestionHead},
+    "price": {"paper": EnergyPriceHead, "drive": EnergyPriceHead},
+    "congestion": {"exits": BacklogPriceHead},
     "pairs": {"places": PairsHead},
     "pairs-2": {"places": PairsHead},
     "pairs-0": {"places": PairsHead},
@@ -221,7 +221,7 @@ def test_every_head_on_every_problem(name, where):
 
 def test_make_head():
     assert type(make_head("flat", PAPER)) is FlatHead
-    assert type(make_head("price", PAPER)) is PriceHead
+    assert type(make_head("price", PAPER)) is EnergyPriceHead
     names = ", ".join(FITS)
     with pytest.raises(ValueError, match=f"head must be one of {names}, got 'deep'"):
         make_head("deep", PAPER)

@@ -16,14 +16,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
-from agents.congestion import CongestionSolver
-from agents.exact import ExactSolver
-from agents.partition_rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
-from agents.placement import ClairvoyantAgent, FixedPlaceSolver, SplitSolver
+from agents.distributed_inference.planners import ClairvoyantAgent, FixedPlaceSolver, SplitSolver
+from agents.early_exit.backlog_price import BacklogPriceSolver
+from agents.early_exit.rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
 from agents.ppo import PPOAgent, PPOSettings, load_ppo, make_ppo, make_vec_env
 from agents.protocol import Clairvoyant
 from agents.registry import AGENTS, REFERENCES, agents_for, make_agent, references_for
-from agents.rules import PriceSolver
+from agents.training_offload.energy_price import EnergyPriceSolver
+from agents.training_offload.exact import ExactSolver
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.scenario import Scenario as Inference
 from mec_gym.early_exit.scenario import Scenario as EarlyExit
@@ -132,7 +132,7 @@ def test_a_kind_of_problem_takes_its_subclasses():
 
 # What a name that plays several problems is made of in each.
 SHARED = {
-    "price": {"short": PriceSolver, "exits": CongestionSolver},
+    "price": {"short": EnergyPriceSolver, "exits": BacklogPriceSolver},
     "exact": {"short": ExactSolver, "exits": SlotOptimumSolver},
     "neurosurgeon": {"exits": NeurosurgeonSolver, "places": SplitSolver},
     "device-only": {"short": ExactSolver, "exits": FixedCutSolver, "places": FixedPlaceSolver},

@@ -4,14 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-from training_offload_oracle import MBIT, VARIANTS, random_scenario, random_slot
+from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 import mec_gym
-from agents.baselines import RandomAgent, RandomSplitSolver
-from agents.exact import ExactSolver
 from agents.registry import make_agent
-from agents.rules import EqualBudgetSolver, PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
+from agents.training_offload.energy_price import (
+    EnergyPriceSolver,
+    EqualBudgetSolver,
+    tune_energy_price,
+)
+from agents.training_offload.exact import ExactSolver
+from agents.training_offload.random_split import RandomAgent, RandomSplitSolver
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.training_offload import model
@@ -189,7 +193,7 @@ def test_budget_is_respected_wherever_it_can_be():
 
 def test_price_zero_is_the_exact_solver_on_an_ample_battery():
     slot, state = first(PAPER, 2, 300)
-    free = PriceSolver(PAPER.scenario, 0.0).solve(slot, state).decision
+    free = EnergyPriceSolver(PAPER.scenario, 0.0).solve(slot, state).decision
     exact = ExactSolver(PAPER.scenario).solve(slot, state).decision
     one, other = (delay_and_energy(PAPER.scenario, slot, d) for d in (free, exact))
     np.testing.assert_allclose(one[0], other[0], rtol=1e-9)
@@ -199,7 +203,7 @@ def test_price_zero_is_the_exact_solver_on_an_ample_battery():
 def test_price_zero_is_the_exact_solver_where_the_battery_binds():
     slot, _ = first(PAPER, 2, 100)
     state = State(slot.work * 0.2 / MBIT, np.ones(100))
-    free = PriceSolver(PAPER.scenario, 0.0).solve(slot, state).decision
+    free = EnergyPriceSolver(PAPER.scenario, 0.0).solve(slot, state).decision
     exact = ExactSolver(PAPER.scenario).solve(slot, state).decision
     one, other = (delay_and_energy(PAPER.scenario, slot, d)[0] for d in (free, exact))
     np.testing.assert_allclose(one, other, rtol=1e-5)
@@ -209,7 +213,7 @@ def test_a_higher_price_never_spends_more_nor_is_it_faster():
     slot, state = first(DRIVE, 3, 300)
     spent, delays = [], []
     for price in (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 1e4):
-        decision = PriceSolver(DRIVE.scenario, price).solve(slot, state).decision
+        decision = EnergyPriceSolver(DRIVE.scenario, price).solve(slot, state).decision
         delay, energy = delay_and_energy(DRIVE.scenario, slot, decision)
         spent.append(energy)
         delays.append(delay)
@@ -223,9 +227,9 @@ def test_a_higher_price_never_spends_more_nor_is_it_faster():
 def test_price_is_one_for_all_or_one_an_instance():
     slot, state = first(DRIVE, 3, 6)
     prices = np.array([0.0, 0.3, 1.0, 3.0, 0.3, 9.0])
-    together = PriceSolver(DRIVE.scenario, prices).solve(slot, state).decision
+    together = EnergyPriceSolver(DRIVE.scenario, prices).solve(slot, state).decision
     for i, price in enumerate(prices):
-        alone = PriceSolver(DRIVE.scenario, price).solve(slot, state).decision
+        alone = EnergyPriceSolver(DRIVE.scenario, price).solve(slot, state).decision
         for name, field in arrays.as_dict(alone).items():
             assert field[i] == getattr(together, name)[i]
 
@@ -240,7 +244,7 @@ def test_no_decision_is_better_at_the_price():
     wide = arrays.map_arrays(lambda a: np.broadcast_to(a, (4000, *a.shape)), slot)
     delay, energy = delay_and_energy(DRIVE.scenario, wide, random)
     for price in (0.0, 0.7, 2.0, 20.0):
-        decision = PriceSolver(DRIVE.scenario, price).solve(slot, state).decision
+        decision = EnergyPriceSolver(DRIVE.scenario, price).solve(slot, state).decision
         own = delay_and_energy(DRIVE.scenario, slot, decision)
         best = (delay + price * energy).min(axis=0)
         assert (own[0] + price * own[1] <= best * (1 + 1e-5)).all()
@@ -251,7 +255,7 @@ def test_price_never_overdraws():
     slot, _ = first(DRIVE, 5, 200)
     cheapest = slot.work * DRIVE.scenario.energy_per_offloaded_bit
     state = State(cheapest * np.linspace(0.9, 3.0, 200), np.full(200, 5.0))
-    agent = SolverAgent(DRIVE, PriceSolver(DRIVE.scenario, 0.0))
+    agent = SolverAgent(DRIVE, EnergyPriceSolver(DRIVE.scenario, 0.0))
     action, _ = agent.predict(DRIVE.observe(slot, state))
     energy = delay_and_energy(DRIVE.scenario, slot, DRIVE.decision(action))[1]
     affordable = cheapest < state.battery * (1 - 1e-5)
@@ -262,11 +266,11 @@ def test_price_never_overdraws():
 
 
 def test_tuned_price_beats_its_neighbours():
-    price = tune_price(DRIVE)
+    price = tune_energy_price(DRIVE)
     assert 0.5 < price < 5.0
 
     def mean(trace, factor):
-        agent = SolverAgent(DRIVE, PriceSolver(DRIVE.scenario, price * factor))
+        agent = SolverAgent(DRIVE, EnergyPriceSolver(DRIVE.scenario, price * factor))
         return rollout(DRIVE, agent, trace).returns.mean()
 
     # On the episodes that it was tuned on: no better than it, whatever is tried.
@@ -283,7 +287,7 @@ def test_tuned_price_beats_its_neighbours():
 
 
 def test_nothing_to_tune_where_the_battery_never_binds():
-    assert tune_price(PAPER, episodes=16) == 0.0
+    assert tune_energy_price(PAPER, episodes=16) == 0.0
 
 
 def test_random_agent_is_uniform_and_reproducible():

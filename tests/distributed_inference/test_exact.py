@@ -12,7 +12,7 @@ from distributed_inference.oracle import (
     every_plan,
 )
 
-from agents.placement import (
+from agents.distributed_inference.planners import (
     CoordinateDescentSolver,
     ExhaustiveSolver,
     SequentialGreedySolver,

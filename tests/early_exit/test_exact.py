@@ -3,14 +3,14 @@
 import functools
 import itertools
 
-import early_exit_cases as cases
+import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
-
 from agents.baselines import RandomAgent
-from agents.congestion import CongestionSolver
-from agents.partition_rules import SlotOptimumSolver
+
+from agents.early_exit.backlog_price import BacklogPriceSolver
+from agents.early_exit.rules import SlotOptimumSolver
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
@@ -456,7 +456,7 @@ def test_no_agent_beats_the_bound(load):
             "random": RandomAgent(problem, 5),
             "greedy": SolverAgent(problem, SlotOptimumSolver(problem.scenario)),
             **{
-                f"price {p}": SolverAgent(problem, CongestionSolver(problem.scenario, (p,) * 3))
+                f"price {p}": SolverAgent(problem, BacklogPriceSolver(problem.scenario, (p,) * 3))
                 for p in (0.3, 2.0, 9.0)
             },
         }

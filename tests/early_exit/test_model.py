@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 
-import early_exit_cases as cases
+import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
 import simpy
-from early_exit_cases import HAND_EARLY, HAND_LATE, HAND_SIZES, one_slot
+from early_exit.cases import HAND_EARLY, HAND_LATE, HAND_SIZES, one_slot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

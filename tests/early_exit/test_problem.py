@@ -2,7 +2,7 @@
 
 import dataclasses
 
-import early_exit_cases as cases
+import early_exit.cases as cases
 import numpy as np
 import pytest
 

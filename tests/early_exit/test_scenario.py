@@ -3,7 +3,7 @@
 import dataclasses
 import pickle
 
-import early_exit_cases as cases
+import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest

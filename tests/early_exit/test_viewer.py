@@ -1,6 +1,6 @@
 """The picture of an episode shows what happened."""
 
-import early_exit_cases as cases
+import early_exit.cases as cases
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb

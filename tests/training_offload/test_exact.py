@@ -11,9 +11,9 @@ import itertools
 import numpy as np
 import pytest
 import scipy.sparse as sp
-import training_offload_oracle as oracle
+import training_offload.oracle as oracle
 from scipy.optimize import linprog
-from training_offload_oracle import MBIT, VARIANTS, random_scenario, random_slot
+from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 from mec_gym.core import arrays
 from mec_gym.training_offload import model

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-import training_offload_oracle as oracle
-from training_offload_oracle import MBIT, VARIANTS, random_scenario, random_slot
+import training_offload.oracle as oracle
+from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 from mec_gym.core import arrays
 from mec_gym.training_offload import model

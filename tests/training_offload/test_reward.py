@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_offload_oracle import MBIT, VARIANTS
+from training_offload.oracle import MBIT, VARIANTS
 
 from mec_gym.core import arrays
 from mec_gym.training_offload.model import Decision, State

@@ -26,10 +26,10 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import usable_cores
 from agents.a3c.worker import first_network
 from agents.heads import make_head
-from agents.networks.agent import NetworkAgent
 from agents.ppo import PPOSettings
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent, references_for
+from agents.trained_agent import TrainedAgent
 from mec_gym.core import arrays
 from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
 from mec_gym.core.problem import AnyProblem
@@ -37,10 +37,10 @@ from mec_gym.core.rollout import Rollout, sample_episodes
 from mec_gym.core.types import FloatArray
 from mec_gym.registration import make_problem
 from train.config import ReproduceRun
-from train.curves import Curve, learn
-from train.evaluate import evaluate, gap_percent, interval
+from train.evaluation.evaluate import evaluate, gap_percent, interval
 from train.presets import A3C_PRESETS, INFERENCE, PPO_PRESETS
 from train.reproduce import Findings
+from train.runs.learn import Curve, learn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -325,7 +325,7 @@ def untrained(problem: AnyProblem) -> Agent:
     """The pair scorer before it learns."""
     settings = A3C_PRESETS["a3c"].settings
     head = make_head(settings.head, problem)
-    return NetworkAgent(first_network(problem, head, settings, SEED), head)
+    return TrainedAgent(first_network(problem, head, settings, SEED), head)
 
 
 def per_episode(played: Rollout, part: str) -> FloatArray:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from agents.baselines import RandomSplitSolver
+from agents.training_offload.random_split import RandomSplitSolver
 from mec_gym.core.pictures import BLUE, GREEN, ORANGE, PINK, new_figure
 from mec_gym.core.types import FloatArray
 from mec_gym.training_offload.exact import Resources, SlotFrontier

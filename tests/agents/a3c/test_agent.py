@@ -12,8 +12,8 @@ from agents.a3c.agent import MODEL_FILE, load_a3c
 from agents.a3c.settings import A3CSettings
 from agents.a3c.worker import first_network
 from agents.heads import make_head
-from agents.networks.agent import NetworkAgent
 from agents.registry import make_agent
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.testing import check_agent
 
@@ -24,7 +24,7 @@ ENV = "mec/Places-v0"
 
 def agent(seed=0, settings=SETTINGS, problem=PROBLEM):
     head = make_head("flat", problem)
-    return NetworkAgent(first_network(problem, head, settings, seed), head)
+    return TrainedAgent(first_network(problem, head, settings, seed), head)
 
 
 def observations(n=50):

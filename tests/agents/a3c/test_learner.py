@@ -12,7 +12,7 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.shared_adam import SharedAdam
 from agents.a3c.worker import Learner, Report, Shared, Task, clip, first_network
 from agents.heads import FlatHead, make_head
-from agents.networks.agent import NetworkAgent
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.vector_env import MecVectorEnv
@@ -249,7 +249,7 @@ def test_learns_the_optimum(name):
     while one.shared.steps < total:
         one.update()
     trace = sample_episodes(problem, 0, 100)
-    played = rollout(problem, NetworkAgent(one.network, one.task.head), trace)
+    played = rollout(problem, TrainedAgent(one.network, one.task.head), trace)
     gap = (problem.bound(trace) - played.returns) / -problem.bound(trace)
     assert gap == pytest.approx(0.0, abs=1e-9)
 

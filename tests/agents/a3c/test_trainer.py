@@ -18,7 +18,7 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer, usable_cores
 from agents.a3c.worker import Report, first_network
 from agents.heads import make_head
-from agents.networks.agent import NetworkAgent
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.rollout import rollout, sample_episodes
 
 PROBLEM = PlacesProblem()
@@ -95,7 +95,7 @@ def test_two_workers_learn_the_optimum():
     # Both have worked, at the same time: many updates fell between another's pull and push.
     assert report.means()["lag"] > 0.2
     trace = sample_episodes(PROBLEM, 0, 100)
-    played = rollout(PROBLEM, NetworkAgent(learnt, HEAD), trace)
+    played = rollout(PROBLEM, TrainedAgent(learnt, HEAD), trace)
     assert played.returns == pytest.approx(PROBLEM.bound(trace))
 
 

@@ -13,9 +13,9 @@ import mec_gym
 from agents.heads import PairsHead, make_head
 from agents.heads.pairs import DEVICE, PAIR
 from agents.networks import FusedCategorical, NetworkOptions, make_network
-from agents.networks.agent import NetworkAgent
 from agents.networks.pairs import SHARP, TRUST, WIDTH
 from agents.registry import make_agent
+from agents.trained_agent import TrainedAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.vector_env import MecVectorEnv
@@ -282,7 +282,7 @@ def untrained(env_id_scenario, seed=0):
     problem = mec_gym.make_problem("mec/DistributedInference-v0", env_id_scenario)
     head = make_head("pairs", problem)
     torch.manual_seed(seed)
-    return problem, NetworkAgent(make_network("pairs", head), head)
+    return problem, TrainedAgent(make_network("pairs", head), head)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

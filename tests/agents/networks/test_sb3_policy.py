@@ -9,10 +9,10 @@ from distributed_inference.oracle import contended
 from places_problem import PlacesProblem
 from stable_baselines3 import PPO
 
-from agents.networks.agent import NetworkAgent
 from agents.networks.pairs import PairsNetwork
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.ppo import PPOSettings, agent_of, make_ppo, make_vec_env
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Channel, Scenario
@@ -103,7 +103,7 @@ def test_deterministic_is_greedy(kind):
     drawn = model.predict(inputs.numpy())[0]
     assert not np.array_equal(drawn, greedy.numpy())
     agent = agent_of(model, head)
-    assert type(agent) is NetworkAgent
+    assert type(agent) is TrainedAgent
     assert agent.network.value.weight is model.policy.network.value.weight
     action = agent.predict(observation, deterministic=True)[0]
     assert np.array_equal(action, head.act(observation, greedy.numpy()))

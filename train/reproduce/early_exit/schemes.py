@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from agents.dapdee import choose_exit, heavy_cut
-from agents.mincut import SearchConfig
-from agents.partition_rules import prefix_costs
+from agents.early_exit.dapdee import choose_exit, heavy_cut
+from agents.early_exit.mincut import SearchConfig
+from agents.early_exit.rules import prefix_costs
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.dnn.devices import Device, Measured

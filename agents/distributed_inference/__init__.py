@@ -1,0 +1,62 @@
+"""Who plays distributed inference: rules, planners, and the head of those that learn."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from agents.distributed_inference.clairvoyant import ClairvoyantAgent
+from agents.distributed_inference.planners import CoordinateDescentSolver, ViterbiSolver
+from agents.distributed_inference.rules import (
+    FixedPlaceSolver,
+    GreedyBlockSolver,
+    SequentialGreedySolver,
+    SplitSolver,
+)
+from agents.entries import AgentEntry, solver_entry
+from agents.heads.pairs import PairsHead
+from agents.heads.protocol import HeadEntry
+
+AGENTS = {
+    "deadline-descent": solver_entry(
+        "plans all devices together in every round for the reward, as if the network stayed so",
+        lambda scenario: CoordinateDescentSolver(scenario, 2, deadlines=True),
+    ),
+    "coordinate-descent": solver_entry(
+        "likewise for the sum of delays, blind to deadlines", CoordinateDescentSolver
+    ),
+    "sequential-greedy": solver_entry(
+        "one device after the other where its block costs all together least",
+        SequentialGreedySolver,
+    ),
+    "viterbi": solver_entry(
+        "each device's fastest plan as if it were alone: optimal without contention", ViterbiSolver
+    ),
+    "greedy": solver_entry(
+        "each device's block where it is done soonest, blind to others and later blocks",
+        GreedyBlockSolver,
+    ),
+    "neurosurgeon": solver_entry(
+        "Neurosurgeon: one split in the order of the layers, to the best server", SplitSolver
+    ),
+    "device-only": solver_entry(
+        "everything stays on the devices", lambda scenario: FixedPlaceSolver(on_edge=False)
+    ),
+    "edge-only": solver_entry(
+        "everything goes to the nearest edge server",
+        lambda scenario: FixedPlaceSolver(on_edge=True),
+    ),
+}
+"""Better ones first by and large."""
+
+REFERENCES = {
+    "clairvoyant": AgentEntry(
+        "knows the whole episode beforehand: coordinate descent on what will be",
+        lambda problem, seed: ClairvoyantAgent(problem),
+    ),
+}
+
+HEADS = {
+    "pairs": HeadEntry("places, seen pair by pair, looking ahead to the task's end", PairsHead),
+    "pairs-2": HeadEntry("likewise, looking two blocks ahead", partial(PairsHead, foresight=2)),
+    "pairs-0": HeadEntry("likewise, not looking ahead", partial(PairsHead, foresight=0)),
+}

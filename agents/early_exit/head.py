@@ -1,0 +1,71 @@
+"""Early exit: the network names prices of backlog, one step of look-ahead decides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from mec_gym.early_exit.exact import slot_optimum
+from mec_gym.early_exit.problem import EarlyExitPartition
+
+
+class BacklogPriceHead:
+    """The network names the price of a second of backlog at each of the three stages.
+
+    Raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw in 1/s. The decision is that of
+    :class:`agents.early_exit.backlog_price.BacklogPriceSolver`. At (0, 0, 0) it is the tuned rule, with prices
+    raised to ``LEAST`` where they were tuned lower: what is learnt is when to leave it.
+
+    Args:
+        problem: The problem played.
+        device: Tuned price of the device's backlog, 1/s; by default all are tuned now.
+        link: Of the link's.
+        edge: Of the edge's.
+    """
+
+    device_columns = 0
+    SPAN = 8.0
+    LEAST = 1.0  # 1/s; a price of 0 could not be scaled
+
+    def __init__(
+        self,
+        problem: EarlyExitPartition,
+        device: float | None = None,
+        link: float | None = None,
+        edge: float | None = None,
+    ) -> None:
+        self.problem = problem
+        if device is None or link is None or edge is None:
+            device, link, edge = tune_backlog_price(problem)
+        self.price = np.maximum([device, link, edge], self.LEAST)
+        self.input_space: spaces.Space[Any] = problem.observation_space
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (3,), np.float32)
+
+    def parameters(self) -> dict[str, float]:
+        """What was tuned."""
+        names = ("device", "link", "edge")
+        return dict(zip(names, self.price.tolist(), strict=True))
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The observation, the backlogs' square roots in place of the backlogs.
+
+        What matters are backlogs of about a service time, small beside the timeout.
+        """
+        inputs = observation.copy()
+        inputs[..., 6:9] = np.sqrt(observation[..., 6:9])
+        return inputs
+
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Decide at the prices named."""
+        raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
+        solver = BacklogPriceSolver(self.problem.scenario, self.price * self.SPAN**raw)
+        return self.problem.encode(solver.solve(*self.problem.decode(observation)).decision)
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """What the frame would earn at best with empty queues and a full battery."""
+        slot, _ = self.problem.decode(observation)
+        return slot_optimum(slot, self.problem.start(slot), self.problem.scenario)[1]

@@ -1,0 +1,160 @@
+"""Min cut for light load, weighted search for heavy load: seed 001, algorithms 1 to 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.early_exit.rules import nearest_candidate
+from agents.protocol import Solution
+from mec_gym.core import arrays
+from mec_gym.core.checks import positive, positive_int
+from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.early_exit.cuts import CutGraph
+from mec_gym.early_exit.model import Decision, State, service_times
+from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.scenario import Scenario, Slot
+
+_CHUNK = 1 << 18  # numbers worked on at a time
+
+
+class MinCutSolver:
+    """Algorithm 1: the deepest exit, cut where Td + Tt + Te is least; a max-flow a frame.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.exit = scenario.exits - 1
+        graph = scenario.table.fronts[-1].graph
+        self.cut = CutGraph(
+            graph, scenario.device.layer_seconds(graph), scenario.edge.layer_seconds(graph)
+        )
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...); queues are not looked at."""
+        cut = self.cut
+        batch = np.shape(slot.bandwidth)
+        rows = zip(
+            *(np.ravel(r) for r in (slot.device_speed, slot.bandwidth, slot.edge_speed)),
+            strict=True,
+        )
+        found = [cut.solve(1.0 / b, (1.0 / device, 1.0, 1.0 / edge)) for device, b, edge in rows]
+        on_edge = np.reshape(found, (*batch, len(cut.graph)))
+        cost = price(cut.graph, on_edge, cut.device_s, cut.edge_s)
+        choice = nearest_candidate(self.scenario, self.exit, cost)
+        return Solution(Decision(np.full_like(choice, self.exit), choice), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """What the pseudocode of algorithms 2 and 3 leaves open; these are our choices.
+
+    Attributes:
+        widest: First range of alpha and of gamma, [0, widest]; beta is 1.
+        steps: Values of each in a range; delta = range / (steps - 1).
+        narrowing: K: each further range is so many times narrower, about the best pair.
+        tolerance: epsilon, relative: stop when T_max changes by less.
+        rounds: The largest number of ranges.
+    """
+
+    widest: float = 10.0
+    steps: int = 11
+    narrowing: float = 4.0
+    tolerance: float = 1e-3
+    rounds: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("widest", "narrowing", "tolerance"):
+            positive(name, getattr(self, name))
+        for name in ("steps", "rounds"):
+            positive_int(name, getattr(self, name))
+        if self.steps < 2 or self.narrowing <= 1:
+            raise ValueError(
+                f"steps must be at least 2 and narrowing above 1, got {self.steps}, "
+                f"{self.narrowing}"
+            )
+
+
+def weighted_search(
+    service: FloatArray, config: SearchConfig = SearchConfig()
+) -> tuple[IntArray, FloatArray]:
+    """Algorithms 2 and 3: search for weights whose min cut has the least slowest stage.
+
+    Algorithm 3 walks a grid of alpha and gamma and calls algorithm 1, here read as called
+    *with* these weights, on each; T*_max starts at infinity. Algorithm 2 repeats it until
+    T_max settles; K, which its input names but its text does not use, narrows the grid
+    about the best pair, as in DADS. The min cut of weights is looked up: it is the entry of
+    the table of partitions with the least alpha Td + Tt + gamma Te (equal to max-flow, see
+    the tests). It finds supported points only: with (Td, Tt, Te) = (0, 2, 10), (6, 5, 5) and
+    (12, 0, 0) the best is 6, and no weights find it.
+
+    Args:
+        service: Td, Tt, Te of F partitions, (..., F, 3) s.
+        config: The open choices.
+
+    Returns:
+        Index of the partition found and its slowest stage, (...) and (...) s.
+    """
+    batch = service.shape[:-2]
+    flat = service.reshape(-1, *service.shape[-2:])
+    rows = max(1, _CHUNK // (config.steps**2 * flat.shape[1]))
+    parts = [_search(flat[i : i + rows], config) for i in range(0, max(len(flat), 1), rows)]
+    choice, slowest = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return choice.reshape(batch), slowest.reshape(batch)
+
+
+def _search(service: FloatArray, config: SearchConfig) -> tuple[IntArray, FloatArray]:
+    count = len(service)
+    stage = service.max(axis=-1)  # (S, F)
+    choice = np.zeros(count, dtype=np.int64)
+    slowest = np.full(count, np.inf)
+    centre = np.full((count, 2), config.widest / 2)
+    width = config.widest
+    active = np.arange(count)
+    unit = np.linspace(-0.5, 0.5, config.steps)
+    pairs = np.stack(np.meshgrid(unit, unit, indexing="ij"), axis=-1).reshape(-1, 2)
+    for _ in range(config.rounds):
+        weights = np.maximum(centre[active, None] + width * pairs, 0.0)  # (S, pairs, 2)
+        device, link, edge = np.moveaxis(service[active, None], -1, 0)  # (S, 1, F)
+        objective = weights[..., :1] * device
+        objective += link
+        objective += weights[..., 1:] * edge
+        cut = objective.argmin(axis=-1)  # (S, pairs)
+        found = np.take_along_axis(stage[active], cut, axis=-1)
+        best = found.argmin(axis=-1)
+        rows = np.arange(len(active))
+        before, now = slowest[active], found[rows, best]
+        better = now < before
+        choice[active] = np.where(better, cut[rows, best], choice[active])
+        slowest[active] = np.minimum(now, before)
+        centre[active] = weights[rows, best]
+        active = active[before - now >= config.tolerance * now]
+        if not len(active):
+            break
+        width /= config.narrowing
+    return choice, slowest
+
+
+class WeightedSearchSolver:
+    """Algorithm 2: the deepest exit, cut where the slowest stage is least, as found by search.
+
+    Args:
+        scenario: The parameters.
+        config: What the pseudocode leaves open.
+    """
+
+    def __init__(self, scenario: Scenario, config: SearchConfig = SearchConfig()) -> None:
+        self.exit = scenario.exits - 1
+        self.cost = scenario.table.candidates(self.exit)
+        self.config = config
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...); queues are not looked at."""
+        wide = arrays.map_arrays(lambda a: np.asarray(a)[..., None], slot)
+        choice, _ = weighted_search(service_times(self.cost, wide), self.config)
+        evaluations = self.config.rounds * self.config.steps**2
+        return Solution(Decision(np.full_like(choice, self.exit), choice), evaluations)

@@ -1,0 +1,171 @@
+"""PPO (Schulman et al. 2017) through Stable-Baselines3, on the native vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+
+from agents.heads import Head, make_head
+from agents.heads.pairs import PairsHead
+from agents.networks import make_network
+from agents.networks.agent import network_agent, take_parameters
+from agents.networks.sb3_policy import NetworkPolicy
+from agents.ppo.settings import PPOSettings
+from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
+from agents.runs import find_run
+from agents.trained_agent import TrainedAgent
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.seeds import TRAIN_SEED
+from mec_gym.core.vector_env import MecVectorEnv
+
+MODEL_FILE = "model.zip"
+
+TrainingEnv = SB3VecEnv | MixedVecEnv
+
+
+def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
+    """The training environment: B native environments with the head before them.
+
+    Of several sizes, rewards are scaled to those of the problem's own number of devices.
+    """
+    head = make_head(settings.head, problem)
+    if not settings.sizes:
+        return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
+    assert isinstance(head, PairsHead)
+    most = (max(n for n, _ in settings.sizes), max(m for _, m in settings.sizes))
+    parts = []
+    for devices, servers in settings.sizes:
+        sized = head.problem.sized(devices, servers)
+        scale = settings.reward_scale * head.problem.scenario.devices / devices
+        env = MecVectorEnv(sized, settings.num_envs // len(settings.sizes))
+        parts.append(SB3VecEnv(env, PairsHead(sized, head.foresight, most), scale))
+    return MixedVecEnv(parts)
+
+
+def agent_of(model: PPO, head: Head) -> TrainedAgent:
+    """A model that learns, or has learnt, as an agent.
+
+    Args:
+        model: SB3's model.
+        head: The head of the problem that is to be played.
+    """
+    if isinstance(model.policy, NetworkPolicy):
+        return network_agent(model.policy.network.sized(head), head)
+
+    def decide(inputs: npt.NDArray[np.float32], deterministic: bool) -> npt.NDArray[Any]:
+        return np.asarray(model.predict(inputs, deterministic=deterministic)[0])
+
+    return TrainedAgent(decide, head, model.policy)
+
+
+def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
+    """A new model, SB3's own PPO.
+
+    Small networks are fastest on one thread, so torch is told to use one.
+    """
+    torch.set_num_threads(1)
+    rate = settings.learning_rate
+    policy: type[ActorCriticPolicy] = ActorCriticPolicy
+    about: dict[str, Any] = {
+        "net_arch": [settings.hidden, settings.hidden],
+        "log_std_init": settings.log_std_init,
+    }
+    if settings.network != "mlp":
+        policy = NetworkPolicy
+        about = {"network": settings.network, "head": env.head, "options": settings.options}
+    model = PPO(
+        policy,
+        env,
+        # The last rollout may overshoot the total: the rate must not turn negative.
+        learning_rate=lambda remaining: rate * max(remaining, 0.0),
+        n_steps=settings.n_steps,
+        batch_size=settings.rollout // settings.minibatches,
+        n_epochs=settings.n_epochs,
+        gamma=settings.gamma,
+        gae_lambda=settings.gae_lambda,
+        clip_range=settings.clip_range,
+        ent_coef=settings.ent_coef,
+        max_grad_norm=settings.max_grad_norm,
+        seed=seed,
+        device="cpu",
+        policy_kwargs=about | {"optimizer_kwargs": {"fused": settings.fused}},
+    )
+    # SB3 seeds the environments seed, seed + 1, ...: the very episodes that tests play.
+    env.seed(TRAIN_SEED + seed * settings.num_envs)
+    return model
+
+
+def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> TrainedAgent:
+    """The agent of a run written by ``mec-gym ppo``.
+
+    Args:
+        path: The run's folder, or the model file in it.
+        problem: What it is to play; must show the observations it was trained on, unless the
+            network fits any size.
+        env_id: If given, the environment it must have been trained on; its scenario may
+            differ.
+
+    Raises:
+        ValueError: No run there, a damaged file, or a model of another environment.
+    """
+    folder, config = find_run(path, "PPO", MODEL_FILE, env_id)
+    model_file, trained_on = folder / MODEL_FILE, config["env"]
+    head = make_head(config["settings"]["head"], problem, config.get("head"))
+    torch.set_num_threads(1)
+    name = f"{path} (trained on {trained_on}, {config.get('scenario')})"
+    if config["settings"].get("network", "mlp") != "mlp":
+        settings = PPOSettings(**config["settings"])
+        network = make_network(settings.network, head, settings.options)
+        with reading(model_file):
+            _, found, _ = load_from_zip_file(model_file, device="cpu", load_data=False)
+            parameters: Any = found["policy"]
+            mine = {key.removeprefix("network."): value for key, value in parameters.items()}
+        take_parameters(network, mine, name)
+        return network_agent(network, head)
+    with reading(model_file):
+        model = PPO.load(model_file, device="cpu")
+    check_fits(model, head, name)
+    return agent_of(model, head)
+
+
+@contextmanager
+def reading(model_file: Path) -> Iterator[None]:
+    """Turn the ways in which a damaged archive fails, each its reader's own, into one."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{model_file} needs another version of a library: {error}") from error
+    except Exception as error:
+        raise ValueError(f"{model_file} is damaged: {error}") from error
+
+
+def check_fits(model: PPO, head: Head, name: str) -> None:
+    """Raise ValueError unless the model reads the head's inputs and writes its outputs."""
+    pairs = (
+        ("observations", model.observation_space.shape, head.input_space.shape),
+        ("actions", model.action_space.shape, head.output_space.shape),
+    )
+    for what, has, needs in pairs:
+        if has != needs:
+            raise ValueError(
+                f"{name} is a model of another environment: its {what} have shape {has}, "
+                f"this one's {needs}"
+            )
+    has_space, needs_space = model.action_space, head.output_space
+    if type(has_space) is not type(needs_space) or (
+        isinstance(has_space, spaces.MultiDiscrete) and has_space != needs_space
+    ):
+        raise ValueError(
+            f"{name} is a model of another environment: it acts in {has_space}, "
+            f"this one in {needs_space}"
+        )

@@ -1,0 +1,120 @@
+"""What shapes learning, whoever learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from mec_gym.core.checks import check_fields
+
+Sharing = Literal["hard", "soft"]
+Output = Literal["branch", "tied"]
+Order = Literal["sequential", "together"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOptions:
+    """What may be chosen about a policy network; each network takes what concerns it.
+
+    Attributes:
+        hidden: Width of the hidden layers.
+        sharing: ``hard``: actor and critic share a trunk; ``soft``: each has its own, and
+            the two are tied by ``sharing_weight`` * ||theta_a - theta_c||^2.
+        output: ``branch``: one output branch per choice; ``tied``: one for all.
+        sharing_weight: Lambda of soft sharing.
+        order: ``sequential``: each device sees the choices of those before it; ``together``:
+            no device sees another's.
+
+    Raises:
+        ValueError: An option is not one of those above.
+    """
+
+    hidden: int = 64
+    sharing: Sharing = "hard"
+    output: Output = "branch"
+    sharing_weight: float = 1e-3
+    order: Order = "sequential"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            positive_int=("hidden",),
+            non_negative=("sharing_weight",),
+            choices={
+                "sharing": get_args(Sharing),
+                "output": get_args(Output),
+                "order": get_args(Order),
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings:
+    """What PPO and A3C have in common.
+
+    Attributes:
+        head: What the network decides: ``flat`` the action itself; any other is a name in the
+            table HEADS of the problem's package, see ``mec-gym scenarios``.
+        network: The policy network; each learner says which there are.
+        sharing: For network ``branches``: ``hard``, actor and critic share one trunk, or
+            ``soft``, each has its own and the two are kept alike.
+        output: For network ``branches``: ``branch``, one output branch per choice, or ``tied``,
+            one for all.
+        order: For network ``pairs``: ``sequential``, each device sees the choices of those before
+            it, or ``together``, no device sees another's.
+        hidden: Width of the hidden layers.
+        num_envs: Environments that are stepped side by side. More of them give smoother updates,
+            but fewer of them per environment step.
+        n_steps: Steps of each environment between two updates. More of them look farther
+            ahead, fewer update more often.
+        gamma: Discount per step. Episodes end, so 1 is possible; less makes learning
+            short-sighted but less noisy.
+        gae_lambda: Lambda of generalised advantage estimation [Schulman2016]: 1 uses whole
+            returns (noisy), 0 the critic only (biased).
+        learning_rate: Step size at the start; it falls linearly to 0. Halve it if learning
+            is unstable.
+        ent_coef: Weight of the entropy bonus. Raise it if the policy stops exploring.
+        max_grad_norm: Gradients are scaled down to this norm.
+        reward_scale: Rewards are multiplied by it while learning. Returns should come to lie
+            around 1 to 10.
+
+    Raises:
+        ValueError: A setting is outside its range.
+    """
+
+    head: str = "flat"
+    network: str = "flat"
+    sharing: Sharing = "hard"
+    output: Output = "branch"
+    order: Order = "sequential"
+    hidden: int = 64
+    num_envs: int = 64
+    n_steps: int = 8
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    learning_rate: float = 1e-3
+    ent_coef: float = 0.0
+    max_grad_norm: float = 0.5
+    reward_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            positive_int=("num_envs", "n_steps"),
+            positive=("learning_rate", "max_grad_norm", "reward_scale"),
+            fraction=("gamma", "gae_lambda"),
+            non_negative=("ent_coef",),
+        )
+        _ = self.options
+
+    @property
+    def rollout(self) -> int:
+        """Steps between two updates, all environments together."""
+        return self.num_envs * self.n_steps
+
+    @property
+    def options(self) -> NetworkOptions:
+        """What concerns the network."""
+        return NetworkOptions(
+            hidden=self.hidden, sharing=self.sharing, output=self.output, order=self.order
+        )

@@ -1,0 +1,91 @@
+"""Two rules that spread a battery over the tasks of a drive."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.protocol import Solution
+from agents.solver_agent import SolverAgent
+from agents.training_offload.exact import FLOAT32_MARGIN
+from mec_gym.core import arrays
+from mec_gym.core.rollout import rollout
+from mec_gym.core.seeds import tuning_episodes
+from mec_gym.training_offload.exact import SlotFrontier
+from mec_gym.training_offload.model import State
+from mec_gym.training_offload.problem import TrainingOffload
+from mec_gym.training_offload.scenario import Scenario, Slot
+
+
+class EqualBudgetSolver:
+    """Fastest split that spends at most battery / tasks left; if none does, the cheapest."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...)."""
+        frontier = SlotFrontier(slot, self.scenario, margin=FLOAT32_MARGIN)
+        return Solution(frontier.best(state.battery / np.maximum(state.tasks_left, 1.0))[1], 0)
+
+
+class EnergyPriceSolver:
+    """Split that minimises delay + price * energy, energy at one price for all tasks.
+
+    This is the answer to the Lagrangian relaxation of the battery (see
+    ``mec_gym.training_offload.exact.drive_bound``) with the price not known per episode
+    but fixed beforehand.
+
+    Args:
+        scenario: The parameters.
+        price: s/J, one for all or one an instance; 0 is the exact myopic solver.
+    """
+
+    def __init__(self, scenario: Scenario, price: float | npt.NDArray[np.float64]) -> None:
+        self.scenario = scenario
+        self.price = np.asarray(price)
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch, fields (...); what the battery cannot pay is not considered."""
+        frontier = SlotFrontier(slot, self.scenario, margin=FLOAT32_MARGIN)
+        corners = frontier.corners()
+        limit = state.battery * (1.0 - FLOAT32_MARGIN)
+        too_dear = np.isfinite(corners.delay) & (corners.energy > limit[..., None])
+        ruled_out = too_dear | (corners.delay > self.scenario.deadline)
+        energy = np.where(ruled_out, 0.0, corners.energy)
+        cost = np.where(ruled_out, np.inf, corners.delay + self.price[..., None] * energy)
+        choice = cost.argmin(axis=-1)
+        decision = frontier.decide(corners, choice)
+        if too_dear.any():
+            # Between two corners, the split that spends just what is left may be better.
+            split, at_limit = frontier.best(limit)
+            best = np.take_along_axis(cost, choice[..., None], axis=-1)[..., 0]
+            # Not "<": where nothing is affordable both are infinite.
+            spend_all = ~(best < split.delay + self.price * split.energy)
+            decision = arrays.where(spend_all, at_limit, decision)
+        return Solution(decision, 0)
+
+
+def tune_energy_price(problem: TrainingOffload, episodes: int = 128) -> float:
+    """The price that does best on average over training episodes of its own.
+
+    Args:
+        problem: The problem played.
+        episodes: Episodes that every price of a grid is tried on.
+
+    Returns:
+        s/J.
+    """
+    trace = tuning_episodes(problem, episodes)
+
+    def cost(price: float) -> float:
+        agent = SolverAgent(problem, EnergyPriceSolver(problem.scenario, price))
+        return -float(rollout(problem, agent, trace).returns.mean())
+
+    def best_of(prices: npt.NDArray[np.float64]) -> float:
+        return float(min(prices, key=cost))
+
+    coarse = best_of(np.concatenate([[0.0], np.geomspace(0.01, 10.0, 13)]))
+    if coarse == 0.0:
+        return 0.0
+    return best_of(coarse * np.geomspace(0.6, 1 / 0.6, 9))

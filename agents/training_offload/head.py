@@ -1,0 +1,98 @@
+"""Training offload: the network names a price of energy, the closed form splits."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from agents.solver_agent import SolverAgent
+from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
+from mec_gym.core.rollout import rollout
+from mec_gym.core.seeds import tuning_episodes
+from mec_gym.training_offload.problem import TrainingOffload
+
+
+class EnergyPriceHead:
+    """The network names a price of energy and how far to trust T_ct; the split follows.
+
+    Both raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw[0] in s/J, and the
+    connection time planned with = estimate * TRUST ** raw[1]. The closed form answers
+    with the best split at that price (``agents.training_offload.energy_price.EnergyPriceSolver``), so (0, 0) is the
+    price rule itself: what is learnt is when to leave it. In theory the best price is
+    the value of a joule, which the battery and the tasks left decide; so the network
+    also gets the logarithm of battery / (tasks left * what an average task costs when
+    all of it is offloaded), at two scales.
+
+    Args:
+        problem: The problem played.
+        price: The tuned price, s/J; by default it is tuned now.
+        reward_per_work: Reward of the largest task under the price rule; by default it
+            is measured now.
+    """
+
+    device_columns = 0
+    SPAN = 8.0
+    TRUST = 2.0
+    SCALES = (3.0, 12.0)
+
+    def __init__(
+        self,
+        problem: TrainingOffload,
+        price: float | None = None,
+        reward_per_work: float | None = None,
+    ) -> None:
+        scenario = problem.scenario
+        self.problem = problem
+        # A price of 0, tuned where the battery never binds, could not be scaled.
+        self.price = max(tune_energy_price(problem), 0.01) if price is None else price
+        box = problem.observation_space
+        extra = np.full(len(self.SCALES), 2.0, np.float32)
+        self.input_space: spaces.Space[Any] = spaces.Box(
+            np.concatenate([box.low, -extra]), np.concatenate([box.high, extra]), dtype=np.float32
+        )
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self._usual_energy = sum(scenario.work) / 2 * scenario.energy_per_offloaded_bit
+
+        if reward_per_work is None:
+            reward_per_work = self._measure_reward_per_work()
+        self._reward_per_work = reward_per_work
+
+    def _measure_reward_per_work(self) -> float:
+        """Under the price rule, on episodes of its own."""
+        problem, scenario = self.problem, self.problem.scenario
+        trace = tuning_episodes(problem, 64)
+        usual = rollout(
+            problem, SolverAgent(problem, EnergyPriceSolver(scenario, self.price)), trace
+        )
+        done = ~usual.outcomes.dropped
+        return float(usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1])
+
+    def parameters(self) -> dict[str, float]:
+        """What was tuned and measured."""
+        return {"price": self.price, "reward_per_work": self._reward_per_work}
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The observation, and how much battery there is for each task left."""
+        scenario = self.problem.scenario
+        battery = np.maximum(observation[..., 0] * scenario.battery, 1e-9)
+        tasks = np.maximum(observation[..., 1] * scenario.horizon, 1.0)
+        plenty = np.log(battery / (tasks * self._usual_energy))
+        extra = [np.clip(scale * plenty, -2.0, 2.0)[..., None] for scale in self.SCALES]
+        return np.concatenate([observation, *extra], axis=-1).astype(np.float32)
+
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Solve every task at the price named for it."""
+        slot, state = self.problem.decode(observation)
+        raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
+        believed = np.maximum(slot.connection_time * self.TRUST ** raw[..., 1], 1e-3)
+        slot = dataclasses.replace(slot, connection_time=believed)
+        solver = EnergyPriceSolver(self.problem.scenario, self.price * self.SPAN ** raw[..., 0])
+        return self.problem.encode(solver.solve(slot, state).decision)
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """In proportion to the size of the task, as measured under the price rule."""
+        return np.asarray(self._reward_per_work * observation[..., 2], dtype=np.float64)

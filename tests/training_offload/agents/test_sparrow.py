@@ -1,0 +1,323 @@
+"""Sparrow search: the update rules by hand, the search against the optimum."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from training_offload.oracle import MBIT
+
+import mec_gym
+from agents import sparrow
+from agents.training_offload.sparrow import SparrowConfig, SparrowSolver
+from mec_gym.core import arrays
+from mec_gym.core.rollout import sample_episodes
+from mec_gym.training_offload.exact import SlotFrontier
+from mec_gym.training_offload.model import State
+from mec_gym.training_offload.problem import TrainingOffload
+from mec_gym.training_offload.scenario import Scenario
+
+PAPER = mec_gym.make_problem("mec/TrainingOffloadPaper-v0")
+
+
+class Fixed:
+    """A generator that draws what it is told to, once each, and checks the shapes asked for."""
+
+    def __init__(self, **draws):
+        self.draws = {name: [np.array(a, dtype=float) for a in d] for name, d in draws.items()}
+
+    def _next(self, name, shape):
+        array = self.draws[name].pop(0)
+        assert array.shape == tuple(shape)
+        return array
+
+    def random(self, shape):
+        return self._next("random", shape)
+
+    def standard_normal(self, shape):
+        return self._next("normal", shape)
+
+    def uniform(self, low, high, shape):
+        assert (low, high) == (-1.0, 1.0)
+        return self._next("uniform", shape)
+
+    def choice(self, among, size):
+        assert sorted(among) == [-1.0, 1.0]
+        return self._next("signs", size)
+
+    def all_used(self):
+        return not any(self.draws.values())
+
+
+def tasks(problem, seed, n):
+    slot = arrays.at(sample_episodes(problem, seed, n), (slice(None), 0))
+    return slot, problem.start(slot)
+
+
+def latency(problem, slot, state, decision):
+    return problem.step(slot, state, decision)[1].latency_s
+
+
+def test_producers_search_widely_or_jump():
+    x = np.array([[[0.5, 1.0], [0.2, 0.4]], [[0.5, 1.0], [0.2, 0.4]]])
+    rng = Fixed(
+        random=[
+            [[[0.5], [0.75]], [[0.0], [0.0]]],  # alpha is 0.5, 0.25 and 1, 1
+            [[[0.79]], [[0.8]]],  # the first flock is safe, the second flees
+        ],
+        normal=[[[[9.0], [9.0]], [[0.25], [-0.5]]]],
+    )
+    moved = sparrow.move_producers(x, 10, 0.8, rng)
+    expected = [
+        # rank 1: exp(-1 / (0.5 * 10)); rank 2: exp(-2 / (0.25 * 10))
+        [[0.5 * np.exp(-0.2), np.exp(-0.2)], [0.2 * np.exp(-0.8), 0.4 * np.exp(-0.8)]],
+        [[0.75, 1.25], [-0.3, -0.1]],
+    ]
+    np.testing.assert_allclose(moved, expected, rtol=1e-15)
+    assert rng.all_used()
+
+
+def test_scroungers_follow_or_starve():
+    x = np.array([[[0.1, 0.9], [0.5, 0.2], [0.3, 0.6]]])
+    leader, worst = np.array([[[0.4, 0.5]]]), np.array([[[0.9, 0.1]]])
+    rng = Fixed(
+        normal=[[[[9.0], [9.0], [2.0]]]],
+        signs=[[[[1, -1], [-1, 1], [1, 1]]]],
+    )
+    moved = sparrow.move_scroungers(x, np.array([2, 3, 4]), 6, leader, worst, rng)
+    expected = [
+        [
+            [0.4 + 0.3 / 2, 0.5 - 0.4 / 2],
+            [0.4 - 0.1 / 2, 0.5 + 0.3 / 2],  # rank 3 of 6 still follows
+            [2 * np.exp(0.6 / 16), 2 * np.exp(-0.5 / 16)],
+        ]
+    ]
+    np.testing.assert_allclose(moved, expected, rtol=1e-14)
+    assert rng.all_used()
+
+
+def test_scouts_move_inward_or_aside():
+    x = np.array([[[0.2, 0.7], [0.6, 0.3]]])
+    best, worst = np.array([[[0.6, 0.3]]]), np.array([[[0.1, 0.9]]])
+    cost, best_cost, worst_cost = np.array([[3.0, 1.0]]), np.array([[1.0]]), np.array([[5.0]])
+    rng = Fixed(normal=[[[[0.5], [9.0]]]], uniform=[[[[0.9], [-0.4]]]])
+    moved = sparrow.move_scouts(x, cost, best, best_cost, worst, worst_cost, rng)
+    expected = [
+        [
+            [0.6 + 0.5 * 0.4, 0.3 + 0.5 * 0.4],
+            # -0.4 * |x - worst| / (1 - 5)
+            [0.6 + 0.1 * 0.5, 0.3 + 0.1 * 0.6],
+        ]
+    ]
+    np.testing.assert_allclose(moved, expected, rtol=1e-14)
+    assert rng.all_used()
+
+
+def test_a_scout_at_the_worst_place_stays_finite():
+    """Best, worst and scout are the same place: the paper's epsilon prevents 0 / 0."""
+    x = np.full((1, 1, 2), 0.5)
+    cost = np.ones((1, 1))
+    rng = Fixed(normal=[[[[1.0]]]], uniform=[[[[0.5]]]])
+    assert np.array_equal(sparrow.move_scouts(x, cost, x, cost, x, cost, rng), x)
+
+
+def bowl(x):
+    """Least at (0.3, 0.7)."""
+    return ((x - np.array([0.3, 0.7])) ** 2).sum(axis=-1)
+
+
+def test_flocks_only_ever_improve():
+    rng = np.random.default_rng(0)
+    config = SparrowConfig(population=10)
+    start = rng.random((6, 10, 2))
+    asked = []
+
+    def objective(x):
+        assert (x >= 0).all() and (x <= 1).all()
+        asked.append(x.shape)
+        return bowl(x)
+
+    costs = [bowl(start)]
+    x, cost = start.copy(), bowl(start)
+    for _ in range(12):
+        x, cost = sparrow.move_flock(objective, x, cost, 1, 12, config, rng)
+        np.testing.assert_allclose(cost, bowl(x), rtol=1e-14)
+        assert (np.sort(cost, axis=1) <= np.sort(costs[-1], axis=1)).all()
+        costs.append(cost)
+    # 2 of 10 lead; everybody is asked for once a move.
+    assert asked == [(6, 2, 2), (6, 8, 2)] * 12
+    assert (costs[-1].min(axis=1) < 1e-4).all()
+    assert (costs[-1].max(axis=1) < costs[0].max(axis=1)).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SparrowConfig(population=1),
+        SparrowConfig(population=2, producers=1.0, scouts=1.0),
+        SparrowConfig(population=5, producers=0.0, scouts=0.0),
+        SparrowConfig(population=5, scouts=1.0, safety=0.0),
+    ],
+)
+def test_odd_flocks(config):
+    rng = np.random.default_rng(1)
+    start = rng.random((3, config.population, 2))
+    x, cost = sparrow.move_flock(bowl, start.copy(), bowl(start), 5, 5, config, rng)
+    np.testing.assert_allclose(cost, bowl(x), rtol=1e-14)
+    assert (cost.min(axis=1) <= bowl(start).min(axis=1)).all()
+
+
+def counted(monkeypatch, config, servers, instances):
+    """(reported, true) model evaluations an instance."""
+    rate = (10 * MBIT,) * servers
+    problem = TrainingOffload(
+        Scenario(server_uplink=rate, server_downlink=rate, server_compute=rate)
+    )
+    slot, state = tasks(problem, 0, instances)
+    count, evaluate = 0, sparrow.model.evaluate
+
+    def counting(*arguments):
+        nonlocal count
+        outcome = evaluate(*arguments)
+        count += outcome.latency_s.size
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sparrow.model, "evaluate", counting)
+        solution = SparrowSolver(problem.scenario, config).solve(slot, state)
+    return solution.evaluations, count / instances
+
+
+@pytest.mark.parametrize(
+    ("config", "servers", "evaluations"),
+    [
+        (SparrowConfig(), 3, 1120),
+        (SparrowConfig(), 1, 16 * (1 + 2 + 5 + 6 + 11)),
+        (SparrowConfig(), 2, 16 * (4 + 8 + 20 + 12 + 11)),
+        (SparrowConfig(population=7, first_moves=3, stages=()), 3, 7 * (9 + 27)),
+        (
+            SparrowConfig(population=5, first_moves=1, stages=((4, 2), (1, 3)), scouts=0.0),
+            3,
+            5 * 29,
+        ),
+    ],
+)
+def test_evaluations_are_counted_truly(monkeypatch, config, servers, evaluations):
+    for instances in (1, 4):
+        assert counted(monkeypatch, config, servers, instances) == (evaluations, evaluations)
+
+
+def test_gap_on_the_paper():
+    slot, state = tasks(PAPER, 0, 500)
+    solution = SparrowSolver(PAPER.scenario, seed=1).solve(slot, state)
+    assert solution.evaluations == 1120
+    best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
+    gap = latency(PAPER, slot, state, solution.decision) / best - 1
+    assert gap.min() > -1e-9
+    assert gap.mean() < 0.002
+    assert np.percentile(gap, 95) < 0.01
+    # More effort closes it.
+    more = SparrowConfig(population=30, first_moves=5, stages=((4, 10), (2, 20), (1, 75)))
+    longer = SparrowSolver(PAPER.scenario, more, seed=1).solve(slot, state)
+    assert (latency(PAPER, slot, state, longer.decision) / best - 1).mean() < gap.mean() / 10
+
+
+def test_the_best_of_several_last_flocks_is_named():
+    """No flock is given up here: the pair must be that of the flock that found the split."""
+    slot, state = tasks(PAPER, 2, 200)
+    config = SparrowConfig(population=12, first_moves=20, stages=())
+    decision = SparrowSolver(PAPER.scenario, config).solve(slot, state).decision
+    best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
+    gap = latency(PAPER, slot, state, decision) / best - 1
+    assert gap.min() > -1e-9 and gap.mean() < 0.002
+
+
+def test_decisions_are_splits_on_existing_servers():
+    slot, state = tasks(PAPER, 3, 100)
+    decision = SparrowSolver(PAPER.scenario).solve(slot, state).decision
+    assert (decision.edge_share >= 0).all() and (decision.cloud_share >= 0).all()
+    assert (decision.edge_share + decision.cloud_share <= 1 + 1e-12).all()
+    for server in (decision.server, decision.next_server):
+        assert server.dtype == np.int64 and (server >= 0).all() and (server < 3).all()
+    # On the paper's servers the first is the best of each region.
+    assert (decision.server == 0).mean() > 0.5
+
+
+def test_batches_of_any_shape():
+    slot, state = tasks(PAPER, 3, 6)
+    one = arrays.at(slot, 2), arrays.at(state, 2)
+    alone = SparrowSolver(PAPER.scenario).solve(*one).decision
+    assert [np.shape(field) for field in arrays.as_dict(alone).values()] == [()] * 4
+    folded = [arrays.map_arrays(lambda a: a.reshape(2, 3, *a.shape[1:]), r) for r in (slot, state)]
+    together = SparrowSolver(PAPER.scenario).solve(*folded).decision
+    flat = SparrowSolver(PAPER.scenario).solve(slot, state).decision
+    for name, field in arrays.as_dict(together).items():
+        assert field.shape == (2, 3)
+        assert np.array_equal(field.ravel(), getattr(flat, name))
+
+
+def test_every_instance_is_solved_for_itself():
+    """The tasks of a batch have nothing to do with one another."""
+    slot, state = tasks(PAPER, 4, 30)
+    order = np.random.default_rng(0).permutation(30)
+    shuffled = SparrowSolver(PAPER.scenario).solve(arrays.at(slot, order), arrays.at(state, order))
+    best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
+    found = latency(PAPER, arrays.at(slot, order), state, shuffled.decision)
+    assert (found / best[order] - 1).max() < 0.05
+
+
+def test_energy_limit_is_respected():
+    slot, _ = tasks(PAPER, 5, 200)
+    slot = dataclasses.replace(slot, work=np.linspace(100, 150, 200) * MBIT)
+    # 15.6 to 23.4 J at least; the fastest splits want more than that.
+    state = State(np.full(200, 24.5), np.ones(200))
+    decision = SparrowSolver(PAPER.scenario).solve(slot, state).decision
+    after, outcome = PAPER.step(slot, state, PAPER.decision(PAPER.encode(decision)))
+    assert not outcome.dropped.any()
+    assert (after.battery >= 0).all()
+    free = SparrowSolver(PAPER.scenario).solve(slot, PAPER.start(slot)).decision
+    wanted = PAPER.step(slot, PAPER.start(slot), free)[1].energy_j
+    assert (wanted > 24.5).sum() > 50
+    best = SlotFrontier(slot, PAPER.scenario).best(state.battery)[0].delay
+    gap = outcome.latency_s / best - 1
+    assert gap.min() > -1e-9 and gap.mean() < 0.02
+
+
+def test_seeds():
+    slot, state = tasks(PAPER, 6, 10)
+
+    def solve(solver):
+        return arrays.as_dict(solver.solve(slot, state).decision)["edge_share"]
+
+    solver = SparrowSolver(PAPER.scenario, seed=5)
+    first = solve(solver)
+    assert np.array_equal(first, solve(SparrowSolver(PAPER.scenario, seed=5)))
+    assert not np.array_equal(first, solve(SparrowSolver(PAPER.scenario, seed=6)))
+    assert not np.array_equal(first, solve(solver))  # its generator goes on
+
+
+def test_nothing_it_is_given_is_changed():
+    slot, state = tasks(PAPER, 7, 5)
+    before = [a.copy() for r in (slot, state) for a in arrays.as_dict(r).values()]
+    SparrowSolver(PAPER.scenario).solve(slot, state)
+    after = [a for r in (slot, state) for a in arrays.as_dict(r).values()]
+    for a, b in zip(before, after, strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"population": 0}, "population must be a whole number of at least 1, got 0"),
+        ({"population": 2.5}, "population"),
+        ({"first_moves": 0}, "first_moves must be"),
+        ({"stages": ((2, 1), (4, 1))}, "stages must not gain flocks"),
+        ({"stages": ((0, 1),)}, "stages: flocks"),
+        ({"stages": ((3, 1), (2, 0))}, "stages: moves"),
+        ({"safety": 1.1}, "safety"),
+        ({"producers": -0.1}, "producers"),
+        ({"scouts": float("nan")}, "scouts"),
+    ],
+)
+def test_bad_configurations(changes, message):
+    with pytest.raises(ValueError, match=message):
+        SparrowConfig(**changes)

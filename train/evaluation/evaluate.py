@@ -1,0 +1,212 @@
+"""Play the same episodes with one agent or several, and sum up what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from agents.protocol import Agent, Clairvoyant
+from agents.registry import make_agent
+from mec_gym.core import arrays
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.rollout import Rollout, rollout, sample_episodes
+from mec_gym.core.traces import check_trace
+from mec_gym.core.types import FloatArray
+from mec_gym.registration import make_problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One agent's line of a comparison.
+
+    The parts of an outcome (``latency_s``, ``energy_j``, ...) are those that the problem's Outcome
+    has; see the page of its environment.
+
+    Attributes:
+        agent: Its name.
+        episodes: Number of episodes, n.
+        return_mean: Mean over episodes of the sum of rewards.
+        gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`; None without a bound.
+        gap_percent_ci95: 95 % bootstrap interval of that mean; None without a bound.
+        difference_mean: Mean return minus the first agent's on the same episodes.
+        difference_ci95: 95 % paired bootstrap interval of that mean.
+        decision_ms: Wall time per decision when all episodes decide in one batch, ms.
+        outcome_means: Mean of every part of the outcome over all steps.
+        outcome_sums: Mean over episodes of the sum of every part over an episode's steps.
+        outcome_p95: 95th percentile of every part over all steps.
+        rollout: The episodes themselves.
+    """
+
+    agent: str
+    episodes: int
+    return_mean: float
+    gap_percent_mean: float | None
+    gap_percent_ci95: tuple[float, float] | None
+    difference_mean: float
+    difference_ci95: tuple[float, float]
+    decision_ms: float
+    outcome_means: dict[str, float]
+    outcome_sums: dict[str, float]
+    outcome_p95: dict[str, float]
+    rollout: Rollout = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All numbers by name, without the episodes."""
+        names = (name for name in arrays.field_names(type(self)) if name != "rollout")
+        return {name: getattr(self, name) for name in names}
+
+
+def gap_percent(returns: FloatArray, bound: FloatArray | None) -> FloatArray | None:
+    """How far returns (n,) stay below their bounds (n,), in percent of the bound.
+
+    100 (bound - return) / |bound| per episode. An episode whose bound is 0 has no gap: NaN.
+
+    Returns:
+        The gaps (n,); None if there is no bound, or no episode that has a gap.
+    """
+    if bound is None or not bound.any():
+        return None
+    size = np.where(bound == 0.0, np.nan, np.abs(bound))
+    return np.asarray(100.0 * (bound - returns) / size)
+
+
+def interval(values: FloatArray) -> tuple[float, float]:
+    """95 % bootstrap interval (percentile) of a mean over episodes."""
+    if len(values) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    from scipy.stats import bootstrap  # takes most of a second to load
+
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def summarise(
+    name: str, played: Rollout, bound: FloatArray | None, first_returns: FloatArray | None = None
+) -> Result:
+    """The line of one agent.
+
+    Args:
+        name: The agent's name.
+        played: Its episodes.
+        bound: Bound on each episode's return, (n,); None without one.
+        first_returns: Returns of the agent that it is compared with, (n,); by default its own.
+    """
+    gaps = gap_percent(played.returns, bound)
+    if gaps is not None:
+        gaps = gaps[~np.isnan(gaps)]
+    first = played.returns if first_returns is None else first_returns
+    differences = played.returns - first
+    steps = played.played
+    parts = arrays.as_dict(played.outcomes)
+    return Result(
+        agent=name,
+        episodes=len(played.returns),
+        return_mean=float(played.returns.mean()),
+        gap_percent_mean=None if gaps is None else float(gaps.mean()),
+        gap_percent_ci95=None if gaps is None else interval(gaps),
+        difference_mean=float(differences.mean()),
+        difference_ci95=interval(differences),
+        decision_ms=1e3 * played.decision_seconds / int(steps.sum()),
+        outcome_means={part: float(values[steps].mean()) for part, values in parts.items()},
+        outcome_sums={
+            part: float((values * steps).sum(axis=1).mean()) for part, values in parts.items()
+        },
+        outcome_p95={
+            part: float(np.percentile(values[steps], 95)) for part, values in parts.items()
+        },
+        rollout=played,
+    )
+
+
+def play_all(problem: AnyProblem, agent: Agent, trace: Any) -> Rollout:
+    """Let an agent play a trace (n, T, ...), shown to it first if it is clairvoyant."""
+    begin = time.perf_counter()
+    if isinstance(agent, Clairvoyant):
+        agent.foresee(trace)
+    planned = time.perf_counter() - begin
+    played = rollout(problem, agent, trace)
+    return replace(played, decision_seconds=played.decision_seconds + planned)
+
+
+def evaluate(
+    agent: str | Agent,
+    problem: str | AnyProblem,
+    episodes: int = 500,
+    seed: int = 0,
+    trace: Any = None,
+) -> Result:
+    """Let one agent play, and sum it up.
+
+    Args:
+        agent: A name, see :func:`agents.registry.make_agent`, or anything with SB3's ``predict``.
+        problem: A Problem, or the id of an environment.
+        episodes: Number of episodes.
+        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
+        trace: Episodes to play instead, fields (n, T, ...).
+
+    Raises:
+        ValueError: Unknown id or agent, or a trace that does not fit.
+    """
+    named = {agent if isinstance(agent, str) else type(agent).__name__: agent}
+    return compare(named, problem, episodes, seed, trace)[0]
+
+
+def compare(
+    agents: Sequence[str] | Mapping[str, str | Agent],
+    problem: str | AnyProblem,
+    episodes: int = 500,
+    seed: int = 0,
+    trace: Any = None,
+    progress: bool = False,
+) -> list[Result]:
+    """Let several agents play the same episodes; differences are to the first one.
+
+    Args:
+        agents: Names, see :func:`agents.registry.make_agent`; or agents by the names that their
+            lines shall have.
+        problem: A Problem, or the id of an environment.
+        episodes: Number of episodes.
+        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
+        trace: Episodes to play instead, fields (n, T, ...).
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: Unknown id or agent, no agent, or a trace that does not fit.
+    """
+    env_id = problem if isinstance(problem, str) else None
+    problem = make_problem(problem) if isinstance(problem, str) else problem
+    named = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
+    if not named:
+        raise ValueError("agents must hold at least one agent, got none")
+    # Every agent is made before any plays: a wrong name costs no work.
+    players = {
+        name: make_agent(agent, problem, seed, env_id) if isinstance(agent, str) else agent
+        for name, agent in named.items()
+    }
+    trace = (
+        sample_episodes(problem, seed, episodes) if trace is None else check_trace(problem, trace)
+    )
+    bound = problem.bound(trace)
+    results: list[Result] = []
+    for name, player in _shown(players.items(), progress):
+        first = results[0].rollout.returns if results else None
+        results.append(summarise(name, play_all(problem, player, trace), bound, first))
+    return results
+
+
+def _shown(items: Any, progress: bool) -> Any:
+    if not progress:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc="agents", unit="agent", leave=False)

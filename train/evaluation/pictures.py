@@ -1,0 +1,113 @@
+"""Pictures of comparisons and of what a learner decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mec_gym.core import arrays
+from mec_gym.core.pictures import new_figure
+from mec_gym.core.rollout import Rollout
+from mec_gym.core.types import FloatArray
+from train.evaluation.evaluate import Result, gap_percent, interval
+from train.evaluation.tables import short_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title: str) -> Figure:
+    """The mean gap of each agent with its interval, and the share of episodes within a gap.
+
+    Without a bound, what stands in the place of gaps is the return that each agent loses
+    against the best agent of the comparison, on the same episodes.
+
+    Args:
+        results: One per agent.
+        bound: Bound on each episode's return, (n,); None without one.
+        title: Stands above the picture.
+    """
+    from matplotlib import colormaps
+
+    gaps = [gap_percent(r.rollout.returns, bound) for r in results]
+    values: list[FloatArray] = [gap[~np.isnan(gap)] for gap in gaps if gap is not None]
+    label, unit = "gap to the bound, %", " %"
+    if len(values) < len(results):
+        best = max(results, key=lambda r: r.return_mean).rollout.returns
+        values = [best - r.rollout.returns for r in results]
+        label, unit = "return less than the best agent's", ""
+    figure = new_figure(11, 0.45 * len(results) + 2.6)
+    bars, shares = figure.subplots(1, 2)
+    names = [short_name(r.agent) for r in results]
+    means = np.array([v.mean() for v in values])
+    ends = np.array([interval(v) for v in values])
+    errors = np.maximum(np.abs(ends.T - means), 0.0)
+    colours = [colormaps["tab20" if len(results) > 10 else "tab10"](i) for i in range(len(results))]
+    rows = np.arange(len(results))[::-1]
+    bars.barh(rows, means, xerr=errors, color=colours, capsize=3)
+    bars.set_yticks(rows, names)
+    for row, mean, end in zip(rows, means, ends, strict=True):
+        text = f"{mean:,.0f}{unit}" if mean >= 1000 else f"{mean:.3g}{unit}"
+        bars.annotate(text, (end[1], row), (5, 0), textcoords="offset points", va="center")
+    bars.set_xlabel(f"mean {label} (bar: 95 % interval)")
+    for value, colour in zip(values, colours, strict=True):
+        ordered = np.sort(value)
+        shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)
+    lowest = min(0.0, *(v.min() for v in values))
+    # The worst policies are off the chart; the interesting part is near the bound.
+    for axes, largest in ((bars, ends.max()), (shares, max(v.max() for v in values))):
+        wide = largest > 200 or (axes is shares and largest > 20)
+        axes.set_xlim(left=min(0.0, ends.min()) if axes is bars else lowest)
+        if wide:
+            axes.set_xscale("symlog", linthresh=10)
+            ticks = [t for t in (0, 5, 10, 20, 50, 100, 200, 500, 2000, 5000) if t <= largest]
+            axes.set_xticks(ticks, minor=False)
+            axes.set_xticks([], minor=True)
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.tick_params(axis="x", labelsize="small")
+        room = (6.0 if wide else 1.3) if axes is bars else 1.1  # for the labels
+        axes.set_xlim(right=max(largest, 1e-9) * room)
+    shares.set_ylim(0, 1.02)
+    shares.set_xlabel(f"{label} (colours as on the left)")
+    shares.set_ylabel("share of episodes within it")
+    shares.grid(alpha=0.3)
+    figure.suptitle(title)
+    return figure
+
+
+def decisions_figure(played: Rollout) -> Any:
+    """How each part of the decision is spread over episodes, slot by slot.
+
+    Of parts (n, T) and of whole numbers (n, T, N), all N together.
+    """
+    names = [
+        name
+        for name, field in arrays.as_dict(played.decisions).items()
+        if np.ndim(field) == 2 or (np.ndim(field) == 3 and np.issubdtype(field.dtype, np.integer))
+    ]
+    figure = new_figure(10, 2.2 * len(names))
+    axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]
+    for axis, name in zip(axes, names, strict=True):
+        values = getattr(played.decisions, name)
+        if values.ndim == 3:
+            values = values.swapaxes(1, 2).reshape(-1, values.shape[1])
+        slots = np.arange(1, values.shape[1] + 1)
+        axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
+        if len(slots) == 1:
+            axis.hist(values[:, 0], bins=40)
+            axis.set_ylabel("episodes")
+            continue
+        if np.issubdtype(values.dtype, np.integer):
+            shares = [(values == k).mean(axis=0) for k in range(int(values.max()) + 1)]
+            axis.stackplot(slots, shares, labels=[str(k) for k in range(len(shares))])
+            axis.set_ylabel("share of episodes")
+        else:
+            low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
+            axis.fill_between(slots, low, high, alpha=0.3, label="10-90 %")
+            axis.plot(slots, middle, marker=".", label="median")
+        axis.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=9, fontsize="x-small")
+        axis.set_xlim(0.5, slots[-1] + 0.5)
+        axis.set_xlabel("slot")
+    return figure

@@ -1,0 +1,99 @@
+"""A comparison as a table and as rows of a CSV file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mec_gym.core.problem import AnyProblem
+from train.evaluation.evaluate import Result
+
+Column = tuple[str, Callable[[Result], str]]
+"""Heading, and what stands under it."""
+
+
+def short_name(name: str) -> str:
+    """An agent's name, or the end of it: runs have long paths."""
+    return name if len(name) < 28 else "…" + name[-26:]
+
+
+def part_columns(part: str) -> list[Column]:
+    """What is shown of a part of the outcome; its name tells the unit.
+
+    Seconds are shown per step, with their 95th percentile; joules and drops per episode.
+    """
+    title = part.replace("_", " ")
+    if part.endswith("_s"):
+        return [
+            (title, lambda r: f"{r.outcome_means[part]:.4g}"),
+            ("p95 s", lambda r: f"{r.outcome_p95[part]:.4g}"),
+        ]
+    if part.endswith("_j"):
+        return [(f"{title[:-2]} J", lambda r: f"{r.outcome_sums[part]:.1f}")]
+    if part == "dropped":
+        return [("drops", lambda r: f"{r.outcome_sums[part]:.2f}")]
+    if part == "accuracy":
+        return [("accuracy %", lambda r: f"{100 * r.outcome_means[part]:.2f}")]
+    return [(title, lambda r: f"{r.outcome_means[part]:.4g}")]
+
+
+def _gap(result: Result) -> str:
+    assert result.gap_percent_mean is not None and result.gap_percent_ci95 is not None
+    low, high = result.gap_percent_ci95
+    return f"{result.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}"
+
+
+def _difference(result: Result) -> str:
+    low, high = result.difference_ci95
+    return f"{result.difference_mean:+.4g} [{low:+.4g}, {high:+.4g}]"
+
+
+def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> None:
+    """Print results; ± is half of the 95 % bootstrap interval.
+
+    Args:
+        results: One per agent; differences are to the first one.
+        problem: What was played; it names the parts of the outcome that count.
+        title: Stands above the table.
+    """
+    columns: list[Column] = [("return", lambda r: f"{r.return_mean:.3f}")]
+    for part in (*problem.costs, *problem.gains):
+        columns += part_columns(part)
+    wide: list[Column] = []
+    if results[0].gap_percent_mean is not None:
+        wide.append(("gap to the bound %", _gap))
+    if len(results) > 1:
+        wide.append(
+            ("return minus the first's", lambda r: "" if r is results[0] else _difference(r))
+        )
+    wide.append(("ms/decision", lambda r: f"{r.decision_ms:.3g}"))
+
+    table = Table(title=title)
+    table.add_column("agent", no_wrap=True)
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    for heading, _ in wide:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(short_name(result.agent), *(show(result) for _, show in (*columns, *wide)))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    console.print(table)
+
+
+def flat_row(result: Result) -> dict[str, Any]:
+    """A result with one number per name: both ends of intervals, each part of the outcome."""
+    row: dict[str, Any] = {}
+    for name, value in result.as_dict().items():
+        if name.endswith("_ci95"):
+            row[f"{name}_low"], row[f"{name}_high"] = (None, None) if value is None else value
+        elif isinstance(value, dict):
+            kind = name.removeprefix("outcome_").removesuffix("s")
+            row |= {f"{kind}_{part}": number for part, number in value.items()}
+        else:
+            row[name] = value
+    return row

@@ -1,0 +1,139 @@
+"""What is written down while an agent learns; docs/training.md explains every name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure, Logger
+
+from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
+from agents.protocol import Agent
+from mec_gym.core.problem import AnyProblem
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.core.seeds import EVAL_SEED
+from mec_gym.core.types import FloatArray
+from train.evaluation.evaluate import summarise
+from train.evaluation.pictures import decisions_figure
+
+_NAMES = {"energy_j": "energy_j_per_step", "dropped": "drop_rate"}
+"""Parts of the outcome whose mean per step has a name of its own."""
+
+
+class Evaluation:
+    """Plays the same episodes each time: seeds 1 000 000 and up, which no training meets.
+
+    Args:
+        problem: What is played.
+        agent: The agent that learns.
+        episodes: Episodes of an evaluation.
+    """
+
+    def __init__(self, problem: AnyProblem, agent: Agent, episodes: int) -> None:
+        self.problem = problem
+        self.agent = agent
+        self.trace = sample_episodes(problem, EVAL_SEED, episodes)
+        self.bound = problem.bound(self.trace)
+
+    def record(self, logger: Logger) -> None:
+        """Play and tell the logger return, gap, costs and a picture of the decisions."""
+        result = summarise("learner", rollout(self.problem, self.agent, self.trace), self.bound)
+        logger.record("eval/return_mean", result.return_mean)
+        for part in (*self.problem.costs, *self.problem.gains):
+            if part.endswith("_s"):
+                logger.record(f"eval/{part}_mean", result.outcome_means[part])
+                logger.record(f"eval/{part}_p95", result.outcome_p95[part])
+            elif part.endswith("_j"):
+                logger.record(f"eval/{part}_mean", result.outcome_sums[part])
+            elif part == "dropped":
+                logger.record("eval/drops_mean", result.outcome_sums[part])
+            else:
+                logger.record(f"eval/{part}_mean", result.outcome_means[part])
+        if result.gap_percent_mean is not None:
+            logger.record("eval/gap_percent_mean", result.gap_percent_mean)
+        logger.record(
+            "eval/decisions",
+            Figure(decisions_figure(result.rollout), close=False),
+            exclude=("stdout", "log", "json", "csv"),
+        )
+
+
+def record_rollout(
+    logger: Logger, means: Mapping[str, float], samples: Mapping[str, FloatArray]
+) -> None:
+    """Tell the logger what happened while learning.
+
+    Args:
+        logger: SB3's.
+        means: Mean per step of every cost and gain of the problem.
+        samples: Values of those that are times, s, of which a percentile is taken.
+    """
+    for part, mean in means.items():
+        logger.record(f"rollout/{_NAMES.get(part, f'{part}_mean')}", mean)
+    for part, values in samples.items():
+        logger.record(f"rollout/{part}_p95", float(np.percentile(values, 95)))
+
+
+class Metrics(BaseCallback):
+    """Costs and gains of every rollout; return and gap of every evaluation.
+
+    Args:
+        problem: What is played.
+        agent: The agent that learns.
+        eval_every: Steps between two evaluations.
+        eval_episodes: Episodes of an evaluation.
+    """
+
+    def __init__(
+        self, problem: AnyProblem, agent: Agent, eval_every: int, eval_episodes: int
+    ) -> None:
+        super().__init__()
+        self.eval_every = eval_every
+        self.evaluation = Evaluation(problem, agent, eval_episodes)
+        self._parts: dict[str, list[Any]] = {part: [] for part in (*problem.costs, *problem.gains)}
+        self._clock = (0.0, 0)
+
+    def _on_training_start(self) -> None:
+        self._clock = (time.perf_counter(), self.num_timesteps)
+        # A run that is resumed has been evaluated up to here.
+        self._evaluated = self.num_timesteps // self.eval_every
+        if self.num_timesteps == 0:
+            self.evaluate()
+
+    def _on_step(self) -> bool:
+        env = self.training_env
+        assert isinstance(env, (SB3VecEnv, MixedVecEnv))
+        for part, values in self._parts.items():
+            values.append(env.parts[part])
+        return True
+
+    def _on_rollout_end(self) -> None:
+        seen = {part: np.concatenate(values) for part, values in self._parts.items()}
+        record_rollout(
+            self.logger,
+            {part: float(values.mean()) for part, values in seen.items()},
+            {part: values for part, values in seen.items() if part.endswith("_s")},
+        )
+        for values in self._parts.values():
+            values.clear()
+        then, steps = self._clock
+        now = time.perf_counter()
+        self.logger.record("time/steps_per_second", (self.num_timesteps - steps) / (now - then))
+        self._clock = (now, self.num_timesteps)
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps // self.eval_every > self._evaluated:
+            self._evaluated = self.num_timesteps // self.eval_every
+            self.evaluate()
+
+    def _on_training_end(self) -> None:
+        self.evaluate()
+
+    def evaluate(self) -> None:
+        """Play the evaluation episodes and write everything down."""
+        self.evaluation.record(self.logger)
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)

@@ -1,0 +1,117 @@
+"""Named training settings that are known to work, by environment.
+
+Each package with a problem has its own table (``train/presets/<package>.py``); a package outside
+mec_gym has it in the module that it registers. This module merges them. It does not load torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from agents.a3c.settings import A3CSettings
+from agents.ppo.settings import PPOSettings
+from mec_gym.registration import ENVIRONMENTS, Room, room_of
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class TrainingPreset(Generic[S]):
+    """Settings, and how long they need.
+
+    Attributes:
+        about: One line that says what is learnt.
+        settings: What shapes learning.
+        total_timesteps: Environment steps after which these settings have learnt what they can.
+    """
+
+    about: str
+    settings: S
+    total_timesteps: int
+
+
+PPO_FLAT = TrainingPreset(
+    "any environment: the network decides the whole action itself", PPOSettings(), 10_000_000
+)
+A3C_FLAT = TrainingPreset(
+    "any environment of parallel choices: one trunk, one joint action", A3CSettings(), 1_000_000
+)
+
+
+def _table(room: Room, name: str) -> Mapping[str, Any]:
+    return getattr(room.tables("train.presets"), name, {})
+
+
+def ppo_presets(room: Room) -> dict[str, TrainingPreset[PPOSettings]]:
+    """PPO's presets for the environments of a package, the default of most of them first."""
+    return {**_table(room, "PPO_PRESETS"), "flat": PPO_FLAT}
+
+
+def a3c_presets(room: Room) -> dict[str, TrainingPreset[A3CSettings]]:
+    """A3C's presets, multi-task ones included, for the environments of a package."""
+    return {**_table(room, "A3C_PRESETS"), "flat": A3C_FLAT}
+
+
+def find_ppo_preset(
+    env_id: str, name: str | None = None
+) -> tuple[str, TrainingPreset[PPOSettings]]:
+    """A preset of PPO and its name.
+
+    Args:
+        env_id: The environment that is to be learnt.
+        name: A name among the presets of the environment's package, or ``flat``; by default
+            the environment's own.
+
+    Raises:
+        ValueError: Unknown environment or preset.
+    """
+    room = _room(env_id)
+    presets = ppo_presets(room)
+    return _find(presets, name or _table(room, "PPO_DEFAULT").get(env_id, next(iter(presets))))
+
+
+def find_a3c_preset(
+    env_id: str, name: str | None = None, multi_task: bool | None = None
+) -> tuple[str, TrainingPreset[A3CSettings]]:
+    """A preset of A3C and its name.
+
+    Args:
+        env_id: The environment that is to be learnt.
+        name: A name among the presets of the environment's package, or ``flat``; by default
+            the first one that fits ``multi_task``.
+        multi_task: Whether the preset must be, or must not be, one of multi-task A3C; by default
+            either will do.
+
+    Raises:
+        ValueError: Unknown environment or preset, or one of the other kind.
+    """
+    kind = "A3C" if multi_task is None else "multi-task A3C" if multi_task else "plain A3C"
+    fitting = {
+        known: preset
+        for known, preset in a3c_presets(_room(env_id)).items()
+        if multi_task in (None, preset.settings.multi_task)
+    }
+    if not fitting:
+        raise ValueError(f"preset: there is none of {kind} for {env_id}")
+    return _find(fitting, name or next(iter(fitting)), f" for {kind}")
+
+
+def first_a3c_env() -> str:
+    """The environment that A3C learns unless another is asked for: the first with presets."""
+    return next(env_id for env_id in ENVIRONMENTS if len(a3c_presets(_room(env_id))) > 1)
+
+
+def _room(env_id: str) -> Room:
+    room = room_of(env_id)
+    assert room is not None  # every id belongs to a package
+    return room
+
+
+def _find(
+    presets: Mapping[str, TrainingPreset[S]], name: str, what: str = ""
+) -> tuple[str, TrainingPreset[S]]:
+    if name not in presets:
+        raise ValueError(f"preset must be one of {', '.join(presets)}{what}, got {name!r}")
+    return name, presets[name]

@@ -1,0 +1,29 @@
+"""Problems of the user's own on the command line: ``mec-gym --import MODULE``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mec_gym.registration import register_room
+
+
+def import_room(module: str) -> None:
+    """Register a module with a problem; the current directory may hold it.
+
+    Args:
+        module: Its dotted name.
+
+    Raises:
+        ValueError: There is no such module, it raises an error, or it has no environments.
+    """
+    here = os.getcwd()
+    if here not in sys.path:
+        # Workers of A3C inherit the path.
+        sys.path.insert(0, here)
+    try:
+        register_room(module)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"--import {module}: {type(error).__name__}: {error}") from error

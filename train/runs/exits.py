@@ -1,0 +1,208 @@
+"""Training the exits of a network: run folder, checkpoint, resume, profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.runs import CONFIG_FILE
+from mec_gym.core.checks import check_fields, seed_number
+from mec_gym.core.files import write_whole
+from mec_gym.dnn import zoo
+from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised
+from mec_gym.dnn.graph import LayerGraph, save_graph
+from mec_gym.dnn.images import Images, cifar10, digits
+from train.files import write_csv, write_json
+from train.runs.folder import begin, open_checkpoint, progress_bar, resolved, write_checkpoint
+from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
+from train.profile_network import find_network
+
+MODEL_FILE = "model.pt"
+PROFILE_FILE = "profile.json"
+PROGRESS_FILE = "progress.csv"
+RUN_FILES = (CONFIG_FILE, "checkpoints", PROGRESS_FILE, MODEL_FILE, PROFILE_FILE)
+_PART = "training.pt"
+
+
+@dataclass(frozen=True)
+class ExitsRun:
+    """Train the exits of a network jointly, measure their accuracy, write its profile.
+
+    Attributes:
+        network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``, or MODULE[:FACTORY] of
+            your own as for ``profile``: it sees (n, 3, 32, 32) and returns logits (n, 10), one
+            for each exit, from the earliest to the deepest.
+        out: Folder of the run.
+        data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
+        settings: How the exits are trained.
+        seed: Of weights, order, shifts and dropout.
+        threads: Of the processor; another number gives slightly other figures.
+        checkpoint_every: Epochs between two checkpoints.
+        resume: Go on with the run in ``out`` from its checkpoint.
+    """
+
+    network: str
+    out: Path
+    data: Path | None = None
+    settings: Annotated[ExitSettings, tyro.conf.arg(name="")] = ExitSettings()
+    seed: int = 0
+    threads: int = 1
+    checkpoint_every: int = 1
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self, positive_int=("threads", "checkpoint_every"))
+        seed_number("seed", self.seed)
+
+
+def run_exits(run: ExitsRun) -> LayerGraph:
+    """Begin or resume a run.
+
+    Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/ and,
+    at the end, model.pt (the weights) and profile.json (with measured accuracies).
+
+    Raises:
+        ValueError: Unknown network, unusable data, a folder in use, a damaged checkpoint, or
+            other settings than the run was begun with.
+        Interrupted: After Ctrl-C; the run can be resumed.
+    """
+    folder = run.out
+    checkpoint = begin(run, RUN_FILES, free=("checkpoint_every",))
+    torch.set_num_threads(run.threads)
+    images = digits() if run.data is None else cifar10(run.data)
+    module = initialised(lambda: build_network(run.network, images), run.seed)
+    training = ExitTraining(module, images, run.settings, run.seed)
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, training)
+    if training.done:
+        print(f"{folder} is complete: {run.settings.epochs} epochs")
+    else:
+        write_json(folder / CONFIG_FILE, resolved(run))
+        _train(run, training)
+    graph = training.graph(title(run.network, images))
+    command = {"command": command_line(run, images)}
+    graph = dataclasses.replace(graph, provenance={**graph.provenance, **command})
+    weights = io.BytesIO()
+    torch.save(module.state_dict(), weights)
+    write_whole(folder / MODEL_FILE, weights.getvalue())
+    save_graph(folder / PROFILE_FILE, graph)
+    print_exits(graph)
+    print(f"wrote {folder}/{PROFILE_FILE}, {MODEL_FILE}, {PROGRESS_FILE}")
+    return graph
+
+
+def build_network(name: str, images: Images) -> nn.Module:
+    """The network of a run, for the images it is trained on.
+
+    Args:
+        name: A network of the zoo, or MODULE[:FACTORY] of the user's own.
+        images: What it is to see.
+
+    Raises:
+        ValueError: There is no such network.
+    """
+    if name not in zoo.NETWORKS and (":" in name or name.endswith(".py")):
+        return find_network(name)
+    _, channels, height, _ = images.train.shape
+    return zoo.build(name, images.classes, height, channels, exits=True)
+
+
+def title(network: str, images: Images) -> str:
+    """Name of the trained network: what it is, and the data."""
+    place = network.partition(":")[0]
+    return f"{Path(place).stem if place.endswith('.py') else place}-{images.name}"
+
+
+def _train(run: ExitsRun, training: ExitTraining) -> None:
+    folder, epochs = run.out, len(training.history)
+    flag = StopFlag()
+    # What a run that was killed wrote after its checkpoint will be written again.
+    writer = SummaryWriter(str(folder), purge_step=epochs + 1 if run.resume else None)
+    bar = progress_bar(training.total_steps, training.steps, "batch")
+    try:
+        with stop_on_interrupt(flag, "batch"):
+            while not training.done and not flag.stop:
+                training.step()
+                bar.update()
+                if len(training.history) == epochs:
+                    continue
+                epochs = len(training.history)
+                row = training.history[-1]
+                bar.set_postfix_str(_summary(row), refresh=False)
+                for name, value in row.items():
+                    writer.add_scalar(name, value, epochs)
+                write_csv(folder / PROGRESS_FILE, training.history)
+                if epochs % run.checkpoint_every == 0 and not training.done:
+                    save_checkpoint(folder, training)
+            save_checkpoint(folder, training)
+    finally:
+        bar.close()
+        writer.close()
+    if not training.done:
+        raise Interrupted(HOW_TO_GO_ON)
+
+
+def save_checkpoint(folder: Path, training: ExitTraining) -> None:
+    """Write everything the training consists of; resumed, it goes on bit for bit."""
+    whole = io.BytesIO()
+    torch.save(training.state(), whole)
+    write_checkpoint(folder, training.steps, {_PART: whole.getvalue()}, compress=False)
+
+
+def load_checkpoint(path: Path, training: ExitTraining) -> None:
+    """Read a checkpoint; only tensors and plain values are taken from it.
+
+    Raises:
+        ValueError: The file is truncated or damaged, or of another network.
+    """
+    with open_checkpoint(path, [_PART]) as parts:
+        training.restore(torch.load(io.BytesIO(parts[_PART]), weights_only=True))
+
+
+def command_line(run: ExitsRun, images: Images) -> str:
+    """The command that repeats a run, whatever the defaults may be by then."""
+    words = ["mec-gym exits", f"--network {run.network}"]
+    for field in dataclasses.fields(run.settings):
+        value = getattr(run.settings, field.name)
+        if isinstance(value, tuple):
+            value = " ".join(f"{number:g}" for number in value)
+        if value is not None:
+            words.append(f"--{field.name.replace('_', '-')} {value}")
+    words += [f"--seed {run.seed}", f"--threads {run.threads}"]
+    # The folder is the user's own affair.
+    words += [] if run.data is None else ["--data DIR"]
+    return " ".join([*words, f"--out runs/{title(run.network, images)}"])
+
+
+def print_exits(graph: LayerGraph) -> None:
+    """Print what each exit gets right and what it costs, the deepest exit's FLOPs being 100 %."""
+    training = graph.provenance["training"]
+    table = Table(
+        title=f"{graph.name}, {training['train_images']} images to train, "
+        f"{training['test_images']} to test"
+    )
+    for column in ("exit", "test accuracy %", "train accuracy %", "FLOPs %"):
+        table.add_column(column, justify="left" if column == "exit" else "right")
+    costs = []
+    if not graph.uncounted:
+        costs = [graph.at_exit(n).flops.sum() for n in range(len(graph.exits))]
+    for n, (one, trained) in enumerate(zip(graph.exits, training["train_accuracy"], strict=True)):
+        assert one.accuracy is not None
+        share = f"{100 * costs[n] / costs[-1]:.1f}" if costs else "?"
+        table.add_row(one.name, f"{100 * one.accuracy:.2f}", f"{100 * trained:.2f}", share)
+    Console().print(table)
+
+
+def _summary(row: dict[str, float]) -> str:
+    shares = [f"{100 * value:.1f}" for name, value in row.items() if "accuracy" in name]
+    return f"epoch {row['epoch']:.0f}, test accuracy {' '.join(shares)} %"

@@ -1,0 +1,183 @@
+"""The folder of a training run: begun once, interrupted at any time, resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import pickle
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
+
+from agents.runs import CONFIG_FILE, read_config
+from mec_gym.core.files import write_whole
+from train.files import refuse_used, write_json
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.logger import Logger
+
+KEPT = 2
+"""Checkpoints that stay; older ones go."""
+
+
+class Run(Protocol):
+    """What the folder needs to know of a run; a dataclass of everything that it is told."""
+
+    @property
+    def out(self) -> Path:
+        """The folder."""
+        ...
+
+    @property
+    def resume(self) -> bool:
+        """Whether to go on with what is in the folder."""
+        ...
+
+
+def resolved(run: Run) -> dict[str, Any]:
+    """A run's configuration as JSON."""
+    config = dataclasses.asdict(run)  # type: ignore[call-overload]
+    # Where it lies and how it was called are no part of what it is.
+    del config["out"], config["resume"]
+    return {
+        name: str(value) if isinstance(value, Path) else value for name, value in config.items()
+    }
+
+
+def begin(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | None:
+    """See whether a run may begin, or be resumed, in its folder.
+
+    Args:
+        run: What is asked for.
+        files: What it will write.
+        free: Names of what may change when it is resumed.
+
+    Returns:
+        The checkpoint to go on from, if there is one.
+
+    Raises:
+        ValueError: Nothing to resume, other settings than the run was begun with, or a folder
+            in use.
+    """
+    if not run.resume:
+        refuse_used(run.out, files, "choose another folder or give --resume")
+        return None
+    config_file = run.out / CONFIG_FILE
+    if not config_file.is_file():
+        raise ValueError(f"out {run.out} holds no run to resume: {CONFIG_FILE} is missing")
+    _check_same(run.out, read_config(config_file), resolved(run), free)
+    found = checkpoints(run.out)
+    if not found:
+        print(f"{run.out} holds no checkpoint: the run begins anew")
+    return found[-1] if found else None
+
+
+def _check_same(
+    folder: Path,
+    began: Any,
+    now: Mapping[str, Any],
+    free: Sequence[str] = (),
+    prefix: str = "",
+) -> None:
+    """Raise ValueError if a resumed run would differ from what it was begun as.
+
+    Args:
+        folder: The run's folder.
+        began: Its configuration, as config.json has it.
+        now: What is asked for; a configuration within it is compared value by value.
+        free: Names that may change.
+        prefix: Stands before every name in the message.
+    """
+    now = json.loads(json.dumps(now))
+    for name in sorted(set(now) - set(free)):
+        was = began.get(name) if isinstance(began, dict) else None
+        if isinstance(now[name], dict):
+            _check_same(folder, was, now[name], prefix=f"{prefix}{name}.")
+        elif now[name] != was:
+            raise ValueError(
+                f"{prefix}{name} must stay {was!r}, as the run in {folder} began, got {now[name]!r}"
+            )
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*.zip"))
+
+
+def write_checkpoint(
+    folder: Path, steps: int, parts: Mapping[str, bytes], compress: bool = True
+) -> None:
+    """Write a checkpoint of a run that has played so many steps; the oldest ones go."""
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", method, compresslevel=1) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+        archive.writestr("progress.json", json.dumps({"num_timesteps": steps}))
+    write_whole(folder / "checkpoints" / f"step-{steps:012d}.zip", whole.getvalue())
+    for old in checkpoints(folder)[:-KEPT]:
+        old.unlink()
+
+
+@contextmanager
+def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, bytes]]:
+    """The parts of a checkpoint by name; errors in reading them say what is damaged.
+
+    Raises:
+        ValueError: The file is truncated or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if set(archive.namelist()) != {*names, "progress.json"} or archive.testzip():
+                raise zipfile.BadZipFile("parts are missing or corrupt")
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        yield parts
+    except (
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
+        hint = f"; delete it to go on from {others[-1]}" if others else ""
+        raise ValueError(f"checkpoint {path} is damaged ({str(error).splitlines()[0]}){hint}") from error
+
+
+def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
+    """Write the configuration of a run that learns to act, and open its log.
+
+    Args:
+        run: What is asked for.
+        head_parameters: What the head found out; it is a part of what the run is.
+
+    Returns:
+        SB3's logger: progress.csv and TensorBoard events.
+    """
+    from stable_baselines3.common.logger import configure
+
+    write_json(run.out / CONFIG_FILE, resolved(run) | {"head": dict(head_parameters)})
+    progress = run.out / "progress.csv"
+    if progress.exists():  # of an earlier part of the run: SB3's logger begins the file anew
+        part = len(list(run.out.glob("progress-*.csv"))) + 1
+        progress.rename(run.out / f"progress-{part}.csv")
+    return configure(str(run.out), ["csv", "tensorboard"])
+
+
+def progress_bar(total: int, done: int, unit: str = "step") -> tqdm[Any]:
+    """A bar over the whole run, parts before a resume included."""
+    # A log file is no terminal: a line every ten seconds will do.
+    often = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, initial=done, unit=unit, unit_scale=True, mininterval=often)
+
+
+def advance(bar: tqdm[Any], steps: int) -> None:
+    """Move a bar to so many steps; the last update may overshoot the total."""
+    bar.update(min(steps, bar.total) - bar.n)
