@@ -15,7 +15,7 @@ import numpy as np
 from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer, usable_cores
 from agents.heads import make_head
-from agents.ppo import PPOSettings
+from agents.ppo.settings import PPOSettings
 from benchmarks.environments import measure_sides, measure_with_memory, name
 from benchmarks.measure import Figures, Measure, Report, Row, cpu_seconds, interleave, rate
 from benchmarks.ppo import training_sides

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
-from agents.ppo import PPOSettings
+from agents.ppo.settings import PPOSettings
 from agents.registry import make_agent
 from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row

@@ -15,7 +15,8 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from agents.ppo import PPOSettings, make_ppo, make_vec_env
+from agents.ppo.model import make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
 from train.presets import DEFAULT_PPO_PRESET, PPO_PRESETS

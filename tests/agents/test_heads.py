@@ -10,9 +10,12 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
-from agents.heads import BacklogPriceHead, EnergyPriceHead, FlatHead, HeadName, PairsHead, make_head
+from agents.early_exit.head import BacklogPriceHead
+from agents.heads import FlatHead, HeadName, make_head
+from agents.heads.pairs import PairsHead
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
+from agents.training_offload.head import EnergyPriceHead
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference

@@ -16,10 +16,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
-from agents.distributed_inference.planners import ClairvoyantAgent, FixedPlaceSolver, SplitSolver
+from agents.distributed_inference.clairvoyant import ClairvoyantAgent
+from agents.distributed_inference.rules import FixedPlaceSolver, SplitSolver
 from agents.early_exit.backlog_price import BacklogPriceSolver
 from agents.early_exit.rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
-from agents.ppo import PPOAgent, PPOSettings, load_ppo, make_ppo, make_vec_env
+from agents.ppo.model import PPOAgent, load_ppo, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from agents.protocol import Clairvoyant
 from agents.registry import AGENTS, REFERENCES, agents_for, make_agent, references_for
 from agents.training_offload.energy_price import EnergyPriceSolver

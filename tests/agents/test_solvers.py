@@ -7,6 +7,7 @@ import pytest
 from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 import mec_gym
+from agents.random_agent import RandomAgent
 from agents.registry import make_agent
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import (
@@ -15,7 +16,7 @@ from agents.training_offload.energy_price import (
     tune_energy_price,
 )
 from agents.training_offload.exact import ExactSolver
-from agents.training_offload.random_split import RandomAgent, RandomSplitSolver
+from agents.training_offload.random_split import RandomSplitSolver
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.training_offload import model

@@ -12,11 +12,8 @@ from distributed_inference.oracle import (
     every_plan,
 )
 
-from agents.distributed_inference.planners import (
-    CoordinateDescentSolver,
-    ExhaustiveSolver,
-    SequentialGreedySolver,
-)
+from agents.distributed_inference.planners import CoordinateDescentSolver, ExhaustiveSolver
+from agents.distributed_inference.rules import SequentialGreedySolver
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout

@@ -7,10 +7,10 @@ import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
-from agents.baselines import RandomAgent
 
 from agents.early_exit.backlog_price import BacklogPriceSolver
 from agents.early_exit.rules import SlotOptimumSolver
+from agents.random_agent import RandomAgent
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout

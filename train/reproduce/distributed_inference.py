@@ -26,7 +26,7 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import usable_cores
 from agents.a3c.worker import first_network
 from agents.heads import make_head
-from agents.ppo import PPOSettings
+from agents.ppo.settings import PPOSettings
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent, references_for
 from agents.trained_agent import TrainedAgent

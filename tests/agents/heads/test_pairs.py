@@ -7,8 +7,8 @@ import pytest
 from distributed_inference.oracle import contended, draw
 from places_problem import PlacesProblem
 
-from agents.heads import FlatHead, PairsHead, make_head
-from agents.heads.pairs import DEVICE, PAIR, ROUND
+from agents.heads import FlatHead, make_head
+from agents.heads.pairs import DEVICE, PAIR, ROUND, PairsHead
 from agents.networks import make_network
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes

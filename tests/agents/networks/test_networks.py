@@ -9,7 +9,8 @@ from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
 from agents.heads import FlatHead, make_head
-from agents.networks import NETWORKS, NetworkOptions, make_network
+from agents.networks import NETWORKS, make_network
+from agents.settings import NetworkOptions
 
 PROBLEM = PlacesProblem(devices=3, places=4)
 WIDTH = PROBLEM.width

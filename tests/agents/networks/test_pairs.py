@@ -10,11 +10,12 @@ import torch
 from distributed_inference.oracle import contended, draw
 
 import mec_gym
-from agents.heads import PairsHead, make_head
-from agents.heads.pairs import DEVICE, PAIR
-from agents.networks import FusedCategorical, NetworkOptions, make_network
+from agents.heads import make_head
+from agents.heads.pairs import DEVICE, PAIR, PairsHead
+from agents.networks import FusedCategorical, make_network
 from agents.networks.pairs import SHARP, TRUST, WIDTH
 from agents.registry import make_agent
+from agents.settings import NetworkOptions
 from agents.trained_agent import TrainedAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes

@@ -11,7 +11,8 @@ from stable_baselines3 import PPO
 
 from agents.networks.pairs import PairsNetwork
 from agents.networks.sb3_policy import NetworkPolicy
-from agents.ppo import PPOSettings, agent_of, make_ppo, make_vec_env
+from agents.ppo.model import agent_of, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference

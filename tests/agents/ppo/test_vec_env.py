@@ -10,8 +10,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from tiny_problem import HORIZON, TinyProblem, random_actions
 
 import mec_gym
-from agents.heads import FlatHead, PairsHead
-from agents.ppo import PPOSettings, make_ppo, make_vec_env
+from agents.heads import FlatHead
+from agents.heads.pairs import PairsHead
+from agents.ppo.model import make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from mec_gym.core.env import MecEnv
 from mec_gym.core.rollout import sample_episodes

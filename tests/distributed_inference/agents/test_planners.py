@@ -12,15 +12,13 @@ from distributed_inference.oracle import (
     every_plan,
 )
 
-from agents.distributed_inference.planners import (
-    ClairvoyantAgent,
-    CoordinateDescentSolver,
+from agents.distributed_inference.clairvoyant import ClairvoyantAgent, clairvoyant_plan
+from agents.distributed_inference.planners import CoordinateDescentSolver, ViterbiSolver
+from agents.distributed_inference.rules import (
     FixedPlaceSolver,
     GreedyBlockSolver,
     SequentialGreedySolver,
     SplitSolver,
-    ViterbiSolver,
-    clairvoyant_plan,
 )
 from mec_gym.core import arrays
 from mec_gym.distributed_inference import exact, horizon

@@ -16,8 +16,10 @@ from agents.early_exit.backlog_price import (
     backlog_at_next_arrival,
     tune_backlog_price,
 )
-from agents.heads import BacklogPriceHead, FlatHead, make_head
-from agents.ppo import PPOAgent, PPOSettings, check_fits, load_ppo, make_ppo, make_vec_env
+from agents.early_exit.head import BacklogPriceHead
+from agents.heads import FlatHead, make_head
+from agents.ppo.model import PPOAgent, check_fits, load_ppo, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes

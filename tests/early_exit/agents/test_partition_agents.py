@@ -33,6 +33,7 @@ from agents.early_exit.dapdee import (
     load_indicators,
     remember,
 )
+from agents.early_exit.head import BacklogPriceHead
 from agents.early_exit.mincut import (
     MinCutSolver,
     SearchConfig,
@@ -47,7 +48,7 @@ from agents.early_exit.rules import (
     nearest_candidate,
     prefix_costs,
 )
-from agents.heads import BacklogPriceHead, FlatHead, make_head
+from agents.heads import FlatHead, make_head
 from agents.registry import AGENTS, agents_for, make_agent
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import t as student
 from train.evaluation.compare import compare, evaluate_one, play
 
-from agents.distributed_inference.planners import ClairvoyantAgent, clairvoyant_plan
+from agents.distributed_inference.clairvoyant import ClairvoyantAgent, clairvoyant_plan
 from agents.registry import agents_for, make_agent
 from mec_gym import load_trace, make_problem, save_trace
 from mec_gym.core.rollout import rollout, sample_episodes

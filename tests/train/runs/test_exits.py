@@ -18,7 +18,7 @@ from mec_gym.dnn.graph import load_graph
 from mec_gym.dnn.images import digits
 from train import exits
 from train.__main__ import main
-from train.config import ExitsRun
+from train.runs.exits import ExitsRun
 from train.runs.exits import RUN_FILES, command_line, run_exits
 from train.runs.interrupts import Interrupted
 

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.a3c.worker import first_network
 from agents.heads import make_head
 from agents.trained_agent import TrainedAgent
-from agents.ppo import MODEL_FILE, load_ppo, make_ppo, make_vec_env
+from agents.ppo.model import MODEL_FILE, load_ppo, make_ppo, make_vec_env
 from agents.registry import make_agent
 from mec_gym import make_problem
 from mec_gym.core.rollout import rollout, sample_episodes

@@ -10,7 +10,8 @@ from places_problem import PlacesProblem
 
 from agents.a3c.settings import A3CSettings
 from agents.trained_agent import TrainedAgent
-from agents.ppo import PPOSettings, agent_of, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
+from agents.ppo.model import agent_of, make_ppo, make_vec_env
 from mec_gym.core.rollout import rollout, sample_episodes
 from train import curves
 from train.runs.learn import learn

@@ -13,7 +13,8 @@ import torch
 from ctrl_c import interrupt_after
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.ppo import MODEL_FILE, PPOSettings, load_ppo, make_ppo, make_vec_env
+from agents.ppo.model import MODEL_FILE, load_ppo, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
 from train.runs.folder import checkpoints
