@@ -8,7 +8,7 @@ ifndef DEMO
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 endif
 
-.PHONY: demo test lint format bench notebooks clean
+.PHONY: demo test test-slow test-all lint format bench notebooks clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,7 +32,7 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/ppo
 	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/compare \
 	  --agents price exact dapdee dads mincut device-only random ppo:$(DEMO)/early-exit/ppo
-	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo --env mec/EarlyExitPartition-v0 \
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo \
 	  --episodes 100 --picture $(DEMO)/early-exit/episode.png
 	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
 	$(BIN)/python -m train ppo --env mec/DistributedInference-v0 --total-timesteps 200_000 \
@@ -42,12 +42,17 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	  --episodes 200 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
 	  deadline-descent coordinate-descent sequential-greedy greedy neurosurgeon edge-only \
 	  device-only clairvoyant
-	$(BIN)/python -m train evaluate ppo:$(DEMO)/inference/ppo --env mec/DistributedInference-v0 \
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/inference/ppo \
 	  --episodes 100 --picture $(DEMO)/inference/episode.png
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
-test: $(VENV)/.installed  ## the whole test suite, notebooks included
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed  ## the fast tests: a few minutes on 2 cores
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+test-slow: $(VENV)/.installed  ## the others: real training runs, notebooks, large scenarios
+	$(BIN)/python -m pytest -n auto -m slow
+
+test-all: test test-slow  ## every test
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
