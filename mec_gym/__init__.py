@@ -20,6 +20,7 @@ from mec_gym.registration import (
     make_problem,
     register_own,
     register_room,
+    unregister_room,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     "check_agent",
     "check_problem",
     "register_room",
+    "unregister_room",
 ]
 __version__ = "0.1.0"
 

@@ -88,6 +88,25 @@ def register_room(module: ModuleType | str) -> None:
     _add(Room(module.__name__, module, is_ours=False))
 
 
+def unregister_room(module: ModuleType | str) -> None:
+    """Forget a package again, so that another version of it can be registered.
+
+    Args:
+        module: The module, or its name.
+
+    Raises:
+        ValueError: No package outside mec_gym is registered under that name.
+    """
+    name = module if isinstance(module, str) else module.__name__
+    room = _ROOMS.get(name)
+    if room is None or room.is_ours:
+        others = ", ".join(room.name for room in rooms() if not room.is_ours) or "none"
+        raise ValueError(f"module must be one that was registered ({others}), got {name!r}")
+    for env_id in room.environments:
+        del ENVIRONMENTS[env_id], gym.registry[env_id]
+    del _ROOMS[name]
+
+
 def _add(room: Room) -> None:
     if room.name in _ROOMS:
         return

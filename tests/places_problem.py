@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from gymnasium import spaces
 
+from mec_gym import Entry, Preset
+
 HORIZON = 4
 CHEAP, DEAR, MOVE = 0.1, 0.6, 0.05
 
@@ -144,36 +146,33 @@ class Scenario:
     places: int = 3
     fails_after: int | None = None
 
-    def problem(self):
-        if self.fails_after is None:
-            return PlacesProblem(self.devices, self.places)
-        return FailingPlaces(self.fails_after, devices=self.devices, places=self.places)
+
+class ScenarioPlaces(PlacesProblem):
+    """The problem as a package of its own registers it; with ``fails_after``, it fails."""
+
+    def __init__(self, scenario):
+        super().__init__(scenario.devices, scenario.places)
+        self.scenario = scenario
+        self.steps = scenario.fails_after
+
+    def step(self, slot, state, decision):
+        if self.steps is not None:
+            self.steps -= 1
+            if self.steps < 0:
+                raise RuntimeError("the server is on fire")
+        return super().step(slot, state, decision)
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
-    scenario: Scenario
-    about: str = "for tests"
-
-    def make(self):
-        return self.scenario
-
-
-ENV = "mec/Places-v0"
-
-
-def entry():
-    """A row for ``mec_gym.ENVIRONMENTS``, so that commands know the problem by its id."""
-    from mec_gym.registration import Entry
-
-    presets = {"three": Preset(Scenario()), "fails": Preset(Scenario(fails_after=40))}
-    return Entry("places", Scenario.problem, Scenario, presets, "three")
-
-
-def main(args):
-    """The command line, with this environment: for tests that need a process of their own."""
-    from mec_gym.registration import ENVIRONMENTS
-    from train.__main__ import main
-
-    ENVIRONMENTS[ENV] = entry()
-    return main(args)
+ENV = "tests/Places-v0"
+ENVIRONMENTS = {
+    ENV: Entry(
+        about="places",
+        problem=ScenarioPlaces,
+        scenario_type=Scenario,
+        presets={
+            "three": Preset(Scenario, "three devices, three places"),
+            "fails": Preset(lambda: Scenario(fails_after=40), "raises in the 41st step"),
+        },
+        default="three",
+    )
+}
