@@ -52,6 +52,9 @@ class DistributedInference:
         scenario: The parameters.
     """
 
+    costs = ("latency_s", "energy_j", "dropped", "penalty")
+    gains = ()
+
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = s = scenario
         self.width = 2 * s.blocks + 7 + 2 * s.servers
