@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from mec_gym.core.rollout import Predictor
+from mec_gym.core.policies import Predictor
 
 Agent = Predictor
 """An agent is anything with SB3's ``predict``, for one observation or a batch."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from agents.entries import AgentEntry
 from agents.protocol import Agent
-from agents.random_agent import RandomAgent
 from agents.runs import find_config
 from mec_gym.core.extras import missing_extras_named
+from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import Room, make_problem, room_of, rooms
 
-GENERAL = {"random": AgentEntry("uniform over the action space", RandomAgent)}
+GENERAL = {"random": AgentEntry("uniform over the action space", UniformPolicy)}
 """Agents that play every problem."""
 
 RUNS = {

@@ -1,4 +1,4 @@
-"""Conformance suite: does a problem, or an agent, keep its promises?
+"""The conformance suite: does a problem, or an agent, keep its promises?
 
     from mec_gym.testing import check_agent, check_problem
     check_problem("mec/TrainingOffload-v0")
@@ -21,35 +21,12 @@ from gymnasium.utils.env_checker import check_env
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
+from mec_gym.core.policies import Predictor, UniformPolicy
 from mec_gym.core.problem import AnyProblem
-from mec_gym.core.rollout import Predictor, rollout, sample_episodes
+from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.registration import make_problem
-
-COMMON_PARTS = ("latency_s", "energy_j", "dropped")
-"""Fields that every problem's Outcome has: agents are compared by them."""
-GAINS = ("accuracy",)
-"""Fields that an Outcome may have, of which more is better."""
-COSTS = ("penalty",)
-"""Fields that an Outcome may have, of which less is better."""
-
-
-class _Uniform:
-    """Draws from the action space; the policy that the checks play."""
-
-    def __init__(self, space: spaces.Space[Any], seed: int) -> None:
-        self.space = space
-        self.space.seed(seed)
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], Any]:
-        return np.stack([self.space.sample() for _ in range(len(observation))]), state
 
 
 def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0) -> None:
@@ -57,11 +34,11 @@ def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0
 
     Args:
         problem: An environment id, or a Problem.
-        scenario: Of the id; see ``gymnasium.make``.
-        seed: Where the checks begin.
+        scenario: The scenario of an environment id, as for ``gymnasium.make``.
+        seed: The first seed of the episodes and actions that are tried.
 
     Raises:
-        AssertionError: A promise is broken; the message says which.
+        AssertionError: The problem breaks a promise; the message says which.
     """
     if isinstance(problem, str):
         problem = make_problem(problem, scenario)
@@ -74,7 +51,7 @@ def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0
     _check_no_reward_for_worse(problem, seed)
     _check_bad_actions(problem, seed)
     _check_traces(problem, seed)
-    check_agent(_Uniform(problem.action_space, seed), problem, single=False)
+    check_agent(UniformPolicy(problem, seed), problem, single=False)
 
 
 def check_agent(
@@ -85,19 +62,21 @@ def check_agent(
     seed: int = 0,
     single: bool = True,
 ) -> None:
-    """Check that an agent plays: valid actions, and no return above the bound.
+    """Check that an agent's actions are valid and that no return is above the bound.
+
+    Returns are not checked if the problem knows no bound.
 
     Args:
-        agent: Anything with SB3's ``predict``.
+        agent: Anything with the ``predict`` of Stable-Baselines3.
         problem: An environment id, or a Problem.
-        scenario: Of the id; see ``gymnasium.make``.
-        episodes: How many are played.
-        seed: Of the first episode.
-        single: Also ask for the action of one unbatched observation.
+        scenario: The scenario of an environment id, as for ``gymnasium.make``.
+        episodes: The number of episodes that the agent plays.
+        seed: The seed of the first episode; the next has ``seed + 1``, and so on.
+        single: Whether to ask for the action of a single, unbatched observation too.
 
     Raises:
-        AssertionError: A promise is broken; the message says which.
-        ValueError: An action outside the space.
+        AssertionError: The agent or the bound breaks a promise; the message says which.
+        ValueError: An action is outside the space.
     """
     if isinstance(problem, str):
         problem = make_problem(problem, scenario)
@@ -113,6 +92,8 @@ def check_agent(
     trace = sample_episodes(problem, seed, episodes)
     returns = rollout(problem, agent, trace).returns
     bound = problem.bound(trace)
+    if bound is None:
+        return
     assert bound.shape == returns.shape, f"bound must have shape {returns.shape}"
     beaten = returns > bound + 1e-9 * np.abs(bound)
     assert not beaten.any(), (
@@ -122,10 +103,9 @@ def check_agent(
 
 
 def _batch(problem: AnyProblem, seed: int, n: int = 16) -> tuple[Any, Any, npt.NDArray[Any]]:
-    """First slots of n episodes, their states and random actions."""
-    slot = arrays.at(problem.sample(np.random.default_rng(seed), n), (slice(None), 0))
-    actions, _ = _Uniform(problem.action_space, seed).predict(np.empty(n))
-    return slot, problem.start(slot), actions
+    """The first slots of n episodes, the states at the start, and random actions."""
+    slot = arrays.slot_at(problem.sample(np.random.default_rng(seed), n), 0)
+    return slot, problem.start(slot), UniformPolicy(problem, seed).draw(n)
 
 
 def _identical(one: Any, other: Any) -> bool:
@@ -139,24 +119,28 @@ def _check_records(problem: AnyProblem, seed: int) -> None:
     n = 3
     trace = problem.sample(np.random.default_rng(seed), n)
     for name, field in arrays.as_dict(trace).items():
-        assert field.shape[:2] == (n, problem.horizon), (
-            f"trace.{name} must have the leading axes {(n, problem.horizon)}, got {field.shape}"
+        assert field.shape[:2] in ((n, problem.horizon), (n, 1)), (
+            f"trace.{name} must have the leading axes {(n, problem.horizon)}, or {(n, 1)} if it "
+            f"holds during a whole episode, got {field.shape}"
         )
     slot, state, actions = _batch(problem, seed, n)
     after, outcome = problem.step(slot, state, problem.decision(actions))
     parts = arrays.as_dict(outcome)
-    for name in COMMON_PARTS:
-        assert name in parts, f"the Outcome must have a field {name}"
+    for which, names in (("costs", problem.costs), ("gains", problem.gains)):
+        for name in names:
+            assert name in parts, (
+                f"{which} must name fields of the Outcome ({', '.join(parts)}), got {name!r}"
+            )
     for name, field in parts.items():
         assert field.shape == (n,), f"outcome.{name} must have shape {(n,)}, got {field.shape}"
     assert type(after) is type(state), "step must return a state like the one it was given"
-    assert problem.reward(outcome).shape == (n,), "reward must be one number an instance"
+    assert problem.reward(outcome).shape == (n,), "reward must be one number per instance"
     assert np.isfinite(problem.reward(outcome)).all(), "reward must be finite"
-    assert problem.done(after).shape == (n,), "done must be one flag an instance"
+    assert problem.done(after).shape == (n,), "done must be one flag per instance"
 
 
 def _play(env: MecEnv, seed: int | None, actions: npt.NDArray[Any]) -> list[Any]:
-    """Observations, rewards and infos of a walk through as many episodes as it takes."""
+    """The observations, rewards and infos of a walk through as many episodes as it takes."""
     log: list[Any] = [env.reset(seed=seed)[0]]
     for action in actions:
         observation, reward, terminated, truncated, info = env.step(action)
@@ -175,7 +159,7 @@ def _same_log(one: list[Any], other: list[Any]) -> bool:
 
 def _check_seeding(problem: AnyProblem, seed: int) -> None:
     steps = 3 * problem.horizon
-    actions, _ = _Uniform(problem.action_space, seed).predict(np.empty(steps))
+    actions = UniformPolicy(problem, seed).draw(steps)
     env = MecEnv(problem)
     first = _play(env, seed, actions)
     assert _same_log(first, _play(env, seed, actions)), "the same seed must give the same episodes"
@@ -194,8 +178,7 @@ def _check_seeding(problem: AnyProblem, seed: int) -> None:
 def _check_vector_equals_single(problem: AnyProblem, seed: int, num_envs: int = 3) -> None:
     # Long enough to use up what is drawn ahead, and to draw anew.
     steps = problem.horizon * (problem.episodes_ahead + 1) + 2
-    actions, _ = _Uniform(problem.action_space, seed).predict(np.empty(steps * num_envs))
-    actions = actions.reshape(steps, num_envs, *actions.shape[1:])
+    actions = UniformPolicy(problem, seed).draw(steps, num_envs)
     vector = MecVectorEnv(problem, num_envs)
     singles = [MecEnv(problem) for _ in range(num_envs)]
     together, _ = vector.reset(seed=seed)
@@ -255,25 +238,25 @@ def _check_broadcasting(problem: AnyProblem, seed: int) -> None:
 
 
 def _check_no_reward_for_worse(problem: AnyProblem, seed: int, n: int = 256) -> None:
+    parts = (*problem.costs, *problem.gains)
+    if not parts:
+        return
     trace = problem.sample(np.random.default_rng(seed), n)
-    policy = _Uniform(problem.action_space, seed)
-    slot = arrays.at(trace, (slice(None), 0))
-    state = problem.start(slot)
+    policy = UniformPolicy(problem, seed)
+    state = problem.start(arrays.slot_at(trace, 0))
     for t in range(problem.horizon):
-        slot = arrays.at(trace, (slice(None), t))
-        _, other = problem.step(slot, state, problem.decision(policy.predict(range(n))[0]))
-        state, one = problem.step(slot, state, problem.decision(policy.predict(range(n))[0]))
+        slot = arrays.slot_at(trace, t)
+        _, other = problem.step(slot, state, problem.decision(policy.draw(n)))
+        state, one = problem.step(slot, state, problem.decision(policy.draw(n)))
         for worse, better in ((one, other), (other, one)):
             no_better = np.ones(n, dtype=np.bool_)
-            parts = arrays.field_names(type(worse))
-            for name in (*COMMON_PARTS, *(set(COSTS) & set(parts))):
+            for name in problem.costs:
                 no_better &= getattr(worse, name) >= getattr(better, name)
-            for name in set(GAINS) & set(parts):
+            for name in problem.gains:
                 no_better &= getattr(worse, name) <= getattr(better, name)
             paid = problem.reward(worse) > problem.reward(better)
             assert not (no_better & paid).any(), (
-                "a decision that is no better in latency, energy and drops must not earn more "
-                "(nor in accuracy and penalties, where there are any)"
+                f"a decision that is no better in {', '.join(parts)} must not earn more"
             )
 
 
@@ -281,12 +264,10 @@ def _check_bad_actions(problem: AnyProblem, seed: int) -> None:
     env = MecEnv(problem)
     env.reset(seed=seed)
     space = problem.action_space
-    good = np.asarray(space.sample())
+    good = UniformPolicy(problem, seed).draw()
     bad = [np.concatenate([good.ravel(), good.ravel()])]
     if isinstance(space, spaces.Box):
-        bad.append(np.full_like(good, np.nan))
-        if np.isfinite(space.high).all():
-            bad.append(space.high + 1)
+        bad += [np.full_like(good, np.nan), space.high + 1]
     elif isinstance(space, spaces.MultiDiscrete):
         bad.append(space.start + space.nvec)
     elif isinstance(space, spaces.Discrete):
@@ -306,7 +287,7 @@ def _check_traces(problem: AnyProblem, seed: int) -> None:
         save_trace(path, trace)
         loaded = load_trace(path, problem)
     assert _identical(trace, loaded), "a trace must survive being saved and loaded"
-    actions, _ = _Uniform(problem.action_space, seed).predict(np.empty(problem.horizon))
+    actions = UniformPolicy(problem, seed).draw(problem.horizon)
 
     def rewards(reset_seed: int, options: dict[str, Any] | None) -> list[float]:
         env = MecEnv(problem)
@@ -319,7 +300,7 @@ def _check_traces(problem: AnyProblem, seed: int) -> None:
                 break
         return earned
 
-    replayed = rewards(seed + 7, {"trace": arrays.at(loaded, slice(0, 1))})
+    replayed = rewards(seed + 7, {"trace": arrays.at(loaded, 0)})
     assert rewards(seed, None) == replayed, (
         "a replayed trace must give the rewards of the drawn episode"
     )

@@ -23,23 +23,23 @@ HORIZON = 4
 CHEAP, DEAR, MOVE = 0.1, 0.6, 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     cost: np.ndarray  # (..., N, C)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     place: np.ndarray  # (..., N)
     rounds_left: np.ndarray  # (...)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     place: np.ndarray  # (..., N)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     latency_s: np.ndarray  # (...)
     energy_j: np.ndarray  # (...) moves
@@ -55,6 +55,9 @@ class PlacesProblem:
         ends: False: episodes are truncated by the adapters' time limit.
     """
 
+    costs = ("latency_s", "energy_j", "dropped")
+    gains = ()
+
     def __init__(self, devices=3, places=3, ends=True):
         self.devices, self.places, self.ends = devices, places, ends
         self.horizon = HORIZON
@@ -69,7 +72,7 @@ class PlacesProblem:
         cost = rng.uniform(DEAR, 1.0, size=shape)
         cheap = rng.integers(self.places, size=shape[:-1])
         np.put_along_axis(cost, cheap[..., None], CHEAP, axis=-1)
-        return Slot(cost)
+        return Slot(cost=cost)
 
     def check(self, trace):
         if (trace.cost < 0).any():
@@ -77,7 +80,8 @@ class PlacesProblem:
 
     def start(self, slot):
         shape = np.shape(slot.cost)[:-1]
-        return State(np.zeros(shape, np.int64), np.full(shape[:-1], float(self.horizon)))
+        rounds_left = np.full(shape[:-1], float(self.horizon))
+        return State(place=np.zeros(shape, np.int64), rounds_left=rounds_left)
 
     def observe(self, slot, state):
         before = state.place[..., None] / (self.places - 1)
@@ -90,10 +94,11 @@ class PlacesProblem:
         parts = np.asarray(observation, dtype=np.float64)
         rows = parts[..., :-1].reshape(*parts.shape[:-1], self.devices, self.width)
         place = np.rint(rows[..., -1] * (self.places - 1)).astype(np.int64)
-        return Slot(rows[..., :-1]), State(place, np.rint(parts[..., -1] * self.horizon))
+        rounds_left = np.rint(parts[..., -1] * self.horizon)
+        return Slot(cost=rows[..., :-1]), State(place=place, rounds_left=rounds_left)
 
     def decision(self, action):
-        return Decision(np.asarray(action, dtype=np.int64))
+        return Decision(place=np.asarray(action, dtype=np.int64))
 
     def encode(self, decision):
         return decision.place
@@ -103,8 +108,12 @@ class PlacesProblem:
         chosen = place[..., None] == np.arange(self.places)
         cost = (slot.cost * chosen).sum(axis=(-2, -1))
         moves = (place != state.place).sum(axis=-1).astype(np.float64)
-        outcome = Outcome(cost + MOVE * moves, moves, np.zeros(cost.shape, dtype=np.bool_))
-        return State(place, state.rounds_left - 1.0), outcome
+        outcome = Outcome(
+            latency_s=cost + MOVE * moves,
+            energy_j=moves,
+            dropped=np.zeros(cost.shape, dtype=np.bool_),
+        )
+        return State(place=place, rounds_left=state.rounds_left - 1.0), outcome
 
     def reward(self, outcome):
         return -outcome.latency_s

@@ -5,27 +5,27 @@ the message of just that promise.
 """
 
 import dataclasses
+import itertools
 import re
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from gymnasium import spaces
-from tiny_problem import HORIZON, Decision, Outcome, State, TinyDiscrete, TinyProblem
+from target_problem import TargetProblem
+from tiny_problem import HORIZON, Decision, State, TinyDiscrete, TinyProblem
 
 import mec_gym.testing
 from mec_gym.core import arrays
-from mec_gym.distributed_inference.problem import DistributedInference
-from mec_gym.distributed_inference.scenario import Scenario as InferenceScenario
-from mec_gym.early_exit.problem import EarlyExitPartition
-from mec_gym.early_exit.scenario import Scenario as EarlyExitScenario
+from mec_gym.core.env import MecEnv
+from mec_gym.core.policies import UniformPolicy
 from mec_gym.testing import check_agent, check_problem
 
 PAPER = "mec/TrainingOffloadPaper-v0"
 
 
 class Sound(TinyProblem):
-    """Episodes of full length: check_problem itself stumbles over shorter ones (reported)."""
+    """Its episodes have full length, so that every slot of them is played."""
 
     def __init__(self, **arguments):
         super().__init__(**{"shortest": HORIZON, **arguments})
@@ -43,17 +43,12 @@ class TraceWithoutHorizon(Sound):
         return arrays.map_arrays(lambda a: np.concatenate([a, a[:, :1]], axis=1), trace)
 
 
-@dataclass(frozen=True, slots=True)
-class Nameless:
-    latency_s: np.ndarray
-    energy: np.ndarray
-    dropped: np.ndarray
+class CostThatIsNoPart(Sound):
+    costs = ("latency_s", "energy", "dropped")
 
 
-class OutcomeWithoutEnergy(Sound):
-    def step(self, slot, state, decision):
-        after, outcome = super().step(slot, state, decision)
-        return after, Nameless(outcome.latency_s, outcome.energy_j, outcome.dropped)
+class GainThatIsNoPart(Sound):
+    gains = ("accuracy",)
 
 
 class UnbatchedOutcome(Sound):
@@ -62,7 +57,7 @@ class UnbatchedOutcome(Sound):
         return after, dataclasses.replace(outcome, machine=np.array(0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherState:
     bank: np.ndarray
     jobs_left: np.ndarray
@@ -71,7 +66,7 @@ class OtherState:
 class StateOfAnotherKind(Sound):
     def step(self, slot, state, decision):
         after, outcome = super().step(slot, state, decision)
-        return OtherState(after.bank, after.jobs_left), outcome
+        return OtherState(bank=after.bank, jobs_left=after.jobs_left), outcome
 
 
 class RewardOfTheWholeBatch(Sound):
@@ -80,11 +75,10 @@ class RewardOfTheWholeBatch(Sound):
 
 
 class InfiniteReward(Sound):
-    """Only where the second machine is asked for two units."""
+    """The reward is infinite only where the second machine is chosen."""
 
     def reward(self, outcome):
-        free = (outcome.machine == 1) & (np.asarray(outcome.energy_j) == 2)
-        return np.where(free, -np.inf, super().reward(outcome))
+        return np.where(outcome.machine == 1, -np.inf, super().reward(outcome))
 
 
 class DoneForAll(Sound):
@@ -98,18 +92,6 @@ class UnseededLater(Sound):
     def sample(self, rng, n):
         trace = super().sample(rng, n)
         trace.work[:, -1] = np.random.default_rng().uniform(1, 10, n)
-        return trace
-
-
-class RemembersEnvironments(Sound):
-    """What is drawn depends on how often the problem has been asked in all."""
-
-    armed = False
-
-    def sample(self, rng, n):
-        trace = super().sample(rng, n)
-        if self.armed:
-            trace.work[:] = 1.0
         return trace
 
 
@@ -165,13 +147,13 @@ class EncodeOfAnotherType(Sound):
 
 class LossyEncode(Sound):
     def encode(self, decision):
-        return super().encode(Decision(decision.machine, np.minimum(decision.units, 1)))
+        return super().encode(dataclasses.replace(decision, units=np.minimum(decision.units, 1)))
 
 
 class SwarmsMix(Sound):
     def step(self, slot, state, decision):
         if np.ndim(decision.units) == 2:
-            decision = Decision(decision.machine, decision.units[::-1])
+            decision = dataclasses.replace(decision, units=decision.units[::-1])
         return super().step(slot, state, decision)
 
 
@@ -181,6 +163,11 @@ class PaysForLatency(Sound):
 
     def bound(self, trace):
         return np.zeros(len(trace.work))
+
+
+class PaysForLittleProgress(TargetProblem):
+    def reward(self, outcome):
+        return -outcome.time_s - 20.0 * outcome.progress
 
 
 class ReplaysDifferently(Sound):
@@ -210,13 +197,14 @@ class BoundTooLow(Sound):
 
 BROKEN = {
     WrongObservationSpace: "observation",
-    TraceWithoutHorizon: rf"trace\.work must have the leading axes \(3, {HORIZON}\), got \(3, 6\)",
-    OutcomeWithoutEnergy: "the Outcome must have a field energy_j",
+    TraceWithoutHorizon: rf"trace\.work must .* \(3, {HORIZON}\), or \(3, 1\).*got \(3, 6\)",
+    CostThatIsNoPart: r"costs must name .*latency_s, energy_j, dropped, machine.*'energy'",
+    GainThatIsNoPart: r"gains must name .*latency_s, energy_j, dropped, machine.*'accuracy'",
     UnbatchedOutcome: r"outcome\.machine must have shape \(3,\), got \(\)",
     StateOfAnotherKind: "step must return a state like the one it was given",
-    RewardOfTheWholeBatch: "reward must be one number an instance",
+    RewardOfTheWholeBatch: "reward must be one number per instance",
     InfiniteReward: "reward must be finite",
-    DoneForAll: "done must be one flag an instance",
+    DoneForAll: "done must be one flag per instance",
     UnseededLater: "the same seed must give the same episodes$",
     DeafToSeeds: "different seeds must give different episodes",
     DrawsInStep: "no random number is drawn in step",
@@ -227,7 +215,8 @@ BROKEN = {
     EncodeOfAnotherType: "encode must return the space's type",
     LossyEncode: "encode must be decision's inverse: units",
     SwarmsMix: r"decisions \(P, B\) on slots \(B,\)",
-    PaysForLatency: "no better in latency, energy and drops must not earn more",
+    PaysForLatency: "no better in latency_s, energy_j, dropped must not earn more",
+    PaysForLittleProgress: "no better in time_s, progress must not earn more",
     ReplaysDifferently: "a replayed trace must give the rewards of the drawn episode",
     BoundOfTheWholeBatch: r"bound must have shape \(64,\)",
     BoundTooLow: r"the bound is beaten on seed \d+: -",
@@ -254,6 +243,8 @@ def test_the_sound_ones_pass():
     check_problem(Sound())
     check_problem(Sound(), seed=5)
     check_problem(TinyDiscrete(shortest=HORIZON))
+    check_problem(TargetProblem())
+    check_problem(TargetProblem(ahead=1), seed=5)
     check_problem(PAPER)
     check_problem(PAPER, "paper-split", seed=3)
 
@@ -266,7 +257,7 @@ def test_a_sound_problem_with_many_actions_passes():
 
         def decision(self, action):
             action = np.asarray(action)
-            return Decision(action[..., 0] % 2, action[..., 1] % 3)
+            return Decision(machine=action[..., 0] % 2, units=action[..., 1] % 3)
 
     check_problem(Many())
 
@@ -288,34 +279,53 @@ def test_states_of_swarms_are_looked_at():
         def step(self, slot, state, decision):
             after, outcome = super().step(slot, state, decision)
             if np.ndim(decision.units) == 2:
-                after = State(after.bank[::-1], after.jobs_left + np.zeros_like(after.bank))
+                jobs_left = after.jobs_left + np.zeros_like(after.bank)
+                after = State(bank=after.bank[::-1], jobs_left=jobs_left)
             return after, outcome
 
     with pytest.raises(AssertionError, match=r"decisions \(P, B\)"):
         check_problem(SwarmsMixStates())
 
 
-def test_a_new_environment_must_play_the_same():
-    """Reached by no problem that knows only what it is asked: armed between the two plays."""
-    problem = RemembersEnvironments()
-    create = mec_gym.testing.MecEnv
-    made = []
+def test_what_observations_do_not_show_may_come_back_empty():
+    problem = TargetProblem()
+    slot = arrays.slot_at(problem.sample(np.random.default_rng(0), 4), 0)
+    state = problem.start(slot)
+    for action in ([0, 1, 0, 1], [1, 1, 0, 0]):
+        state, _ = problem.step(slot, state, problem.decision(action))
+    _, believed = problem.decode(problem.observe(slot, state))
+    assert (state.weights != 0).all() and (believed.weights == 0).all()
+    assert believed.error == pytest.approx(state.error, rel=1e-6)
+    check_problem(problem)
 
-    def counting(*arguments):
-        made.append(arguments)
-        problem.armed = len(made) > 1
-        return create(*arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mec_gym.testing, "MecEnv", counting)
-        with pytest.raises(AssertionError, match="same episodes in a new environment"):
-            mec_gym.testing._check_seeding(problem, 0)
+def test_a_new_environment_must_play_the_same(monkeypatch):
+    """No problem that knows only what it is asked can break this, so each has its number."""
+
+    class Numbered(Sound):
+        number = 0
+
+        def sample(self, rng, n):
+            trace = super().sample(rng, n)
+            trace.work[:, -1] = 1.0 + self.number % 8
+            return trace
+
+    numbers = itertools.count()
+
+    def other_environment(problem):
+        problem = Numbered()
+        problem.number = next(numbers)
+        return MecEnv(problem)
+
+    monkeypatch.setattr(mec_gym.testing, "MecEnv", other_environment)
+    with pytest.raises(AssertionError, match="same episodes in a new environment"):
+        check_problem(Numbered())
 
 
 def test_actions_that_an_adapter_lets_through(monkeypatch):
     monkeypatch.setattr("mec_gym.core.env.action_in_space", lambda space, action: action)
     with pytest.raises(AssertionError, match="an action outside the space must be a ValueError"):
-        mec_gym.testing._check_bad_actions(Sound(), 0)
+        check_problem(Sound())
 
 
 def test_a_trace_that_does_not_survive(monkeypatch):
@@ -339,13 +349,28 @@ class Best:
         slot, now = self.problem.decode(observation)
         machine = slot.speed[..., 1] > slot.speed[..., 0]
         units = np.minimum(now.bank, 2).astype(int)
-        return self.problem.encode(Decision(machine, units)), state
+        return self.problem.encode(Decision(machine=machine, units=units)), state
 
 
 def test_check_agent_passes_a_good_one():
     for problem in (TinyProblem(), TinyDiscrete(), TinyProblem(ends=False)):
         check_agent(Best(problem), problem)
         check_agent(Best(problem), problem, episodes=3, seed=8, single=False)
+
+
+def test_without_a_bound_any_return_will_do():
+    class Unbounded(TinyProblem):
+        low = None
+
+        def bound(self, trace):
+            return self.low
+
+    problem = Unbounded()
+    check_agent(Best(problem), problem)
+    problem.low = np.full(64, -1e9)
+    with pytest.raises(AssertionError, match="the bound is beaten"):
+        check_agent(Best(problem), problem)
+    check_agent(UniformPolicy(TargetProblem()), TargetProblem())
 
 
 def test_check_agent_catches_a_bound_beater():
@@ -433,61 +458,61 @@ def test_check_agent_catches_actions_outside_the_space():
             check_agent(Greedy(problem), problem, single=single)
 
 
-def test_common_parts_are_those_of_every_outcome():
-    assert mec_gym.testing.COMMON_PARTS == ("latency_s", "energy_j", "dropped")
-    assert set(mec_gym.testing.COMMON_PARTS) <= set(arrays.field_names(Outcome))
-
-
-def test_accuracy_counts_where_there_is_one():
-    class PaysForErrors(EarlyExitPartition):
-        def reward(self, outcome):
-            return super().reward(outcome) + 2.0 * outcome.accuracy_cost
-
-    with pytest.raises(AssertionError, match="nor in accuracy"):
-        mec_gym.testing.check_problem(PaysForErrors(EarlyExitScenario(horizon=20)))
-    # What is more accurate may cost latency and earn more all the same.
-    mec_gym.testing.check_problem(EarlyExitPartition(EarlyExitScenario(horizon=20)))
-
-
-def test_penalties_count_where_there_are_any():
-    class PaysForPenalties(DistributedInference):
-        def reward(self, outcome):
-            return super().reward(outcome) + 2.0 * outcome.penalty
-
-        def bound(self, trace):
-            return super().bound(trace) + 1e3  # what is paid for is not what this is about
-
-    class PaysForLateness(Sound):
-        """The same of the tiny problem: the penalty is all that its outcomes differ in."""
-
-        def step(self, slot, state, decision):
-            after, outcome = super().step(slot, state, decision)
-            still = np.zeros_like(outcome.latency_s)
-            never = np.zeros_like(outcome.dropped)
-            return after, Fined(still, still, never, outcome.latency_s)
-
-        def reward(self, outcome):
-            return outcome.penalty - 20.0
-
-        def bound(self, trace):
-            return np.zeros(len(trace.work))
-
-    class Fines(PaysForLateness):
-        def reward(self, outcome):
-            return -outcome.penalty
-
-    small = InferenceScenario(devices=2, servers=1, blocks=3, tasks=2)
-    for paying in (PaysForPenalties(small), PaysForLateness()):
-        with pytest.raises(AssertionError, match="nor in accuracy and penalties, where there are"):
-            check_problem(paying)
-    # Less of it may earn more, and what costs more latency may all the same.
-    check_problem(Fines())
-    check_problem(DistributedInference(small))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fined:
     latency_s: np.ndarray
-    energy_j: np.ndarray
-    dropped: np.ndarray
     penalty: np.ndarray
+
+
+class Fines(Sound):
+    """The penalty is all that outcomes differ in; who pays more of it earns ``pay`` as much."""
+
+    pay = -1.0
+
+    def step(self, slot, state, decision):
+        after, outcome = super().step(slot, state, decision)
+        return after, Fined(latency_s=np.zeros_like(outcome.latency_s), penalty=outcome.latency_s)
+
+    def reward(self, outcome):
+        return self.pay * outcome.penalty
+
+    def bound(self, trace):
+        return None
+
+
+def test_what_the_problem_names_is_compared_and_nothing_else():
+    class Paid(Fines):
+        pay = 1.0
+
+    def check(cls, costs, gains=()):
+        problem = cls()
+        problem.costs, problem.gains = costs, gains
+        check_problem(problem)
+
+    check(Fines, ("latency_s", "penalty"))
+    with pytest.raises(AssertionError, match="no better in latency_s, penalty must not earn more"):
+        check(Paid, ("latency_s", "penalty"))
+    check(Paid, ("latency_s",), ("penalty",))
+    with pytest.raises(AssertionError, match="no better in latency_s, penalty must not earn more"):
+        check(Fines, ("latency_s",), ("penalty",))
+    # All outcomes are equal in what is named, so none may earn more than another.
+    with pytest.raises(AssertionError, match="no better in latency_s must not earn more"):
+        check(Fines, ("latency_s",))
+    # Where nothing is named, nothing is compared.
+    check(Fines, ())
+    check(Paid, ())
+
+
+def test_what_costs_more_time_may_earn_more_for_its_gain():
+    class Progress(TargetProblem):
+        def reward(self, outcome):
+            return outcome.progress - 0.01 * outcome.time_s
+
+    class AnyProgress(Progress):
+        """The same, but progress is not said to count."""
+
+        gains = ()
+
+    check_problem(Progress())
+    with pytest.raises(AssertionError, match="no better in time_s must not earn more"):
+        check_problem(AnyProgress())

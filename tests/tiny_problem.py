@@ -32,26 +32,26 @@ MOST_WORK = 10.0
 MOST_SPEED = 4.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     work: np.ndarray  # (...) in [1, MOST_WORK]
     length: np.ndarray  # (...) L, the same in every slot of an episode
     speed: np.ndarray  # (..., 2) in [1, MOST_SPEED]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     bank: np.ndarray  # (...) units left
     jobs_left: np.ndarray  # (...) the one at hand included
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     machine: np.ndarray  # (...) 0 or 1
     units: np.ndarray  # (...) 0, 1 or 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     latency_s: np.ndarray  # (...)
     energy_j: np.ndarray  # (...)
@@ -69,6 +69,9 @@ class TinyProblem:
             truncates it.
     """
 
+    costs = ("latency_s", "energy_j", "dropped")
+    gains = ()
+
     def __init__(self, ahead=2, shortest=1, ends=True):
         self.episodes_ahead = ahead
         self.horizon = HORIZON
@@ -81,9 +84,9 @@ class TinyProblem:
         shape = (n, self.horizon)
         length = rng.integers(self.shortest, self.horizon + 1, size=(n, 1))
         return Slot(
-            rng.uniform(1.0, MOST_WORK, size=shape),
-            np.broadcast_to(length, shape).astype(np.float64),
-            rng.uniform(1.0, MOST_SPEED, size=(*shape, 2)),
+            work=rng.uniform(1.0, MOST_WORK, size=shape),
+            length=np.broadcast_to(length, shape).astype(np.float64),
+            speed=rng.uniform(1.0, MOST_SPEED, size=(*shape, 2)),
         )
 
     def check(self, trace):
@@ -91,7 +94,7 @@ class TinyProblem:
             raise ValueError(f"trace.length must be at least 1, got {trace.length.min()}")
 
     def start(self, slot):
-        return State(np.full(np.shape(slot.work), float(BANK)), 1.0 * slot.length)
+        return State(bank=np.full(np.shape(slot.work), float(BANK)), jobs_left=1.0 * slot.length)
 
     def observe(self, slot, state):
         parts = [
@@ -105,12 +108,15 @@ class TinyProblem:
 
     def decode(self, observation):
         parts = np.asarray(observation, dtype=np.float64)
-        state = State(np.rint(parts[..., 0] * BANK), np.rint(parts[..., 1] * self.horizon))
-        return Slot(parts[..., 2] * MOST_WORK, state.jobs_left, parts[..., 3:] * MOST_SPEED), state
+        jobs_left = np.rint(parts[..., 1] * self.horizon)
+        slot = Slot(
+            work=parts[..., 2] * MOST_WORK, length=jobs_left, speed=parts[..., 3:] * MOST_SPEED
+        )
+        return slot, State(bank=np.rint(parts[..., 0] * BANK), jobs_left=jobs_left)
 
     def decision(self, action):
         action = np.asarray(action)
-        return Decision(action[..., 0], action[..., 1])
+        return Decision(machine=action[..., 0], units=action[..., 1])
 
     def encode(self, decision):
         return np.stack([decision.machine, decision.units], axis=-1).astype(np.int64)
@@ -120,12 +126,13 @@ class TinyProblem:
         alone = slot.work / np.where(first, slot.speed[..., 0], slot.speed[..., 1])
         dropped = decision.units > state.bank
         outcome = Outcome(
-            np.where(dropped, 1.5 * alone, alone / 2.0**decision.units),
-            np.where(dropped, 0.0, decision.units),
-            dropped,
-            decision.machine + np.zeros_like(dropped, dtype=np.int64),
+            latency_s=np.where(dropped, 1.5 * alone, alone / 2.0**decision.units),
+            energy_j=np.where(dropped, 0.0, decision.units),
+            dropped=dropped,
+            machine=decision.machine + np.zeros_like(dropped, dtype=np.int64),
         )
-        return State(state.bank - outcome.energy_j, state.jobs_left - 1.0), outcome
+        after = State(bank=state.bank - outcome.energy_j, jobs_left=state.jobs_left - 1.0)
+        return after, outcome
 
     def reward(self, outcome):
         return -outcome.latency_s
@@ -160,7 +167,7 @@ class TinyDiscrete(TinyProblem):
 
     def decision(self, action):
         machine, units = np.divmod(np.asarray(action) - self.FIRST, 3)
-        return Decision(machine, units)
+        return Decision(machine=machine, units=units)
 
     def encode(self, decision):
         return np.asarray(decision.machine * 3 + decision.units + self.FIRST, dtype=np.int64)
@@ -179,7 +186,7 @@ def episode(works, speed, length):
     """A trace of one episode with the same speeds in every slot."""
     shape = (1, HORIZON)
     return Slot(
-        np.array([works], dtype=np.float64),
-        np.full(shape, float(length)),
-        np.broadcast_to(np.array(speed, dtype=np.float64), (*shape, 2)).copy(),
+        work=np.array([works], dtype=np.float64),
+        length=np.full(shape, float(length)),
+        speed=np.broadcast_to(np.array(speed, dtype=np.float64), (*shape, 2)).copy(),
     )

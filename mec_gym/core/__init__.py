@@ -1,1 +1,1 @@
-"""What every problem shares: the Problem protocol, its two adapters, and traces."""
+"""This is what every problem shares: the Problem protocol, its two adapters, and traces."""

@@ -1,4 +1,4 @@
-"""Actions from outside: refused unless they are in the space."""
+"""Actions come from outside, so they are refused unless they are in the space."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def action_in_space(
 
     Args:
         space: The space of a single action: Box, Discrete or MultiDiscrete.
-        action: Array-like of shape ``batch + space.shape``.
-        batch: Leading axes.
+        action: An array-like of shape ``batch + space.shape``.
+        batch: The shape of the leading axes; a single action has none.
 
     Returns:
-        Array of shape ``batch + space.shape``.
+        An array of shape ``batch + space.shape``.
 
     Raises:
-        ValueError: Wrong shape, not finite, outside the bounds, or not whole numbers
-            where the space is discrete.
+        ValueError: The action has a wrong shape, is not finite, is outside the bounds, or does
+            not hold whole numbers where the space is discrete.
     """
     shape = batch + (space.shape or ())
     array = np.asarray(action)
@@ -42,7 +42,7 @@ def action_in_space(
         raise ValueError(f"action must hold whole numbers for {space}, got {array.dtype}")
     if not np.issubdtype(array.dtype, np.number):
         raise ValueError(f"action must be numeric, got {array.dtype}")
-    # Written so that NaN fails too.
+    # This is written so that NaN fails too.
     inside = (array >= low) & (array <= high)
     if not inside.all():
         raise ValueError(

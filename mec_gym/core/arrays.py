@@ -1,7 +1,7 @@
-"""Generic operations on frozen dataclasses whose fields are all numpy arrays.
+"""Operations on records: frozen dataclasses whose fields are all numpy arrays.
 
-Slots, states, decisions and outcomes are such dataclasses. A field's own axes come
-last; whatever batch axes there are come first and are the same for every field.
+Slots, states, decisions and outcomes are such records. The axes of a field's own come last.
+The batch axes come first and are the same for every field of a record.
 """
 
 from __future__ import annotations
@@ -16,29 +16,47 @@ T = TypeVar("T")
 
 
 def field_names(cls: Any) -> tuple[str, ...]:
-    """Names of the fields of a dataclass, in order (faster than dataclasses.fields)."""
+    """The names of a dataclass's fields, in order (this is faster than dataclasses.fields)."""
     return tuple(cls.__dataclass_fields__)
 
 
 def as_dict(record: Any) -> dict[str, Any]:
-    """The fields of one dataclass by name, without copying."""
+    """The fields of a record by name; no array is copied."""
     return {name: getattr(record, name) for name in field_names(type(record))}
 
 
+def from_dict(cls: type[T], fields: Mapping[str, Any]) -> T:
+    """A record of the class ``cls`` from its fields by name."""
+    return cls(**{name: fields[name] for name in field_names(cls)})
+
+
 def map_arrays(function: Callable[..., Any], first: T, *rest: T) -> T:
-    """Apply ``function`` to the same field of every argument."""
+    """Apply ``function`` to the same field of every record, one field after the other."""
     records = (first, *rest)
     cls = type(first)
-    return cls(*[function(*[getattr(r, name) for r in records]) for name in field_names(cls)])
+    return cls(
+        **{name: function(*[getattr(r, name) for r in records]) for name in field_names(cls)}
+    )
 
 
 def at(record: T, index: Any) -> T:
-    """Index the leading axes of every field; ``at(trace, (slice(None), t))`` is slot ``t``."""
+    """Index the leading axes of every field."""
     return map_arrays(lambda array: array[index], record)
 
 
+def slot_at(trace: T, t: int) -> T:
+    """Slot ``t`` of every episode of a trace, fields (n, ...); no array is copied.
+
+    Args:
+        trace: Fields (n, T, ...), or (n, 1, ...) for what holds during a whole episode and is
+            therefore part of each of its slots.
+        t: The slot's number, from 0.
+    """
+    return map_arrays(lambda array: array[:, t if array.shape[1] > 1 else 0], trace)
+
+
 def stack(records: Sequence[T]) -> T:
-    """Join equal-shaped records along a new first axis."""
+    """Join records of equal shapes along a new first axis."""
     return map_arrays(lambda *arrays: np.stack(arrays), *records)
 
 
@@ -48,14 +66,15 @@ def concatenate(records: Sequence[T]) -> T:
 
 
 def where(mask: npt.NDArray[np.bool_], chosen: T, other: T) -> T:
-    """Take ``chosen`` where ``mask`` holds; the mask covers the batch axes only."""
+    """Take ``chosen`` where ``mask`` holds and ``other`` elsewhere.
+
+    Args:
+        mask: Its axes are the leading batch axes of the records.
+        chosen: A record.
+        other: A record of the same class and shapes.
+    """
 
     def pick(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
     return map_arrays(pick, chosen, other)
-
-
-def from_dict(cls: type[T], fields: Mapping[str, Any]) -> T:
-    """Build a record of ``cls`` from its fields by name."""
-    return cls(**{name: fields[name] for name in field_names(cls)})

@@ -1,4 +1,4 @@
-"""Checks of user input: each raises a ValueError that says what is allowed."""
+"""Checks of user input; each of them raises a ValueError that says what is allowed."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def numbers(name: str, values: Any, length: int | None = None) -> tuple[float, .
     """The values as a tuple, or a ValueError unless they are positive, finite numbers.
 
     Args:
-        name: Of the parameter.
+        name: The name of the parameter.
         values: A sequence of numbers.
-        length: How many there must be; any number from 1 on if None.
+        length: The number of values that there must be; None allows any from 1 on.
     """
     wanted = "numbers" if length is None else f"{length} numbers"
     if isinstance(values, str) or not hasattr(values, "__len__"):

@@ -22,10 +22,15 @@ _FIRST = np.zeros(1, dtype=np.int64)
 def trace_in_options(
     options: dict[str, Any] | None, problem: AnyProblem, episodes: int
 ) -> Any | None:
-    """The trace asked for in the options of a reset, checked, or None.
+    """The trace that the options of a reset ask for, checked, or None if they ask for none.
+
+    Args:
+        options: The options; the only one that there is is ``trace``.
+        problem: The problem that is to play the trace.
+        episodes: The number of episodes that the trace must hold.
 
     Raises:
-        ValueError: An option other than ``trace``, or a trace that does not fit.
+        ValueError: There is an option other than ``trace``, or the trace does not fit.
     """
     unknown = set(options or {}) - {"trace"}
     if unknown:
@@ -35,19 +40,18 @@ def trace_in_options(
 
 
 class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
-    """The only scalar adapter: plays a :class:`~mec_gym.core.problem.Problem`.
+    """Plays any :class:`~mec_gym.core.problem.Problem`, one step at a time.
 
-    ``reset(seed=s)`` fixes every episode that follows, whatever is played.
-    ``reset(options={"trace": trace})`` plays the given episode, fields (1, T, ...).
-    ``info`` of a step holds the outcome's parts as plain numbers.
+    ``reset(seed=s)`` fixes every episode that follows, whatever is played. The ``info`` of a
+    step holds the parts of the step's outcome as plain numbers.
 
     Args:
-        problem: What is played.
-        render_mode: None or ``"rgb_array"``.
+        problem: The problem that is played.
+        render_mode: None, or ``"rgb_array"`` for pictures.
 
     Raises:
-        ValueError: An unknown render mode; on reset a trace of another problem; on step
-            an action outside the space.
+        ValueError: The render mode is unknown; on reset, the trace is not one of this problem;
+            on step, the action is outside the space.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium
@@ -72,7 +76,17 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Begin an episode; see the class for what ``seed`` and ``options`` do."""
+        """Begin an episode.
+
+        Args:
+            seed: Seeds the generator of this and all later episodes; with None, the
+                environment goes on with the generator that it has.
+            options: ``{"trace": trace}`` plays the given episode instead of a drawn one:
+                fields (T, ...), as :attr:`trace` returns them, or (1, T, ...).
+
+        Returns:
+            The first observation, and an empty dictionary.
+        """
         trace = trace_in_options(options, self.problem, episodes=1)
         super().reset(seed=seed)
         if self._queue is None or seed is not None:
@@ -89,7 +103,15 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
     def step(
         self, action: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """Apply an action to the slot at hand."""
+        """Apply an action to the slot at hand.
+
+        Args:
+            action: An action in the space.
+
+        Returns:
+            The observation, the reward, whether the problem says that the episode has ended,
+            whether its T slots are over without that, and the parts of the outcome.
+        """
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before step()")
         if self._t >= self.problem.horizon:
@@ -113,18 +135,27 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
 
     @property
     def trace(self) -> Any:
-        """The episode being played, fields (T, ...): nature's part, hidden parts included."""
+        """A copy of nature's part of the episode that is being played, hidden parts included.
+
+        Its fields are (T, ...), or (1, ...) for what holds during the whole episode.
+        ``reset(options={"trace": trace})`` plays it again.
+        """
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before asking for the trace")
         return arrays.at(self._queue.trace(), 0)
 
     @property
     def episode(self) -> Episode[Any, Any, Any, Any]:
-        """What has happened so far in the episode being played."""
-        return Episode(self.trace, self._states, self._decisions, self._outcomes)
+        """What has happened so far in the episode that is being played."""
+        return Episode(
+            trace=self.trace,
+            states=self._states,
+            decisions=self._decisions,
+            outcomes=self._outcomes,
+        )
 
     def render(self) -> npt.NDArray[np.uint8] | None:
-        """The episode so far as a picture (H, W, 3), or None without a render mode."""
+        """A picture of the episode so far, (H, W, 3), or None without a render mode."""
         if self.render_mode is None:
             gym.logger.warn("render() needs gym.make(..., render_mode='rgb_array')")
             return None

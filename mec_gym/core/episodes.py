@@ -1,4 +1,4 @@
-"""The episodes an adapter plays: drawn ahead from each environment's own generator."""
+"""The episodes that an adapter plays, drawn ahead from each environment's own generator."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ from mec_gym.core.problem import AnyProblem
 
 
 class EpisodeQueue:
-    """B queues of episodes, one a generator, read by slot.
+    """B queues of episodes, one per environment, that are read slot by slot.
 
-    Every queue holds ``problem.episodes_ahead`` episodes drawn in one call, so that an
-    episode of a single slot costs little. What a generator yields depends on nothing but
-    its seed, never on B. So a pickled queue holds no episodes but the states its generators
-    drew them from, and draws them again: kilobytes instead of up to hundreds of megabytes.
+    Every queue holds ``problem.episodes_ahead`` episodes that were drawn in one call, so that
+    an episode of a single slot costs little. What a generator yields depends on its seed only,
+    never on B. So a pickled queue holds no episodes, but the states of the generators that they
+    were drawn from, and draws them again when it is loaded: this takes kilobytes instead of up
+    to hundreds of megabytes. Only episodes of a user's trace are pickled themselves.
+
+    Args:
+        problem: The problem whose episodes are drawn.
+        generators: The B generators of the environments.
     """
 
     def __init__(self, problem: AnyProblem, generators: Sequence[np.random.Generator]) -> None:
@@ -29,24 +34,28 @@ class EpisodeQueue:
         self._depth = 0
         self._next = np.zeros(len(self.generators), dtype=np.int64)
         self._current = np.zeros_like(self._next)
-        self._queue: Any = None  # fields (B, depth, T, ...)
-        # What each queue was drawn from; None where it was given.
+        self._queue: Any = None  # fields (B, depth, T, ...) or (B, depth, 1, ...)
+        # The state of the generator that each queue was drawn from; None for a user's trace.
         self._drawn_from: list[Any] = [None] * len(self.generators)
 
     def reseed(self, row: int, generator: np.random.Generator) -> None:
-        """Give environment ``row`` another generator and forget what was drawn ahead."""
+        """Give environment ``row`` another generator, and forget what was drawn ahead."""
         self.generators[row] = generator
         self._next[row] = self._depth
 
     def replay(self, trace: Any) -> None:
-        """Play episode i of a checked trace (B, T, ...) next in environment i, then draw."""
+        """Play episode i of a trace next in environment i, and drawn episodes after it.
+
+        Args:
+            trace: A checked trace of B episodes.
+        """
         self._queue = arrays.map_arrays(lambda a: np.ascontiguousarray(a[:, None]), trace)
         self._depth = 1
         self._next[:] = 0
         self._drawn_from = [None] * len(self.generators)
 
     def advance(self, mask: npt.NDArray[np.bool_]) -> None:
-        """Begin the next episode in the environments of ``mask`` (B,)."""
+        """Begin the next episode in those environments where ``mask`` (B,) holds."""
         empty = mask & (self._next >= self._depth)
         if empty.any():
             self._refill(np.flatnonzero(empty))
@@ -54,15 +63,19 @@ class EpisodeQueue:
         self._next += mask
 
     def slot(self, t: npt.NDArray[np.int64]) -> Any:
-        """Slot t[i] of the episode environment i is playing, fields (B, ...)."""
-        # One flat index and ``take``: several times faster than indexing three axes.
-        flat = (self._rows * self._depth + self._current) * self.problem.horizon + t
-        return arrays.map_arrays(
-            lambda a: a.reshape(-1, *a.shape[3:]).take(flat, axis=0), self._queue
-        )
+        """Slot t[i] of the episode that environment i is playing, fields (B, ...)."""
+        # One flat index and ``take`` are several times faster than indexing three axes.
+        episodes = self._rows * self._depth + self._current
+        slots = episodes * self.problem.horizon + t
+
+        def read(field: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            flat = slots if field.shape[2] == self.problem.horizon else episodes
+            return field.reshape(-1, *field.shape[3:]).take(flat, axis=0)
+
+        return arrays.map_arrays(read, self._queue)
 
     def trace(self) -> Any:
-        """The episodes being played, fields (B, T, ...)."""
+        """A copy of the episodes that are being played, a trace of B episodes."""
         return arrays.at(self._queue, (self._rows, self._current))
 
     def _refill(self, rows: npt.NDArray[np.int64]) -> None:
@@ -73,7 +86,7 @@ class EpisodeQueue:
         if self._queue is None or (len(rows) == len(self.generators) and self._depth != ahead):
             self._queue = _joined(drawn)
         else:
-            if self._depth != ahead:  # after a replay: keep each current episode, make room
+            if self._depth != ahead:  # After a replay, make room and keep each current episode.
                 kept = self.trace()
                 self._queue = arrays.map_arrays(lambda a: np.repeat(a[:, None], ahead, 1), kept)
                 self._current[:] = ahead - 1
@@ -104,9 +117,9 @@ class EpisodeQueue:
 
 
 def _joined(drawn: Sequence[Any]) -> Any:
-    """Along a new first axis, in C order whatever order the scenario drew in.
+    """Traces along a new first axis, in C order whatever order their problem draws in.
 
-    Slots are read from flat views.
+    Slots are read from flat views, which only arrays in C order have.
     """
 
     def together(*rows: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Figures without a window system; matplotlib is loaded only when a picture is made."""
+"""Figures need no window system here, and matplotlib is loaded only when one is made."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito (2008): told apart by colour-blind readers too.
+# Colour-blind readers can tell these apart too (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
 GREY = "#8A8A8A"
-SMALL = 8.5  # pt, of everything but titles
+SMALL = 8.5  # pt, the size of all text but titles
 LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, width x height in inches, that no global state knows of."""
+    """An empty figure, width x height in inches, that pyplot does not know of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +38,7 @@ def style(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> No
 
 
 def to_array(figure: Figure) -> npt.NDArray[np.uint8]:
-    """The pixels of a figure, (H, W, 3)."""
+    """The pixels of a figure as red, green and blue, (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

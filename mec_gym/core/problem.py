@@ -1,9 +1,9 @@
 """The Problem protocol: everything an adapter, an agent or a test needs to know.
 
-A problem is a Markov decision process with exogenous inputs (an "Exo-MDP", Mao et al.
-2019; Sinclair et al. 2023): nature's part of an episode, the trace, does not depend on
-what the agent does. It is drawn once, at reset; afterwards every verb is a deterministic
-function that broadcasts over any leading batch axes.
+A problem is a Markov decision process with exogenous inputs (an "Exo-MDP", [Mao2019]):
+nature's part of an episode, the trace, does not depend on what the agent does. It is drawn
+once, at reset. Afterwards every method is a deterministic function that broadcasts over any
+leading batch axes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from mec_gym.core.types import BoolArray, FloatArray
+from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 
 SlotT = TypeVar("SlotT")
 StateT = TypeVar("StateT")
@@ -24,15 +24,19 @@ DecisionT = TypeVar("DecisionT")
 OutcomeT = TypeVar("OutcomeT")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Episode(Generic[SlotT, StateT, DecisionT, OutcomeT]):
-    """What has happened so far in one episode; what a picture is drawn from.
+    """What has happened so far in one episode; a picture is drawn from it.
+
+    The trace always has the problem's T slots. An episode may be shorter: it may still be
+    running, and it may have ended before its time was up.
 
     Attributes:
-        trace: The whole trace of the episode, fields (T, ...).
-        states: State before each step taken, and the state now: one more than steps.
-        decisions: One a step.
-        outcomes: One a step.
+        trace: The whole trace of the episode: fields (T, ...), or (1, ...) for what holds
+            during the whole episode.
+        states: The state before each step that was taken, and then the state now.
+        decisions: The decision of each step that was taken.
+        outcomes: The outcome of each step that was taken.
     """
 
     trace: SlotT
@@ -42,80 +46,116 @@ class Episode(Generic[SlotT, StateT, DecisionT, OutcomeT]):
 
 
 class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
-    """One question asked of an agent, over and over.
+    """One question that an agent is asked over and over.
 
-    A trace is a slot whose fields carry the leading axes (n, T): n episodes of T slots.
-    Slots, states, decisions and outcomes are frozen dataclasses of arrays.
+    Slots, states, decisions and outcomes are frozen dataclasses whose fields are arrays. They
+    are built by keyword, so they may be ``kw_only``.
+
+    A trace holds n episodes of T slots. It is a slot whose fields have two more leading axes:
+    (n, T, ...), or (n, 1, ...) for what holds during a whole episode.
+    :func:`mec_gym.core.arrays.slot_at` reads one slot of it.
     """
 
     @property
     def observation_space(self) -> spaces.Space[Any]:
-        """Of one observation."""
+        """The space of one observation: a flat Box of float32 with finite bounds."""
         ...
 
     @property
     def action_space(self) -> spaces.Space[Any]:
-        """Of one action: Box, Discrete or MultiDiscrete."""
+        """The space of one action: a Box with finite bounds, a Discrete or a MultiDiscrete."""
         ...
 
     @property
     def horizon(self) -> int:
-        """T, slots an episode."""
+        """T, the number of slots per episode, and so the largest number of steps."""
         ...
 
     @property
     def episodes_ahead(self) -> int:
-        """Episodes drawn in one call of ``sample``.
+        """The number of episodes that are drawn in one call of ``sample``.
 
-        Part of what a seed means, so equal for every adapter of the problem.
+        It is part of what a seed means, so it is the same for every adapter of the problem.
         """
         ...
 
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The names of those fields of an outcome of which less is better."""
+        ...
+
+    @property
+    def gains(self) -> tuple[str, ...]:
+        """The names of those fields of an outcome of which more is better."""
+        ...
+
     def sample(self, rng: np.random.Generator, n: int) -> SlotT:
-        """Draw n episodes, fields (n, T, ...): the only randomness there is."""
+        """Draw the trace of n episodes; there is no other randomness.
+
+        Returns:
+            Fields (n, T, ...), or (n, 1, ...) for what holds during a whole episode.
+        """
         ...
 
     def check(self, trace: SlotT) -> None:
-        """Raise ValueError if a trace given by a user (n, T, ...) makes no sense.
+        """Refuse a user's trace of n episodes if it makes no sense.
 
-        Shapes, types, finiteness and the range of observations are checked elsewhere.
+        Shapes, types and finiteness have been checked before; whether observations can show
+        the trace is checked afterwards.
+
+        Raises:
+            ValueError: A value of the trace makes no sense.
         """
         ...
 
     def start(self, slot: SlotT) -> StateT:
-        """The state an episode begins with, given its first slot."""
+        """The state that an episode begins with, given its first slot."""
         ...
 
-    def observe(self, slot: SlotT, state: StateT) -> npt.NDArray[np.float32]:
-        """What an agent sees, (..., observation)."""
+    def observe(self, slot: SlotT, state: StateT) -> Float32Array:
+        """What an agent sees of a slot and a state, (..., observation)."""
         ...
 
-    def decode(self, observation: npt.NDArray[np.float32]) -> tuple[SlotT, StateT]:
-        """Inverse of ``observe``: what is hidden comes back as what is believed."""
+    def decode(self, observation: Float32Array) -> tuple[SlotT, StateT]:
+        """A slot and a state that look like this observation.
+
+        Observing them gives the observation again. What observations do not show comes back
+        as the agent must believe it to be (a hidden time as its estimate, say), or empty where
+        nothing can be known of it (the weights of a network, say, as zeros).
+        """
         ...
 
     def decision(self, action: npt.NDArray[Any]) -> DecisionT:
-        """The decision an action stands for; every action in the space is valid."""
+        """The decision that an action stands for; every action in the space is valid."""
         ...
 
     def encode(self, decision: DecisionT) -> npt.NDArray[Any]:
-        """Inverse of ``decision``, for solvers."""
+        """The action that stands for a decision, the inverse of ``decision``; for solvers."""
         ...
 
     def step(self, slot: SlotT, state: StateT, decision: DecisionT) -> tuple[StateT, OutcomeT]:
-        """Apply a decision to a slot."""
+        """The state after a decision in a slot, and what came of the decision.
+
+        Episodes of a batch may end at different times, and those that have ended are stepped
+        on with the others. So this must not fail after the end; nobody counts what it returns
+        then.
+        """
         ...
 
     def reward(self, outcome: OutcomeT) -> FloatArray:
-        """Reward of an outcome, (...)."""
+        """The reward of an outcome, (...)."""
         ...
 
     def done(self, state: StateT) -> BoolArray:
-        """Whether the episode has ended, (...)."""
+        """Whether the episode has ended, (...), which may be before its T slots are over."""
         ...
 
-    def bound(self, trace: SlotT) -> FloatArray:
-        """An upper bound on the return of any policy on a trace (n, T, ...) -> (n,)."""
+    def bound(self, trace: SlotT) -> FloatArray | None:
+        """An upper bound on the return of any policy in each of n episodes.
+
+        Returns:
+            The bound of each episode, (n,), or None if nothing useful can be proved.
+        """
         ...
 
     def draw(self, episode: Episode[SlotT, StateT, DecisionT, OutcomeT]) -> Any:

@@ -1,10 +1,10 @@
-"""Play whole traces in one batch: what evaluation, tuning and tests are made of."""
+"""Play whole traces in one batch; evaluation, tuning and tests are made of this."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,34 +13,22 @@ from mec_gym.core import arrays
 from mec_gym.core.actions import action_in_space
 from mec_gym.core.checks import positive_int
 from mec_gym.core.env import MecEnv
+from mec_gym.core.policies import Predictor
 from mec_gym.core.problem import AnyProblem
 
 
-class Predictor(Protocol):
-    """Whatever maps a batch of observations to a batch of actions, as SB3's models do."""
-
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
-    ) -> tuple[npt.NDArray[Any], Any]:
-        """Actions (B, ...) for observations (B, ...), and a memory that is handed back."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """n finished episodes.
+    """n finished episodes of at most T steps.
 
     Attributes:
-        returns: (n,) sum of rewards.
-        rewards: (n, T); 0 after an episode's end.
-        outcomes: The problem's outcome record, fields (n, T).
-        decisions: The problem's decision record, fields (n, T).
-        played: (n, T) whether the slot was played before the episode's end.
-        decision_seconds: Wall time spent in ``predict``, all episodes together.
+        returns: The sum of rewards of each episode, (n,).
+        rewards: The reward of each step, (n, T); it is 0 after an episode's end.
+        outcomes: The outcomes of the steps, fields (n, T, ...).
+        decisions: The decisions of the steps, fields (n, T, ...).
+        played: Whether each slot was played before the episode's end, (n, T). Outcomes and
+            decisions where it was not mean nothing.
+        decision_seconds: The wall time spent in ``predict`` for all episodes together, s.
     """
 
     returns: npt.NDArray[np.float64]
@@ -52,9 +40,18 @@ class Rollout:
 
 
 def sample_episodes(problem: AnyProblem, seed: int, episodes: int) -> Any:
-    """The first episode of each of the seeds seed, seed + 1, ..., fields (episodes, T, ...).
+    """The first episode of each of the seeds ``seed``, ``seed + 1``, and so on.
 
-    Episode i is what ``env.reset(seed=seed + i)`` begins.
+    Args:
+        problem: The problem whose episodes are drawn.
+        seed: The first seed. Episode i is the one that ``env.reset(seed=seed + i)`` begins.
+        episodes: The number of episodes, at least 1.
+
+    Returns:
+        A trace of this many episodes.
+
+    Raises:
+        ValueError: ``episodes`` is below 1.
     """
     positive_int("episodes", episodes)
     first = []
@@ -66,18 +63,18 @@ def sample_episodes(problem: AnyProblem, seed: int, episodes: int) -> Any:
 
 
 def rollout(problem: AnyProblem, agent: Predictor, trace: Any) -> Rollout:
-    """Let an agent play every episode of a trace, one batched decision a slot.
+    """Let an agent play every episode of a trace, with one batch of decisions per slot.
 
     Args:
-        problem: What is played.
-        agent: Asked with ``deterministic=True``.
-        trace: Fields (n, T, ...).
+        problem: The problem that is played.
+        agent: The agent, which is asked with ``deterministic=True``. Its actions for episodes
+            that have ended are ignored, but must lie in the space as well.
+        trace: A trace of n episodes.
 
     Raises:
-        ValueError: The agent's action is outside the space.
+        ValueError: An action of the agent is outside the space.
     """
-    slot = arrays.at(trace, (slice(None), 0))
-    state = problem.start(slot)
+    state = problem.start(arrays.slot_at(trace, 0))
     running = ~problem.done(state)
     n = len(running)
     rewards = np.zeros((n, problem.horizon))
@@ -86,7 +83,7 @@ def rollout(problem: AnyProblem, agent: Predictor, trace: Any) -> Rollout:
     memory: Any = None
     seconds = 0.0
     for t in range(problem.horizon):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         observation = problem.observe(slot, state)
         begin = time.perf_counter()
         action, memory = agent.predict(
@@ -105,5 +102,10 @@ def rollout(problem: AnyProblem, agent: Predictor, trace: Any) -> Rollout:
         return arrays.map_arrays(lambda *a: np.stack(a, axis=1), *records)
 
     return Rollout(
-        rewards.sum(axis=1), rewards, over_time(outcomes), over_time(decisions), played, seconds
+        returns=rewards.sum(axis=1),
+        rewards=rewards,
+        outcomes=over_time(outcomes),
+        decisions=over_time(decisions),
+        played=played,
+        decision_seconds=seconds,
     )

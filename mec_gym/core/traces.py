@@ -1,4 +1,4 @@
-"""Traces as data: check, save and load them."""
+"""Traces are data: this module checks, saves and loads them."""
 
 from __future__ import annotations
 
@@ -24,43 +24,48 @@ def check_trace(problem: AnyProblem, trace: Any, episodes: int | None = None) ->
 
     Args:
         problem: The problem that is to play the trace.
-        trace: Fields (n, T, ...), T being the problem's horizon.
-        episodes: The number n that is needed; any if None.
+        trace: Fields (n, T, ...), or (n, 1, ...) where the problem draws them so. If
+            ``episodes`` is 1, the axis of n may be missing from all of them.
+        episodes: The number of episodes that the trace must hold; None allows any.
 
     Returns:
-        A copy with the types that the problem itself uses.
+        A copy with all axes and with the types that the problem itself uses.
 
     Raises:
-        ValueError: Another problem's trace, a wrong shape or type, a value that is not
-            finite, that the problem refuses, or that its observations cannot show.
+        ValueError: The trace is another problem's, has a wrong shape or type, or a value that
+            is not finite, that the problem refuses, or that its observations cannot show.
     """
     template = problem.sample(np.random.default_rng(0), 1)
     if type(trace) is not type(template):
         raise ValueError(
             f"trace must be a {_kind(type(template))} of this problem, got {_kind(type(trace))}"
         )
-    counts = {np.shape(array)[:1] for array in arrays.as_dict(trace).values()}
+    drawn = arrays.as_dict(template)
+    given = {name: np.asarray(field) for name, field in arrays.as_dict(trace).items()}
+    if episodes == 1 and all(given[name].ndim == drawn[name].ndim - 1 for name in drawn):
+        given = {name: field[None] for name, field in given.items()}
+    counts = {field.shape[:1] for field in given.values()}
     if len(counts) != 1 or counts == {()}:
         raise ValueError(f"trace fields must share their first axis (episodes), got {counts}")
     (count,) = counts.pop()
     if episodes is not None and count != episodes:
-        raise ValueError(f"trace must hold {episodes} episode(s), one an environment, got {count}")
+        raise ValueError(f"trace must hold {episodes} episode(s), one per environment, got {count}")
     fields = {}
-    for name, expected in arrays.as_dict(template).items():
-        array = np.asarray(getattr(trace, name))
+    for name, expected in drawn.items():
+        field = given[name]
         shape = (count, *expected.shape[1:])
-        if array.shape != shape:
-            raise ValueError(f"trace.{name} must have shape {shape}, got {array.shape}")
-        if not np.can_cast(array.dtype, expected.dtype, "same_kind"):
-            raise ValueError(f"trace.{name} must hold {expected.dtype}, got {array.dtype}")
-        if not np.isfinite(array).all():
+        if field.shape != shape:
+            raise ValueError(f"trace.{name} must have shape {shape}, got {field.shape}")
+        if not np.can_cast(field.dtype, expected.dtype, "same_kind"):
+            raise ValueError(f"trace.{name} must hold {expected.dtype}, got {field.dtype}")
+        if not np.isfinite(field).all():
             raise ValueError(f"trace.{name} must be finite")
-        fields[name] = array.astype(expected.dtype)
+        fields[name] = field.astype(expected.dtype)
     checked = arrays.from_dict(type(template), fields)
     problem.check(checked)
-    state = problem.start(arrays.at(checked, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(checked, 0))
     for t in range(problem.horizon):
-        observation = problem.observe(arrays.at(checked, (slice(None), t)), state)
+        observation = problem.observe(arrays.slot_at(checked, t), state)
         low, high = problem.observation_space.low, problem.observation_space.high  # type: ignore[attr-defined]
         outside = (observation < low) | (observation > high)
         if outside.any():
@@ -74,7 +79,13 @@ def check_trace(problem: AnyProblem, trace: Any, episodes: int | None = None) ->
 
 
 def save_trace(path: str | Path, trace: Any) -> None:
-    """Write a trace to one ``.npz``; an older file stays whole until the new one is.
+    """Write a trace to one file in numpy's ``.npz`` format.
+
+    A file that is replaced stays whole until the new one is.
+
+    Args:
+        path: The file.
+        trace: The trace.
 
     Raises:
         ValueError: A field holds Python objects.
@@ -92,10 +103,14 @@ def save_trace(path: str | Path, trace: Any) -> None:
 
 
 def load_trace(path: str | Path, problem: AnyProblem) -> Any:
-    """Read a trace of ``problem`` written by :func:`save_trace`.
+    """Read a trace that :func:`save_trace` wrote, and check it.
+
+    Args:
+        path: The file.
+        problem: The problem that is to play the trace.
 
     Returns:
-        The trace, fields (n, T, ...).
+        The trace.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -22,19 +22,19 @@ from mec_gym.core.types import BoolArray, FloatArray
 
 
 class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any]]):
-    """The only batched adapter: B environments stepped by one call of the physics.
+    """Plays any :class:`~mec_gym.core.problem.Problem` in B environments at once.
 
-    Equals B single environments seeded ``seed + i``, bit for bit. An episode that ends is
-    replaced within the same step (autoreset mode SAME_STEP): its last observation and
-    info are ``infos["final_obs"]`` and ``infos["final_info"]``.
+    It equals B single environments that are seeded ``seed + i``, bit for bit. An episode that
+    ends is replaced by the next within the same step (Gymnasium's autoreset mode SAME_STEP);
+    its last observation and info are ``infos["final_obs"]`` and ``infos["final_info"]``.
 
     Args:
-        problem: What is played.
-        num_envs: B.
+        problem: The problem that is played.
+        num_envs: B, the number of environments.
 
     Raises:
-        ValueError: ``num_envs`` below 1; on reset a trace that does not hold B episodes
-            of this problem; on step an action outside the space.
+        ValueError: ``num_envs`` is below 1; on reset, the trace does not hold B episodes of
+            this problem; on step, an action is outside the space.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 - an instance variable in Gymnasium
@@ -65,9 +65,13 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
         """Begin an episode in every environment.
 
         Args:
-            seed: Environment i is seeded ``seed + i``, or ``seed[i]``; with None it goes on
-                with the generator it has.
-            options: ``{"trace": trace}`` plays episode i of it in environment i.
+            seed: Environment i is seeded ``seed + i``, or ``seed[i]``; with None, it goes on
+                with the generator that it has.
+            options: ``{"trace": trace}`` plays episode i of a trace of B episodes in
+                environment i, fields (B, T, ...), as :attr:`trace` returns them.
+
+        Returns:
+            The first observations, (B, observation), and an empty dictionary.
         """
         trace = trace_in_options(options, self.problem, self.num_envs)
         seeds: Sequence[int | None]
@@ -94,7 +98,15 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
     def step(
         self, actions: npt.NDArray[Any]
     ) -> tuple[npt.NDArray[np.float32], FloatArray, BoolArray, BoolArray, dict[str, Any]]:
-        """Apply one action an environment; episodes that end begin anew."""
+        """Apply one action per environment; where an episode ends, the next one begins.
+
+        Args:
+            actions: The actions, (B, ...).
+
+        Returns:
+            The observations, (B, observation); rewards, terminations and truncations, (B,);
+            and the parts of the outcomes, (B,), each with a mask of where it is valid.
+        """
         if self._queue is None:
             raise error.ResetNeeded("call reset() before step()")
         problem = self.problem
@@ -123,8 +135,21 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
             self._state = fresh if ended.all() else arrays.where(ended, fresh, self._state)
         return problem.observe(self._slot, self._state), reward, terminated, truncated, infos
 
+    @property
+    def trace(self) -> Any:
+        """A copy of nature's part of the episodes that are being played, hidden parts included.
+
+        Its fields are (B, T, ...), or (B, 1, ...) for what holds during a whole episode.
+        """
+        if self._queue is None:
+            raise error.ResetNeeded("call reset() before asking for the trace")
+        return self._queue.trace()
+
     def _final_observations(self, ended: BoolArray) -> npt.NDArray[np.object_]:
-        """What the episodes that ended last see: their last slot, there is no next one."""
+        """The last observations of the episodes that ended.
+
+        They show the last slot, since there is no next one.
+        """
         rows = np.flatnonzero(ended)
         last = self.problem.observe(arrays.at(self._slot, rows), arrays.at(self._state, rows))
         final = np.full(self.num_envs, None, dtype=object)
@@ -133,6 +158,7 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
 
     @staticmethod
     def _with_masks(parts: dict[str, Any], mask: BoolArray) -> dict[str, Any]:
+        """The parts, and for each of them where it is valid, as Gymnasium names it."""
         infos = dict(parts)
         infos.update({f"_{name}": mask for name in parts})
         return infos

@@ -52,6 +52,9 @@ class DistributedInference:
         scenario: The parameters.
     """
 
+    costs = ("latency_s", "energy_j", "dropped", "penalty")
+    gains = ()
+
     @property
     def device_columns(self) -> int:
         """Width of one of the N rows that observations begin with."""

@@ -54,6 +54,9 @@ class EarlyExitPartition:
         scenario: The parameters.
     """
 
+    costs = ("latency_s", "energy_j", "dropped")
+    gains = ("accuracy",)
+
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.observation_space = spaces.Box(0.0, 1.0, (11,), np.float32)

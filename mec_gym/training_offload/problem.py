@@ -50,6 +50,9 @@ class TrainingOffload:
         scenario: The parameters.
     """
 
+    costs = ("latency_s", "energy_j", "dropped")
+    gains = ()
+
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         servers = scenario.servers

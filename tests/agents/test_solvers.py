@@ -7,7 +7,6 @@ import pytest
 from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 import mec_gym
-from agents.random_agent import RandomAgent
 from agents.registry import make_agent
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import (
@@ -18,6 +17,7 @@ from agents.training_offload.energy_price import (
 from agents.training_offload.exact import ExactSolver
 from agents.training_offload.random_split import RandomSplitSolver
 from mec_gym.core import arrays
+from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.training_offload import model
 from mec_gym.training_offload.exact import SlotFrontier
@@ -292,15 +292,15 @@ def test_nothing_to_tune_where_the_battery_never_binds():
 
 
 def test_random_agent_is_uniform_and_reproducible():
-    agent = RandomAgent(PAPER, seed=4)
+    agent = UniformPolicy(PAPER, seed=4)
     observation = np.zeros((3000, 24), np.float32)
     actions, memory = agent.predict(observation, state=5)
     assert memory == 5 and actions.dtype == np.float32 and actions.shape == (3000, 11)
     assert np.allclose(actions.mean(axis=0), 0.5, atol=0.03)
     assert np.allclose(actions.std(axis=0), np.sqrt(1 / 12), atol=0.02)
-    again = RandomAgent(PAPER, seed=4)
+    again = UniformPolicy(PAPER, seed=4)
     assert np.array_equal(again.predict(observation)[0], actions)
-    assert not np.array_equal(RandomAgent(PAPER, seed=5).predict(observation)[0], actions)
+    assert not np.array_equal(UniformPolicy(PAPER, seed=5).predict(observation)[0], actions)
     assert not np.array_equal(agent.predict(observation)[0], actions)
     assert agent.predict(observation[0])[0].shape == (11,)
 

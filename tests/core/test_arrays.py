@@ -8,7 +8,7 @@ import pytest
 from mec_gym.core import arrays
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     flat: np.ndarray  # (...)
     wide: np.ndarray  # (..., 3)
@@ -17,8 +17,8 @@ class Pair:
 def pair(*shape, offset=0.0):
     size = int(np.prod(shape))
     return Pair(
-        offset + np.arange(size).reshape(shape),
-        offset + 100 + np.arange(3 * size).reshape(*shape, 3),
+        flat=offset + np.arange(size).reshape(shape),
+        wide=offset + 100 + np.arange(3 * size).reshape(*shape, 3),
     )
 
 
@@ -29,7 +29,7 @@ def test_names_and_dictionaries():
     assert list(fields) == ["flat", "wide"]
     assert fields["wide"] is record.wide
     again = arrays.from_dict(Pair, {"wide": 1, "flat": 2, "more": 3})
-    assert again == Pair(2, 1)
+    assert again == Pair(flat=2, wide=1)
     with pytest.raises(KeyError):
         arrays.from_dict(Pair, {"wide": 1})
 
@@ -47,6 +47,18 @@ def test_at():
     assert slot.wide.tolist() == [[103, 104, 105], [115, 116, 117]]
     assert arrays.at(record, (1, 3)).flat == 7
     assert arrays.at(record, (np.array([0, 1]), np.array([3, 0]))).flat.tolist() == [3, 4]
+
+
+def test_slot_at_takes_what_holds_during_a_whole_episode_into_every_slot():
+    trace = Pair(flat=pair(2, 4).flat, wide=pair(2, 1).wide)
+    for t in range(4):
+        slot = arrays.slot_at(trace, t)
+        assert slot.flat.tolist() == [t, 4 + t]
+        assert slot.wide.tolist() == [[100, 101, 102], [103, 104, 105]]
+    slot = arrays.slot_at(pair(2, 4), 1)
+    assert slot.wide.tolist() == [[103, 104, 105], [115, 116, 117]]
+    with pytest.raises(IndexError):
+        arrays.slot_at(trace, 4)
 
 
 def test_stack_and_concatenate():

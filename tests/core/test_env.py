@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from target_problem import TargetProblem, training
 from tiny_problem import HORIZON, TinyDiscrete, TinyProblem, episode, random_actions
 
 from mec_gym.core import arrays
@@ -138,6 +139,37 @@ def test_replay_then_fresh_episodes():
     assert np.array_equal(env.trace.work, problem.sample(rng, 3).work[0])
 
 
+@pytest.mark.parametrize("problem", [TinyProblem(), TargetProblem()])
+def test_the_trace_of_an_episode_plays_it_again(problem):
+    env, other = MecEnv(problem), MecEnv(problem)
+    observation, _ = env.reset(seed=4)
+    trace = env.trace
+    for again in (trace, arrays.at(trace, None)):
+        assert np.array_equal(other.reset(options={"trace": again})[0], observation)
+        for name, field in arrays.as_dict(other.trace).items():
+            assert np.array_equal(field, getattr(trace, name))
+    actions = random_actions(problem, 0, problem.horizon)
+    for action in actions:
+        one, two = env.step(action), other.step(action)
+        assert np.array_equal(one[0], two[0]) and one[1:] == two[1:]
+        if one[2]:
+            break
+
+
+def test_an_episode_ends_where_its_target_is_reached():
+    env = MecEnv(TargetProblem())
+    env.reset(options={"trace": training([0.5, 0.5], (2, 3))})
+    assert [env.step(0)[1:4] for _ in range(3)] == [(-2, False, False)] * 2 + [(-2, True, False)]
+    episode = env.episode
+    assert len(episode.states) == 4 and len(episode.outcomes) == len(episode.decisions) == 3
+    assert episode.trace.seconds.shape == (6, 2) and episode.trace.data.shape == (1, 2)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(0)
+    # Who never reaches it plays on until the time is up.
+    env.reset(options={"trace": training([0.5, 0.5], (2, 3))})
+    assert [env.step(1)[2:4] for _ in range(6)] == [(False, False)] * 5 + [(False, True)]
+
+
 def test_a_replayed_trace_is_copied():
     env = MecEnv(TinyProblem())
     mine = episode([8, 6, 4, 2, 10], (2.0, 1.0), 3)
@@ -153,7 +185,7 @@ def test_reset_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match=r"'trace'.*\['seed', 'tracks'\]"):
         env.reset(options={"tracks": 1, "seed": 2})
     two = arrays.concatenate([DEEP, DEEP])
-    with pytest.raises(ValueError, match=r"1 episode\(s\), one an environment, got 2"):
+    with pytest.raises(ValueError, match=r"trace .* 1 episode.*got 2"):
         env.reset(options={"trace": two})
     env.reset(options={})
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from tiny_problem import HORIZON, TinyDiscrete, TinyProblem
+import target_problem
+from target_problem import TargetProblem, training
+from tiny_problem import HORIZON, Decision, TinyDiscrete, TinyProblem
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
@@ -21,8 +23,7 @@ class Greedy:
         self.calls.append((state, episode_start, deterministic))
         slot, _ = self.problem.decode(observation)
         units = np.clip(np.floor(slot.work / 3.0), 0, 2).astype(int)  # asks beyond the bank
-        decision = self.problem.decision(self.problem.action_space.sample())
-        decision = type(decision)(slot.speed[..., 1] > slot.speed[..., 0], units)
+        decision = Decision(machine=slot.speed[..., 1] > slot.speed[..., 0], units=units)
         return self.problem.encode(decision), (state or 0) + 1
 
 
@@ -71,7 +72,34 @@ def test_how_the_agent_is_asked():
     starts = [start.tolist() for _, start, _ in agent.calls]
     assert starts == [[True] * 4] + [[False] * 4] * (HORIZON - 1)
     assert all(deterministic for _, _, deterministic in agent.calls)
-    assert 0.0 < result.decision_seconds < 10.0
+    assert result.decision_seconds > 0.0
+
+
+class First:
+    """Asks client 0 except in the episodes of ``others``, which ask client 1."""
+
+    def __init__(self, *others):
+        self.others = list(others)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        actions = np.zeros(len(observation), dtype=np.int64)
+        actions[self.others] = 1
+        return actions, state
+
+
+def test_episodes_end_where_a_target_is_reached():
+    """Errors by hand: halved three times, or 1/10 at once; client 1 never gets there."""
+    trace = arrays.concatenate(
+        [training([0.5, 0.5], (2, 3)), training([0.9, 0.5], (4, 1)), training([0.5, 0.5], (2, 3))]
+    )
+    result = rollout(TargetProblem(), First(2), trace)
+    rounds = [3, 1, target_problem.HORIZON]
+    assert result.played.sum(axis=1).tolist() == rounds
+    assert result.returns.tolist() == [-6.0, -4.0, -18.0]
+    assert result.rewards[0].tolist() == [-2, -2, -2, 0, 0, 0]
+    assert result.outcomes.progress[0, :3] == pytest.approx([0.5, 0.25, 0.125])
+    # w = (-0.3, 0.4) after one step towards (-0.6, 0.8); (0.6, 0.8) is sqrt(0.97) away.
+    assert result.outcomes.progress[2, 0] == pytest.approx(1 - 0.97**0.5)
 
 
 def test_a_bad_action_is_refused():

@@ -1,6 +1,7 @@
 """Traces as files: what is checked, what an error says, what survives."""
 
 import contextlib
+import dataclasses
 import gc
 import io
 import warnings
@@ -8,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from target_problem import TargetProblem
 from tiny_problem import HORIZON, MOST_SPEED, MOST_WORK, Slot, TinyProblem
 
 import mec_gym
@@ -48,6 +50,39 @@ def test_a_trace_comes_back_bit_for_bit(tmp_path):
     save_trace(str(path), spoilt("work", (1, 2), 5.0))
     assert load_trace(path, PROBLEM).work[1, 2] == 5.0
     assert [p.name for p in path.parent.iterdir()] == ["trace"]
+
+
+def test_what_holds_during_a_whole_episode_is_kept_once(tmp_path):
+    problem = TargetProblem()
+    trace = sample_episodes(problem, 0, 3)
+    assert trace.data.shape == (3, 1, 2)
+    save_trace(tmp_path / "t.npz", trace)
+    assert identical(load_trace(tmp_path / "t.npz", problem), trace)
+    wide = dataclasses.replace(trace, data=np.repeat(trace.data, problem.horizon, axis=1))
+    with pytest.raises(ValueError, match=r"trace\.data .*\(3, 1, 2\).*\(3, 6, 2\)"):
+        check_trace(problem, wide)
+    narrow = dataclasses.replace(trace, seconds=trace.seconds[:, :1])
+    with pytest.raises(ValueError, match=r"trace\.seconds .*\(3, 6, 2\).*\(3, 1, 2\)"):
+        check_trace(problem, narrow)
+    # It is part of every slot, so an observation that cannot show it fails in the first.
+    large = dataclasses.replace(trace, data=trace.data * [[[1.0]], [[-1.0]], [[1.0]]])
+    with pytest.raises(ValueError, match=r"slot 0 of episode 1.*observation 2"):
+        check_trace(problem, large)
+
+
+@pytest.mark.parametrize("problem", [PROBLEM, TargetProblem()])
+def test_a_single_episode_may_lack_the_axis_of_episodes(problem):
+    trace = sample_episodes(problem, 3, 1)
+    assert identical(check_trace(problem, arrays.at(trace, 0), episodes=1), trace)
+    assert identical(check_trace(problem, trace, episodes=1), trace)
+    for episodes in (None, 2):
+        with pytest.raises(ValueError, match=r"trace"):
+            check_trace(problem, arrays.at(trace, 0), episodes=episodes)
+    # Not of some of its fields only.
+    first = arrays.field_names(type(trace))[0]
+    mixed = dataclasses.replace(trace, **{first: getattr(trace, first)[0]})
+    with pytest.raises(ValueError, match=r"first axis|shape"):
+        check_trace(problem, mixed, episodes=1)
 
 
 def test_the_public_names_are_these():

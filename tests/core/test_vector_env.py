@@ -6,13 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from target_problem import TargetProblem
 from tiny_problem import HORIZON, TinyDiscrete, TinyProblem, episode, random_actions
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
-from mec_gym.core.episodes import EpisodeQueue
 from mec_gym.core.rollout import sample_episodes
-from mec_gym.core.traces import check_trace
 from mec_gym.core.vector_env import MecVectorEnv
 
 NUM = 4
@@ -23,6 +22,7 @@ PROBLEMS = {
     "discrete": TinyDiscrete(),
     "all end together": TinyProblem(shortest=HORIZON),
     "truncated": TinyProblem(ends=False),
+    "target": TargetProblem(ahead=3),
 }
 WORKS = [8, 6, 4, 2, 10]
 UNEQUAL = arrays.concatenate([episode(WORKS, (2.0, 1.0 + k / 4), k) for k in (1, 3, 5, 2)])
@@ -116,31 +116,6 @@ def test_replay_equals_singles_though_episodes_end_at_different_times(ahead):
         assert np.array_equal(together[1], alone[t])
 
 
-def test_refill_keeps_the_replayed_episodes_of_the_others():
-    problem = TinyProblem(ahead=3)
-    queue = EpisodeQueue(problem, [np.random.default_rng(k) for k in range(3)])
-    trace = sample_episodes(problem, 100, 3)
-    queue.replay(trace)
-    queue.advance(np.ones(3, bool))
-    assert np.array_equal(queue.trace().work, trace.work)
-    first = problem.sample(np.random.default_rng(1), 3).work
-    queue.advance(np.array([False, True, False]))
-    assert np.array_equal(queue.trace().work[[0, 2]], trace.work[[0, 2]])
-    assert np.array_equal(queue.trace().work[1], first[0])
-    # Environment 1 goes through what it drew; the others still play the replay.
-    for k in (1, 2):
-        queue.advance(np.array([False, True, False]))
-        assert np.array_equal(queue.trace().work[[0, 2]], trace.work[[0, 2]])
-        assert np.array_equal(queue.trace().work[1], first[k])
-    queue.advance(np.array([True, False, False]))
-    assert np.array_equal(queue.trace().work[2], trace.work[2])
-    assert np.array_equal(
-        queue.trace().work[0], problem.sample(np.random.default_rng(0), 3).work[0]
-    )
-    assert np.array_equal(queue.trace().work[1], first[2])
-    assert np.array_equal(queue.slot(np.array([4, 0, 2])).speed[2], trace.speed[2, 2])
-
-
 def test_a_replayed_trace_is_copied_and_then_drawn_anew():
     problem = TinyProblem(shortest=HORIZON, ahead=1)
     mine = arrays.concatenate([episode(WORKS, (2.0, 1.0), 5)] * 2)
@@ -154,17 +129,6 @@ def test_a_replayed_trace_is_copied_and_then_drawn_anew():
     assert np.array_equal(rewards[HORIZON:].T, -fresh.work / fresh.speed[..., 0])
     for name, field in arrays.as_dict(mine).items():
         assert np.array_equal(field, getattr(kept, name))
-
-
-def test_fresh_episodes_after_a_replay_of_whole_numbers_keep_their_fractions():
-    problem = TinyProblem(ahead=1)
-    whole = arrays.map_arrays(lambda a: np.round(a).astype(np.int64), UNEQUAL)
-    queue = EpisodeQueue(problem, [np.random.default_rng(k) for k in range(NUM)])
-    queue.replay(check_trace(problem, whole))
-    queue.advance(np.ones(NUM, bool))
-    queue.advance(np.array([True, False, False, False]))
-    drawn = problem.sample(np.random.default_rng(0), 1)
-    assert np.array_equal(queue.trace().work[0], drawn.work[0])
 
 
 def test_seed_lists_and_numbers():
@@ -209,7 +173,7 @@ def test_refusals():
     vector.reset(seed=0)
     with pytest.raises(ValueError, match="colour"):
         vector.reset(options={"colour": 1})
-    with pytest.raises(ValueError, match=r"2 episode\(s\).*got 4"):
+    with pytest.raises(ValueError, match=r"trace .* 2 episode.*got 4"):
         vector.reset(options={"trace": UNEQUAL})
     for actions in ([0, 0], [[0, 0]], [[0, 0], [0, 3]], [[0.0, 0.0], [0.0, 1.0]]):
         with pytest.raises(ValueError, match="action must"):
@@ -292,28 +256,55 @@ def test_a_pickled_vector_draws_its_episodes_again(name, begun):
     if begun:
         vector.reset(seed=[None, 77, None, None])
         vector.step(random_actions(vector.problem, 50, NUM))
-    assert vector._queue.__getstate__()["_queue"] is None
     follow(vector, pickle.loads(pickle.dumps(vector)), 20)
 
 
 def test_a_pickled_vector_keeps_what_it_was_given():
-    """Episodes of a trace come from no generator; once all are over they are forgotten."""
     vector = MecVectorEnv(TinyProblem(ahead=2), NUM)
     vector.reset(seed=1, options={"trace": UNEQUAL})
-    kept = []
     for t in range(8):
-        kept.append(vector._queue.__getstate__()["_queue"] is not None)
         copied = pickle.loads(pickle.dumps(vector))
         actions = random_actions(vector.problem, t, NUM)
         for a, b in zip(vector.step(actions)[:4], copied.step(actions)[:4], strict=True):
             assert np.array_equal(a, b)
         follow(*[pickle.loads(pickle.dumps(v)) for v in (vector, copied)], 12)
-    # The longest episode of the trace has five slots.
-    assert kept == [True] * 5 + [False] * 3
 
 
 def test_a_pickle_is_small():
-    vector = MecVectorEnv(TinyProblem(ahead=500), NUM)
+    problem = TinyProblem(ahead=500)
+    vector = MecVectorEnv(problem, NUM)
     vector.reset(seed=0)
-    held = sum(a.nbytes for a in arrays.as_dict(vector._queue._queue).values())
+    held = problem.episodes_ahead * sum(a.nbytes for a in arrays.as_dict(vector.trace).values())
     assert held > 300_000 > 30_000 > len(pickle.dumps(vector))
+
+
+def test_the_trace_is_that_of_the_episodes_being_played():
+    problem = TargetProblem()
+    vector = MecVectorEnv(problem, 3)
+    with pytest.raises(gym.error.ResetNeeded, match="trace"):
+        _ = vector.trace
+    vector.reset(seed=8)
+    singles = [MecEnv(problem) for _ in range(3)]
+    for i, env in enumerate(singles):
+        env.reset(seed=8 + i)
+    assert vector.trace.data.shape == (3, 1, 2) and vector.trace.seconds.shape == (3, 6, 2)
+    ended = 0
+    for actions in random_actions(problem, 0, 30, 3):
+        vector.step(actions)
+        for i, env in enumerate(singles):
+            _, _, terminated, truncated, _ = env.step(actions[i])
+            if terminated or truncated:
+                env.reset()
+                ended += 1
+            for name, field in arrays.as_dict(env.trace).items():
+                assert np.array_equal(getattr(vector.trace, name)[i], field)
+    assert ended > 9
+    # It is a copy, and plays the same episodes again.
+    trace = vector.trace
+    vector.trace.seconds[:] = 1.0
+    other = MecVectorEnv(problem, 3)
+    assert np.array_equal(
+        other.reset(options={"trace": trace})[0], vector.reset(options={"trace": trace})[0]
+    )
+    assert np.array_equal(other.trace.seconds, trace.seconds)
+    assert len(np.unique(trace.seconds)) == trace.seconds.size

@@ -66,7 +66,7 @@ def hand_episode(steps):
         state, outcome = PROBLEM.step(arrays.at(trace, t), states[-1], decisions[-1])
         states.append(state)
         outcomes.append(outcome)
-    return Episode(trace, states, decisions, outcomes)
+    return Episode(trace=trace, states=states, decisions=decisions, outcomes=outcomes)
 
 
 def rounds_of(episode, *numbers):
@@ -222,7 +222,9 @@ def test_links(before, place, last, expected):
     trace = hand_trace()
     state = State(np.array([before, 0, 0]), np.zeros(3), np.zeros(3, bool), np.ones(3), np.array(2))
     decision = Decision(np.array([place, 0, 0]))
-    episode = Episode(trace, [state, state, state], [decision, decision], [])
+    episode = Episode(
+        trace=trace, states=[state, state, state], decisions=[decision, decision], outcomes=[]
+    )
     (r,) = rounds_of(episode, int(last))
     assert list(links(r, HAND)) == expected
 

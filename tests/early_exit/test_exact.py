@@ -10,9 +10,9 @@ import pytest
 
 from agents.early_exit.backlog_price import BacklogPriceSolver
 from agents.early_exit.rules import SlotOptimumSolver
-from agents.random_agent import RandomAgent
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
+from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.rollout import rollout
 from mec_gym.early_exit import model
 from mec_gym.early_exit.cuts import heavy_milp
@@ -453,7 +453,7 @@ def test_no_agent_beats_the_bound(load):
         trace = problem.sample(rng, 100)
         bound = problem.bound(trace)
         agents = {
-            "random": RandomAgent(problem, 5),
+            "random": UniformPolicy(problem, 5),
             "greedy": SolverAgent(problem, SlotOptimumSolver(problem.scenario)),
             **{
                 f"price {p}": SolverAgent(problem, BacklogPriceSolver(problem.scenario, (p,) * 3))

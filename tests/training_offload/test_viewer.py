@@ -220,7 +220,7 @@ def play(problem: TrainingOffload, trace: Slot, player: str, steps: int) -> Driv
         state, outcome = problem.step(slot, states[-1], decisions[-1])
         states.append(state)
         outcomes.append(outcome)
-    return Episode(trace, states, decisions, outcomes)
+    return Episode(trace=trace, states=states, decisions=decisions, outcomes=outcomes)
 
 
 @pytest.mark.parametrize("edge", [50.0, 103.0, 180.0, 260.0, 0.0])
@@ -231,7 +231,10 @@ def test_paper_pictures_are_legible(variant: str, edge: float) -> None:
     before = problem.start(paper_slot())
     after, outcome = problem.step(paper_slot(), before, split(edge))
     trace = arrays.map_arrays(lambda a: np.asarray(a)[None], paper_slot())
-    figure = draw_episode(scenario, Episode(trace, [before, after], [split(edge)], [outcome]))
+    episode = Episode(
+        trace=trace, states=[before, after], decisions=[split(edge)], outcomes=[outcome]
+    )
+    figure = draw_episode(scenario, episode)
     assert_legible(figure)
     notes = [t.get_text() for t in figure.findobj(Text) if isinstance(t, Text)]
     forgotten = any("never trained" in note for note in notes)

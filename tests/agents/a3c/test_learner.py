@@ -95,7 +95,7 @@ def test_training_episodes_are_a_workers_own_and_not_those_of_tests():
     for seed in (0, 1):
         for worker in (0, 1):
             made = Collector(PROBLEM, head, settings, seed, worker)
-            seen += made.env._queue.trace().cost[:, 0].sum(axis=(1, 2)).tolist()
+            seen += made.env.trace.cost[:, 0].sum(axis=(1, 2)).tolist()
     assert len(set(seen)) == 24 and not set(seen) & tested
     one, other = (Collector(PROBLEM, head, settings, 0, worker) for worker in (0, 1))
     assert one.generator.initial_seed() != other.generator.initial_seed()

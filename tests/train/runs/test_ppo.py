@@ -202,7 +202,7 @@ def test_training_episodes_are_not_those_of_tests():
         env = make_vec_env(problem, SMALL)
         make_ppo(env, SMALL, seed)
         env.reset()
-        begun = set(env.env._queue.trace().work[:, 0])
+        begun = set(env.env.trace.work[:, 0])
         assert len(begun) == SMALL.num_envs and not begun & tested
 
 

@@ -1,0 +1,127 @@
+"""EpisodeQueue: the order of episodes, replays in between, and what a pickle holds."""
+
+import pickle
+
+import numpy as np
+import pytest
+from target_problem import TargetProblem
+from tiny_problem import TinyProblem, episode
+
+from mec_gym.core import arrays
+from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.rollout import sample_episodes
+from mec_gym.core.traces import check_trace
+
+ALL = np.ones(3, bool)
+
+
+def queue_of(problem, first_seed=0):
+    return EpisodeQueue(problem, [np.random.default_rng(first_seed + k) for k in range(3)])
+
+
+def same(one, other):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(arrays.as_dict(one).values(), arrays.as_dict(other).values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("problem", [TinyProblem(ahead=2), TargetProblem(ahead=2)])
+def test_slots_are_those_of_the_episodes_being_played(problem):
+    """Environments are in different episodes and in different slots."""
+    queue = queue_of(problem)
+    queue.advance(ALL)
+    drawn = [problem.sample(np.random.default_rng(k), 2) for k in range(3)]
+    assert same(queue.trace(), arrays.stack([arrays.at(d, 0) for d in drawn]))
+    queue.advance(np.array([False, True, False]))
+    expected = arrays.stack([arrays.at(drawn[k], int(k == 1)) for k in range(3)])
+    assert same(queue.trace(), expected)
+    t = np.array([0, 4, 2])
+    slot = queue.slot(t)
+    for i in range(3):
+        one = arrays.slot_at(arrays.at(expected, slice(i, i + 1)), t[i])
+        assert same(arrays.at(slot, slice(i, i + 1)), one)
+
+
+@pytest.mark.parametrize("problem", [TinyProblem(ahead=3), TargetProblem(ahead=3)])
+def test_refill_keeps_the_replayed_episodes_of_the_others(problem):
+    queue = queue_of(problem)
+    trace = sample_episodes(problem, 100, 3)
+    queue.replay(trace)
+    queue.advance(ALL)
+    assert same(queue.trace(), trace)
+    # Environment 1 goes through what it draws; the others still play the replay.
+    drawn = problem.sample(np.random.default_rng(1), 3)
+    for k in range(3):
+        queue.advance(np.array([False, True, False]))
+        assert same(arrays.at(queue.trace(), [0, 2]), arrays.at(trace, [0, 2]))
+        assert same(arrays.at(queue.trace(), 1), arrays.at(drawn, k))
+    queue.advance(np.array([True, False, False]))
+    now = queue.trace()
+    assert same(arrays.at(now, 0), arrays.at(problem.sample(np.random.default_rng(0), 3), 0))
+    assert same(arrays.at(now, 1), arrays.at(drawn, 2))
+    assert same(arrays.at(now, 2), arrays.at(trace, 2))
+    last = arrays.slot_at(arrays.at(trace, [2]), 2)
+    assert same(arrays.at(queue.slot(np.array([4, 0, 2])), [2]), last)
+
+
+def test_fresh_episodes_after_a_replay_of_whole_numbers_keep_their_fractions():
+    problem = TinyProblem(ahead=1)
+    given = arrays.concatenate([episode([8, 6, 4, 2, 10], (2.0, 1.0), k) for k in (1, 3, 5)])
+    whole = arrays.map_arrays(lambda a: a.astype(np.int64), given)
+    queue = queue_of(problem)
+    queue.replay(check_trace(problem, whole))
+    queue.advance(ALL)
+    queue.advance(np.array([True, False, False]))
+    drawn = problem.sample(np.random.default_rng(0), 1)
+    assert np.array_equal(queue.trace().work[0], drawn.work[0])
+
+
+def test_reseeding_one_environment_forgets_what_it_drew_ahead():
+    problem = TinyProblem(ahead=3)
+    queue = queue_of(problem)
+    queue.advance(ALL)
+    queue.reseed(1, np.random.default_rng(50))
+    queue.advance(ALL)
+    now = queue.trace()
+    for i, seed, k in ((0, 0, 1), (1, 50, 0), (2, 2, 1)):
+        drawn = problem.sample(np.random.default_rng(seed), 3)
+        assert same(arrays.at(now, i), arrays.at(drawn, k))
+
+
+@pytest.mark.parametrize("problem", [TinyProblem(ahead=200), TargetProblem(ahead=200)])
+def test_a_pickle_holds_no_drawn_episodes_and_draws_them_again(problem):
+    queue = queue_of(problem)
+    queue.advance(ALL)
+    queue.advance(np.array([True, False, True]))
+    held = 200 * sum(field.nbytes for field in arrays.as_dict(queue.trace()).values())
+    content = pickle.dumps(queue)
+    assert len(content) < 10_000 < held / 5
+    again = pickle.loads(content)
+    for _ in range(201):
+        assert same(again.trace(), queue.trace())
+        again.advance(ALL)
+        queue.advance(ALL)
+
+
+@pytest.mark.parametrize("problem", [TinyProblem(ahead=2), TargetProblem(ahead=2)])
+def test_a_pickle_holds_the_episodes_of_a_replay_until_all_are_over(problem):
+    """They come from no generator."""
+    queue = queue_of(problem)
+    trace = sample_episodes(problem, 100, 3)
+    numbers = [field[2].tobytes() for field in arrays.as_dict(trace).values()]
+    queue.replay(trace)
+    queue.advance(ALL)
+    held = []
+    for _ in range(3):
+        content = pickle.dumps(queue)
+        held.append(all(one in content for one in numbers))
+        assert same(pickle.loads(content).trace(), queue.trace())
+        # The last environment is the last to leave the replay.
+        queue.advance(np.array([True, True, sum(held) == 2]))
+    assert held == [True, True, False]
+    again = pickle.loads(pickle.dumps(queue))
+    for _ in range(4):
+        assert same(again.trace(), queue.trace())
+        again.advance(ALL)
+        queue.advance(ALL)
