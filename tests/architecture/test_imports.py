@@ -1,9 +1,11 @@
 """The rules of the house, read from the imports (and from git)."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,15 @@ ROOT = Path(__file__).resolve().parents[2]
 DOORS = {"scenario.py", "model.py", "problem.py", "exact.py", "viewer.py"}
 PURE = {"scenario.py", "model.py", "exact.py"}
 HEAVY = {"gymnasium", "torch", "matplotlib", "stable_baselines3"}
-ROOMS = sorted(
-    path.parent.name
-    for path in (ROOT / "mec_gym").glob("*/problem.py")
-    if path.parent.name != "core"
-)
+ROOMS = mec_gym.registration.ROOMS
+SHARED = ("core", "network", "dnn")
+LEARNERS = ("a3c", "heads", "networks", "ppo")
+"""Packages of agents that know no room."""
+
+
+def test_rooms_are_all_that_lie_there():
+    lying_there = {path.parent.name for path in (ROOT / "mec_gym").glob("*/problem.py")}
+    assert lying_there - {"core"} == set(ROOMS)
 
 
 def imports(source, package=""):
@@ -102,10 +108,37 @@ def test_train_then_agents_then_mec_gym_and_never_back():
         assert not inside(of_file(path)[1], "tests", "benchmarks"), path
 
 
-def test_core_and_the_shared_packages_know_no_room():
-    shared = [
-        p for name in ("core", "network", "dnn") for p in (ROOT / "mec_gym" / name).rglob("*.py")
+def test_what_is_generic_knows_no_room():
+    """Whatever is not a room's own names none of them, neither in imports nor in a table."""
+    generic = [p for name in LEARNERS for p in modules(f"agents/{name}")]
+    generic += (ROOT / "agents").glob("*.py")
+    generic += [
+        p for p in modules("train") if not set(ROOMS) & set(p.parts) and p.stem not in ROOMS
     ]
+    generic += [
+        ROOT / "mec_gym" / name for name in ("__init__.py", "registration.py", "testing.py")
+    ]
+    assert len(generic) > 40
+    rooms = [f"{floor}.{room}" for floor in ("mec_gym", "agents") for room in ROOMS]
+    for path in generic:
+        assert not inside(of_file(path)[1], *rooms), path
+
+
+def test_nothing_asks_which_problem_it_has():
+    """No table by a problem's type and no isinstance on problems: names of classes do not occur."""
+    problems = {e.problem.__name__ for e in mec_gym.ENVIRONMENTS.values()}
+    assert len(problems) == len(ROOMS)
+    for package in ("mec_gym", "agents", "train"):
+        for path in modules(package):
+            if set(ROOMS) & {*path.parts, path.stem}:
+                continue
+            tree = ast.parse(path.read_text())
+            named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+            assert not named & problems, path
+
+
+def test_core_and_the_shared_packages_know_no_room():
+    shared = [p for name in SHARED for p in (ROOT / "mec_gym" / name).rglob("*.py")]
     assert len(shared) > 10
     for path in shared:
         names = of_file(path)[1]
@@ -117,7 +150,7 @@ def test_core_and_the_shared_packages_know_no_room():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_do_not_know_each_other(room):
-    allowed = [f"mec_gym.{name}" for name in (room, "core", "network", "dnn")]
+    allowed = [f"mec_gym.{name}" for name in (room, *SHARED)]
     for path in modules(f"mec_gym/{room}"):
         ours = inside(of_file(path)[1], "mec_gym") - {"mec_gym"}
         assert ours == inside(ours, *allowed), path
@@ -131,11 +164,44 @@ def test_every_room_has_the_five_doors(room):
 
 
 def test_every_environment_lives_in_a_room():
-    for env_id, entry in mec_gym.ENVIRONMENTS.items():
-        problem = type(mec_gym.make_problem(env_id))
-        house, room, door = problem.__module__.split(".")
+    for entry in mec_gym.ENVIRONMENTS.values():
+        house, room, door = entry.problem.__module__.split(".")
         assert (house, door) == ("mec_gym", "problem") and room in ROOMS
         assert entry.scenario_type.__module__ == f"mec_gym.{room}.scenario"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_opens_the_same_way(room):
+    package = import_module(f"mec_gym.{room}")
+    model, exact = (import_module(f"mec_gym.{room}.{door}") for door in ("model", "exact"))
+    viewer = import_module(f"mec_gym.{room}.viewer")
+
+    def takes(function):
+        """What has to be given."""
+        return tuple(
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.default is inspect.Parameter.empty
+        )
+
+    assert takes(model.evaluate) == ("slot", "state", "decision", "scenario")
+    assert takes(exact.episode_bound) == ("trace", "scenario")
+    assert takes(viewer.draw_episode) == ("scenario", "episode")
+    assert {"ENVIRONMENTS", "PRESETS", "Scenario"} <= set(package.__all__)
+    presets = {name for entry in package.ENVIRONMENTS.values() for name in entry.presets}
+    assert presets == set(package.PRESETS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_stands_on_every_floor(room):
+    for path in (
+        f"agents/{room}/__init__.py",
+        f"train/presets/{room}.py",
+        f"train/reproduce/{room}/README.md",
+        f"docs/environments/{room}.md",
+        f"tests/{room}",
+    ):
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -159,18 +225,17 @@ def test_equations_need_neither_gymnasium_nor_torch_nor_matplotlib(room):
 
 def test_only_learning_needs_torch():
     dnn = ROOT / "mec_gym" / "dnn"
-    at_home = {dnn / name for name in ("profile.py", "exits.py")}
+    at_home = {dnn / "exits.py", *(dnn / "profile").glob("*.py")}
     at_home |= {path for path in (dnn / "zoo").glob("*.py") if path.name != "__init__.py"}
     for path in modules("mec_gym"):
-        if path in at_home or (ROOT / "mec_gym" / "collaborative_training") in path.parents:
+        if path in at_home:
             continue
         assert not inside(of_file(path)[1], "torch", "torchvision", "stable_baselines3"), path
 
 
 def test_matplotlib_is_imported_at_the_top_of_viewers_only():
     for path in modules("mec_gym"):
-        if path.name != "viewer.py":
-            assert not inside(of_file(path)[0], "matplotlib"), path
+        assert path.name == "viewer.py" or not inside(of_file(path)[0], "matplotlib"), path
     # And viewers by nobody at the top.
     for path in modules("mec_gym"):
         viewers = {name for name in of_file(path)[0] if re.search(r"\.viewer(\.|$)", name)}
@@ -189,6 +254,19 @@ def test_matplotlib_is_imported_at_the_top_of_viewers_only():
         # What a solver needs; SB3 brings torch, which takes seconds.
         ("import agents.registry", ["torch", "matplotlib", "stable_baselines3", "train"]),
         (
+            "from mec_gym import make_agent; make_agent('exact', 'mec/TrainingOffload-v0')",
+            ["torch"],
+        ),
+        (
+            "from mec_gym import evaluate; evaluate('random', 'mec/TrainingOffload-v0', 2)",
+            ["torch", "matplotlib", "tyro", "rich"],
+        ),
+        ("from train.__main__ import main; main(['--help'])", ["numpy", "gymnasium", "tyro"]),
+        (
+            "from train.__main__ import main; main(['scenarios'])",
+            ["torch", "matplotlib", "tyro", "rich", "scipy.stats"],
+        ),
+        (
             "import gymnasium, mec_gym; e = gymnasium.make('mec/TrainingOffload-v0'); "
             "e.reset(seed=0); e.step(e.action_space.sample())",
             ["torch", "matplotlib"],
@@ -196,11 +274,13 @@ def test_matplotlib_is_imported_at_the_top_of_viewers_only():
     ],
 )
 def test_what_an_import_loads(statement, absent):
-    code = f"{statement}\nimport sys\nprint(*[m for m in {absent!r} if m in sys.modules])"
+    code = (
+        f"{statement}\nimport sys\nprint('loaded:', *[m for m in {absent!r} if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == []
+    assert done.stdout.splitlines()[-1].strip() == "loaded:"
 
 
 PRIVATE = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from agents.protocol import Agent, Clairvoyant
 from agents.registry import agents_for, make_agent, references_for, trained_on
@@ -16,7 +17,7 @@ from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem
 from train.config import DEFAULT_ENV, CompareRun, EvaluateRun
-from train.evaluation.evaluate import Result, compare
+from train.evaluation.evaluate import Result, compare, results_of
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
@@ -46,13 +47,14 @@ def compare_command(run: CompareRun) -> list[Result]:
         else load_trace(run.trace, problem)
     )
     run.out.mkdir(parents=True, exist_ok=True)
-    results = compare(players, problem, trace=trace, progress=True)
+    bound = problem.bound(trace)
+    playing = results_of(players, problem, trace, bound)
+    results = list(tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False))
     title = f"{env_id}, {results[0].episodes} episodes"
     print_table(results, problem, title)
 
     save_trace(run.out / "trace.npz", trace)
     write_csv(run.out / "results.csv", [flat_row(result) for result in results])
-    bound = problem.bound(trace)
     write_figure(run.out / "comparison.png", comparison_figure(results, bound, env_id))
     write_json(run.out / RESULTS, [result.as_dict() for result in results])
     print(f"wrote {run.out}/{RESULTS}, results.csv, comparison.png, trace.npz")

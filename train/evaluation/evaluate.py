@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -107,7 +107,10 @@ def summarise(
     first = played.returns if first_returns is None else first_returns
     differences = played.returns - first
     steps = played.played
-    parts = arrays.as_dict(played.outcomes)
+    parts = {
+        part: np.asarray(values, dtype=np.float64)  # flags, too
+        for part, values in arrays.as_dict(played.outcomes).items()
+    }
     return Result(
         agent=name,
         episodes=len(played.returns),
@@ -167,7 +170,6 @@ def compare(
     episodes: int = 500,
     seed: int = 0,
     trace: Any = None,
-    progress: bool = False,
 ) -> list[Result]:
     """Let several agents play the same episodes; differences are to the first one.
 
@@ -178,7 +180,6 @@ def compare(
         episodes: Number of episodes.
         seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
         trace: Episodes to play instead, fields (n, T, ...).
-        progress: Whether to show a progress bar.
 
     Raises:
         ValueError: Unknown id or agent, no agent, or a trace that does not fit.
@@ -186,8 +187,6 @@ def compare(
     env_id = problem if isinstance(problem, str) else None
     problem = make_problem(problem) if isinstance(problem, str) else problem
     named = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
-    if not named:
-        raise ValueError("agents must hold at least one agent, got none")
     # Every agent is made before any plays: a wrong name costs no work.
     players = {
         name: make_agent(agent, problem, seed, env_id) if isinstance(agent, str) else agent
@@ -196,17 +195,27 @@ def compare(
     trace = (
         sample_episodes(problem, seed, episodes) if trace is None else check_trace(problem, trace)
     )
-    bound = problem.bound(trace)
-    results: list[Result] = []
-    for name, player in _shown(players.items(), progress):
-        first = results[0].rollout.returns if results else None
-        results.append(summarise(name, play_all(problem, player, trace), bound, first))
-    return results
+    return list(results_of(players, problem, trace, problem.bound(trace)))
 
 
-def _shown(items: Any, progress: bool) -> Any:
-    if not progress:
-        return items
-    from tqdm import tqdm
+def results_of(
+    players: Mapping[str, Agent], problem: AnyProblem, trace: Any, bound: FloatArray | None
+) -> Iterator[Result]:
+    """Results one after the other, each as soon as its agent has played.
 
-    return tqdm(items, desc="agents", unit="agent", leave=False)
+    Args:
+        players: Agents by name; differences are to the first one.
+        problem: What they play.
+        trace: The episodes, fields (n, T, ...), as ``check_trace`` returns them.
+        bound: Bound on each episode's return, (n,); None without one.
+
+    Raises:
+        ValueError: There is no agent.
+    """
+    if not players:
+        raise ValueError("agents must hold at least one agent, got none")
+    first: FloatArray | None = None
+    for name, player in players.items():
+        result = summarise(name, play_all(problem, player, trace), bound, first)
+        first = result.rollout.returns if first is None else first
+        yield result
