@@ -214,16 +214,16 @@ def test_bad_input(few):
     module = TwoExits()
     for settings, message in (
         ({"loss_weights": (1.0, 2.0, 3.0)}, r"loss_weights .*\(1\.0, 2\.0, 3\.0\)"),
-        ({"batch_size": 101}, r"batch_size must be at most 100, .* got 101"),
+        ({"batch_size": 101}, r"batch_size .*got 101"),
     ):
         with pytest.raises(ValueError, match=message):
             ExitTraining(module, few, dataclasses.replace(FAST, **settings))
     for settings, message in (
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, r"epochs .*got 0"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
-        ({"learning_rate": -1.0}, r"learning_rate must be positive, got -1.0"),
-        ({"weight_decay": -0.1}, r"weight_decay must not be negative, got -0.1"),
-        ({"loss_weights": (1.0, 0.0)}, r"loss_weights\[1\] must be positive, got 0.0"),
+        ({"learning_rate": -1.0}, r"learning_rate .*got -1.0"),
+        ({"weight_decay": -0.1}, r"weight_decay .*got -0.1"),
+        ({"loss_weights": (1.0, 0.0)}, r"loss_weights\[1\] .*got 0.0"),
         ({"loss_weights": ()}, "loss_weights must hold numbers"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -297,6 +297,7 @@ def test_shipped_profiles_are_of_the_networks_of_the_zoo():
         assert [e.layer for e in now.exits] == [e.layer for e in shipped.exits]
 
 
+@pytest.mark.slow  # test_learns_the_digits shows nearly the same in a fraction of the time
 def test_a_network_of_the_zoo_learns(images):
     """AlexNet, the cheapest to train, on some of the images."""
     few = dataclasses.replace(

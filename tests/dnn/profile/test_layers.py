@@ -58,9 +58,9 @@ def test_outputs_are_exits_in_order(forward, expected, tracer, request):
         (lambda self, x: {"w": self.h.weight, "y": self.h(x)}, "output 'w' of Net must be"),
         (lambda self, x: torch.zeros(x.shape[1]), "output 'final' of Net must be computed"),
         (lambda self, x: 3.0, "must be a tensor, got 3.0"),
-        (lambda self, x: None, "the module must return tensors, got None"),
+        (lambda self, x: None, r"the module .*got None"),
         (lambda self, x: (), "the module must return tensors"),
-        (lambda self, x: {"y": self.h(x), "n": 3}, "output 'n' must be a tensor, got 3"),
+        (lambda self, x: {"y": self.h(x), "n": 3}, r"output 'n' .*got 3"),
         (lambda self, x: x.size(0), "must be a tensor, got size"),
     ],
 )

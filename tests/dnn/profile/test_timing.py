@@ -70,7 +70,7 @@ def test_exported_layers_are_timed():
 
 @pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "cpu:x"])
 def test_unknown_devices(device):
-    with pytest.raises(ValueError, match=f"device must be usable by torch, got '{device}'"):
+    with pytest.raises(ValueError, match=rf"device .*got '{device}'"):
         profile(net(lambda self, x: self.h(x)), ROW, device)
 
 
