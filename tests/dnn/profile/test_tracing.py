@@ -3,6 +3,7 @@
 import pytest
 import torch
 from dnn.profile.nets import ROW, by_item, net, reads
+from torch import nn
 
 from mec_gym.dnn import zoo
 from mec_gym.dnn.profile import profile
@@ -126,3 +127,9 @@ def test_assignments_in_place_write_to_all_names():
     }  # fmt: skip
     assert [one.operation for one in graph.layers[2:4]] == ["add", "mul"]
     assert graph.output_bits[-1] == 4 * 32
+
+
+def test_without_code_of_the_user_no_line_is_named():
+    with pytest.raises(ValueError, match=r"shapes \[\(1, 9\)\] does not fit Linear") as error:
+        profile(nn.Linear(8, 8), torch.zeros(1, 9))
+    assert "(at `" not in str(error.value)
