@@ -10,27 +10,33 @@ from mec_gym.core.types import FloatArray
 from mec_gym.dnn.graph import LayerGraph
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Blocks:
-    """K blocks, one after the other."""
+    """A network as K blocks, one after the other.
 
-    bits: FloatArray  # (K + 1,) bit into each block, and the result
-    work: FloatArray  # (K,) FLOP
+    Attributes:
+        bits: What goes into each block, and at last the result, (K + 1,) bit.
+        work: What each block computes, (K,) FLOP.
+    """
+
+    bits: FloatArray
+    work: FloatArray
 
 
 def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
     """Cut a network with one exit into K blocks at joints of its chain.
 
-    Of all ways to cut, one whose largest block has least work is taken, among these one
+    The cut is chosen whose largest block has the least work; among several such cuts, the one
     that sends least in all between blocks. (Layers that only pass over their data count 0
     FLOP, so many joints are equal but for what they send.)
 
     Args:
-        graph: One exit.
-        blocks: K.
+        graph: A network with one exit.
+        blocks: Number of blocks, K.
 
     Raises:
-        ValueError: More blocks than the chain has links, or several exits.
+        ValueError: The chain has fewer links than there should be blocks, or the network has
+            several exits.
     """
     joints = np.array(graph.chain())
     if not 1 <= blocks < len(joints):
@@ -58,4 +64,4 @@ def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
     for b in range(blocks, 0, -1):
         cuts.append(int(before[b, cuts[-1]]))
     cuts.reverse()
-    return Blocks(bits[cuts], np.diff(done[cuts]))
+    return Blocks(bits=bits[cuts], work=np.diff(done[cuts]))

@@ -10,35 +10,39 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
 from mec_gym.core.checks import non_negative, numbers, positive, positive_int, seed_number
-from mec_gym.core.types import ByteArray
+from mec_gym.core.types import ByteArray, FloatArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.images import Images
 from mec_gym.dnn.profile import profile
 
 WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises."""
+"""Share of the steps in which the learning rate rises, at the beginning."""
 _TEST_BATCH = 250
 
 
 @dataclass(frozen=True)
 class ExitSettings:
-    """How the exits are trained: AdamW, warm-up, then a cosine down to 0.
+    """How the exits are trained: with AdamW, a warm-up, then a cosine down to 0.
 
     Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images of a step; what is left of an epoch waits for another one.
-        learning_rate: The highest.
-        weight_decay: Of AdamW.
-        loss_weights: Weight of each exit's loss, shallow to deep; equal if not given.
+        epochs: Passes over the training images. More take longer and fit better, until the
+            network begins to know the training images by heart.
+        batch_size: Images per step; those that do not fill a batch at the end of an epoch are
+            left out of it. Smaller batches give more and noisier steps per epoch.
+        learning_rate: Highest learning rate, after the warm-up. Lower it if the loss jumps or
+            is lost, raise it if the loss falls slowly.
+        weight_decay: Weight decay of AdamW. Raise it if the network does well on its training
+            images only.
+        loss_weights: Weight of each exit's loss, shallow to deep; by default they are equal.
+            Give an exit more to make it better at the cost of the others.
 
     Raises:
-        ValueError: Numbers out of range.
+        ValueError: A number is out of range.
     """
 
     epochs: int = 12
@@ -57,9 +61,13 @@ class ExitSettings:
 
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """What ``build`` returns, with the random weights of a seed.
+    """Return what ``build`` returns, with the random weights of a seed.
 
     Torch's global generator is left as it was.
+
+    Args:
+        build: Makes the module.
+        seed: Seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -69,19 +77,19 @@ def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def joint_loss(
     logits: Sequence[torch.Tensor], labels: torch.Tensor, weights: Sequence[float]
 ) -> torch.Tensor:
-    """Weighted mean of the exits' cross-entropies, so that one descent teaches them all.
+    """Return the weighted mean of the exits' cross-entropies, so that one descent teaches all.
 
-    BranchyNet's joint optimisation (Teerapittayanon, McDanel & Kung 2016, section III), there
-    a weighted sum; here it is divided by the sum of the weights, so that these do not change
+    This is BranchyNet's joint optimisation [Teerapittayanon2016] section III. There it is a
+    weighted sum; here it is divided by the sum of the weights, so that these do not change
     how large a step is.
 
     Args:
-        logits: (n, classes) of each exit.
-        labels: (n,) whole numbers.
-        weights: One number an exit.
+        logits: The logits of each exit, (n, classes).
+        labels: The right classes, whole numbers, (n,).
+        weights: The weight of each exit.
 
     Returns:
-        A scalar, nat.
+        The loss, a scalar, nat.
     """
     losses = [functional.cross_entropy(one, labels) for one in logits]
     pairs = zip(weights, losses, strict=True)
@@ -96,20 +104,21 @@ class ExitTraining:
     drawn meanwhile. :meth:`state` holds everything, also in the middle of an epoch.
 
     Args:
-        module: Takes images (n, channels, height, width) and returns a tuple of logits, (n,
-            classes) each, from the earliest exit to the deepest. It is trained in place.
-        images: What it learns from and is tested on.
-        settings: How.
-        seed: Of the order of the images, their shifts and dropout; not of the weights, see
-            :func:`initialised`.
+        module: The network. It takes images (n, channels, height, width) and returns a tuple
+            of logits, (n, classes) each, from the earliest exit to the deepest. It is trained
+            in place.
+        images: The images that it learns from and is tested on.
+        settings: How it is trained.
+        seed: Seed of the order of the images, their shifts, mirroring and dropout; for that of
+            the weights see :func:`initialised`.
 
     Attributes:
         steps: Batches learnt from so far.
         history: One row of figures for each epoch that has ended.
 
     Raises:
-        ValueError: Other shapes than said above, more images a batch than there are, another
-            number of loss weights than exits.
+        ValueError: The module takes or returns other shapes than said above, a batch would
+            hold more images than there are, or there is not one loss weight per exit.
     """
 
     def __init__(
@@ -140,7 +149,7 @@ class ExitTraining:
         given = settings.loss_weights or (1.0,) * self.exits
         if len(given) != self.exits:
             raise ValueError(
-                f"loss_weights must hold {self.exits} numbers, one an exit, got {given!r}"
+                f"loss_weights must hold {self.exits} numbers, one per exit, got {given!r}"
             )
         self.loss_weights = given
         self._optimiser = torch.optim.AdamW(
@@ -152,12 +161,12 @@ class ExitTraining:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch."""
+        """Batches per epoch."""
         return len(self._train) // self.settings.batch_size
 
     @property
     def total_steps(self) -> int:
-        """Batches of the whole training."""
+        """Batches in the whole training."""
         return self.settings.epochs * self.steps_per_epoch
 
     @property
@@ -169,7 +178,7 @@ class ExitTraining:
         """Learn from one batch; after the last one of an epoch, add a row to the history.
 
         Raises:
-            ValueError: The loss is not finite any more.
+            ValueError: The loss is no longer finite.
         """
         place = self.steps % self.steps_per_epoch
         size = self.settings.batch_size
@@ -203,7 +212,11 @@ class ExitTraining:
             self._end_epoch(rate)
 
     def accuracies(self, part: Literal["train", "test"] = "test") -> tuple[float, ...]:
-        """Share of images, unchanged, that each exit gets right, (exits,)."""
+        """Return the share of images, unchanged, that each exit gets right, (exits,).
+
+        Args:
+            part: Whether the images to learn from or those to test on are asked for.
+        """
         images = torch.from_numpy(getattr(self.images, part))
         labels = torch.from_numpy(getattr(self.images, f"{part}_labels"))
         right = torch.zeros(self.exits, dtype=torch.int64)
@@ -216,12 +229,12 @@ class ExitTraining:
         return tuple(int(count) / len(images) for count in right)
 
     def graph(self, name: str | None = None) -> LayerGraph:
-        """The profile of the network, with each exit's test accuracy and where it comes from.
+        """Profile the network, with each exit's test accuracy and where it comes from.
 
         The accuracy is that of the last weights: no epoch is picked by looking at the test.
 
         Args:
-            name: Of the network; its class by default.
+            name: Name of the network; by default its class.
 
         Raises:
             ValueError: The module cannot be profiled.
@@ -239,7 +252,7 @@ class ExitTraining:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything that a training consists of: tensors, numbers, lists and dictionaries."""
+        """Return all that a training consists of: tensors, numbers, lists and dictionaries."""
         return {
             "module": self.module.state_dict(),
             "optimiser": self._optimiser.state_dict(),
@@ -253,9 +266,12 @@ class ExitTraining:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state` was called, bit for bit.
 
+        Args:
+            state: What :meth:`state` returned.
+
         Raises:
-            KeyError: Parts are missing.
-            RuntimeError: It is that of another network.
+            KeyError: Parts of the state are missing.
+            RuntimeError: The state is that of another network.
         """
         self.module.load_state_dict(state["module"])
         self._optimiser.load_state_dict(state["optimiser"])
@@ -282,7 +298,7 @@ class ExitTraining:
         self.history.append(row)
 
     def _moved(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch, each image shifted and mirrored at random as the data set allows."""
+        """Shift and mirror each image of a batch at random, as the data set allows."""
         shift, (count, channels, height, width) = self.images.shift, batch.shape
         if shift:
             padded = functional.pad(batch, (shift,) * 4)
@@ -354,8 +370,8 @@ class ExitTraining:
         }
 
 
-def _moments(images: ByteArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, bytes taken as 0 to 1, (channels,) each."""
+def _moments(images: ByteArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation per channel, bytes taken as 0 to 1, (channels,) each."""
     # From counts: a large data set as floating-point numbers would fill the memory.
     counts = [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(images, 1, 0)]
     shares = np.stack(counts) / counts[0].sum()
@@ -374,11 +390,11 @@ def train_exits(
     """Train a network's exits jointly and measure them; see :class:`ExitTraining`.
 
     Args:
-        module: Returns a tuple of logits; trained in place.
-        images: What it learns from and is tested on.
-        settings: How.
-        seed: Of the training.
-        name: Of the network; its class by default.
+        module: The network, which returns a tuple of logits; it is trained in place.
+        images: The images that it learns from and is tested on.
+        settings: How it is trained.
+        seed: Seed of the training.
+        name: Name of the network; by default its class.
 
     Returns:
         The network's profile with measured accuracies.

@@ -1,4 +1,4 @@
-"""LayerGraph: what every layer of a network costs and who reads its output. numpy only."""
+"""LayerGraph: what every layer of a network costs, and who reads its output."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from mec_gym.core.files import write_whole
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import BoolArray, FloatArray
 
 FORMAT = "mec_gym layer graph 1"
 
@@ -24,14 +23,14 @@ class Layer:
     """One operation of a network, for one frame (batch size 1).
 
     Attributes:
-        name: As the tracer calls it, unique in its graph.
-        operation: What it does: ``input``, ``conv2d``, ``relu``, ``add``, ...
-        flops: FLOP, two a multiply-accumulate. By the usual convention only convolutions,
-            matrix products and attention count; what merely passes over its data
-            (activation, pooling, normalisation, addition) has 0 and is priced by
-            ``bytes_moved``. None: could not be counted.
+        name: Name of the layer, as the tracer calls it; it is unique in its graph.
+        operation: What the layer does: ``input``, ``conv2d``, ``relu``, ``add``, ...
+        flops: FLOP, two per multiply-accumulate. By the usual convention only convolutions,
+            matrix products and attention count; a layer that merely passes over its data
+            (activation, pooling, normalisation, addition) has 0, and its cost shows in
+            ``bytes_moved``. None if they could not be counted.
         bytes_moved: Bytes of inputs and weights read and of output written, once each; 0
-            for what moves nothing (a reshape, dropout when not training).
+            if the layer moves nothing (a reshape, dropout when not training).
         output_bits: Size of the output, bit.
         seconds: Measured time, s; None if it was not measured.
     """
@@ -46,13 +45,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """Where the network may answer.
+    """A place where the network may answer.
 
     Attributes:
-        name: Of the exit.
+        name: Name of the exit.
         layer: Index of the layer whose output is the answer.
         accuracy: Measured share of right answers on a test set, [0, 1]; None if it was
-            not measured. Which data, how trained: in the graph's provenance.
+            not measured. The graph's provenance says on which data, and after which training.
     """
 
     name: str
@@ -65,16 +64,17 @@ class LayerGraph:
     """A network as a directed acyclic graph of layers.
 
     Attributes:
-        name: Of the network.
-        layers: V layers in topological order; layer 0 is the input, which costs nothing.
-        links: (u, v): v reads the output of u; u < v. Kept sorted, without repetition.
+        name: Name of the network.
+        layers: The V layers in topological order; layer 0 is the input, which costs nothing.
+        links: Pairs (u, v) with u < v: layer v reads the output of layer u. They are kept
+            sorted, without repetition.
         exits: Where the network may answer, from the earliest to the deepest.
         provenance: Where the figures come from: what was profiled and how, what it was
-            trained on. No part of equality.
+            trained on. Graphs that differ only in this are equal.
 
     Raises:
-        ValueError: A negative or non-finite size, a cycle, links that are not in order, a
-            layer that the input does not reach or that no exit needs, an unknown exit.
+        ValueError: A size is negative or not finite, links form a cycle or are not in order,
+            the input does not reach a layer or no exit needs it, or an exit is no layer.
     """
 
     name: str
@@ -113,7 +113,7 @@ class LayerGraph:
         """FLOP of each layer, (V,).
 
         Raises:
-            ValueError: Some layers could not be counted.
+            ValueError: The FLOPs of some layers could not be counted.
         """
         if self.uncounted:
             raise ValueError(
@@ -137,7 +137,7 @@ class LayerGraph:
         """Measured time of each layer, (V,) s.
 
         Raises:
-            ValueError: There are layers that were not measured.
+            ValueError: Some layers were not measured.
         """
         seconds = [layer.seconds for layer in self.layers]
         if None in seconds:
@@ -155,7 +155,7 @@ class LayerGraph:
         """Measured accuracy of each exit, (exits,).
 
         Raises:
-            ValueError: An exit has none.
+            ValueError: An exit has no measured accuracy.
         """
         for one in self.exits:
             if one.accuracy is None:
@@ -167,7 +167,7 @@ class LayerGraph:
 
     @property
     def successors(self) -> tuple[tuple[int, ...], ...]:
-        """Layers that read each layer's output."""
+        """The layers that read each layer's output."""
         found: list[list[int]] = [[] for _ in self.layers]
         for u, v in self.links:
             found[u].append(v)
@@ -175,17 +175,17 @@ class LayerGraph:
 
     @property
     def predecessors(self) -> tuple[tuple[int, ...], ...]:
-        """Layers that each layer reads from."""
+        """The layers that each layer reads from."""
         found: list[list[int]] = [[] for _ in self.layers]
         for u, v in self.links:
             found[v].append(u)
         return tuple(tuple(p) for p in found)
 
     def at_exit(self, index: int) -> LayerGraph:
-        """The network that answers at one exit: the layers this exit needs, G_n.
+        """Return the network that answers at one exit, G_n: the layers that this exit needs.
 
         Args:
-            index: Of the exit.
+            index: Index of the exit.
 
         Raises:
             ValueError: There is no such exit.
@@ -203,9 +203,9 @@ class LayerGraph:
         )
 
     def chain(self) -> tuple[int, ...]:
-        """Layers that every path from the input to the exit passes: where the graph is one wide.
+        """Return the layers that every path from the input to the exit passes.
 
-        The graph is a chain of blocks, and these are the joints between them.
+        The graph is a chain of blocks, and these layers are the joints between them.
 
         Raises:
             ValueError: There are several exits; see :meth:`at_exit`.
@@ -219,10 +219,8 @@ class LayerGraph:
         furthest = np.concatenate([[0], np.maximum.accumulate(reach)[:-1]])
         return tuple(int(v) for v in np.flatnonzero(furthest <= np.arange(len(self))))
 
-    def _closure(
-        self, start: Iterable[int], links: Iterable[tuple[int, int]]
-    ) -> npt.NDArray[np.bool_]:
-        """Layers that can be reached from ``start`` along links, themselves included, (V,)."""
+    def _closure(self, start: Iterable[int], links: Iterable[tuple[int, int]]) -> BoolArray:
+        """Which layers can be reached from ``start`` along links, itself included, (V,)."""
         ahead: list[list[int]] = [[] for _ in self.layers]
         for u, v in links:
             ahead[u].append(v)
@@ -236,7 +234,7 @@ class LayerGraph:
         return seen
 
     def to_json(self) -> str:
-        """The graph as text; :func:`from_json` reads it."""
+        """Return the graph as text, which :func:`from_json` reads."""
         content = {
             "format": FORMAT,
             "name": self.name,
@@ -259,11 +257,12 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
     """Read what :meth:`LayerGraph.to_json` wrote.
 
     Args:
-        text: The JSON.
-        source: Its name in error messages.
+        text: The graph as JSON.
+        source: Name of the text in error messages.
 
     Raises:
-        ValueError: Not JSON, another format or version, missing or wrong fields.
+        ValueError: The text is not JSON, has another format or version, or its fields are
+            missing or wrong.
     """
     try:
         content = json.loads(text)
@@ -289,9 +288,12 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
 def load_graph(path: str | Path) -> LayerGraph:
     """Read a profile from a JSON file.
 
+    Args:
+        path: The file.
+
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no profile of this version.
+        ValueError: The file is no profile of this version.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -301,7 +303,12 @@ def load_graph(path: str | Path) -> LayerGraph:
 
 
 def save_graph(path: str | Path, graph: LayerGraph) -> None:
-    """Write a profile to a JSON file; an older file stays whole until the new one is."""
+    """Write a profile to a JSON file; an older file stays whole until the new one is.
+
+    Args:
+        path: The file.
+        graph: The profile.
+    """
     write_whole(Path(path), graph.to_json())
 
 

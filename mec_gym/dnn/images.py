@@ -1,4 +1,4 @@
-"""Images to train the exits on: scikit-learn's digits, CIFAR-10 from a folder. No torch."""
+"""Images to train the exits on: scikit-learn's digits, and CIFAR-10 from a folder."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """Labelled images, those to learn from and those to test on.
 
     Attributes:
-        name: Of the data set, as it stands in the name of a profile.
-        about: Which images, and how they were split, for the provenance.
-        classes: Labels are 0 to classes - 1.
-        train: (n, channels, height, width).
-        train_labels: (n,).
-        test: (m, channels, height, width).
-        test_labels: (m,).
-        shift: Training images are moved by up to so many pixels, either way.
-        flip: Training images are mirrored, every other one on average.
+        name: Name of the data set, as it stands in the name of a profile.
+        about: Which images these are and how they were split, for the provenance.
+        classes: Number of classes; labels are 0 to classes - 1.
+        train: Images to learn from, (n, channels, height, width).
+        train_labels: Their classes, (n,).
+        test: Images to test on, (m, channels, height, width).
+        test_labels: Their classes, (m,).
+        shift: Most pixels by which a training image is moved, in every direction. More makes
+            training harder and the network less sensitive to where a thing stands.
+        flip: Whether training images are mirrored, every other one on average; only for
+            images whose class does not depend on left and right.
 
     Raises:
-        ValueError: Shapes or types that do not fit, labels out of range, no images.
+        ValueError: Shapes or types do not fit, labels are out of range, or there are no images.
     """
 
     name: str
@@ -78,12 +80,12 @@ class Images:
 
 
 def digits() -> Images:
-    """scikit-learn's handwritten digits, as colour images of 32 x 32.
+    """Return scikit-learn's handwritten digits, as colour images of 32 x 32.
 
-    1797 images of 8 x 8 in 17 shades (the test part of Alpaydin & Kaynak's optical digits,
-    UCI 1998), enlarged bilinearly and repeated in three channels. A fifth, stratified, is for
-    testing; the split is the same for every seed. Writers are not known, so the same hand may
-    stand on both sides of it.
+    These are 1797 images of 8 x 8 in 17 shades, the test part of the optical digits
+    [AlpaydinKaynak1998], enlarged bilinearly and repeated in three channels. A fifth,
+    stratified, is for testing; the split is always the same. The writers are not known, so the
+    same hand may stand on both sides of it.
     """
     from scipy.ndimage import zoom
     from sklearn.datasets import load_digits
@@ -97,31 +99,33 @@ def digits() -> Images:
         images, raw.target.astype(np.int64), test_size=0.2, stratify=raw.target, random_state=0
     )
     return Images(
-        "digits",
-        "scikit-learn load_digits: 8 x 8 images enlarged bilinearly to 32 x 32 in 3 channels; "
-        "stratified split 80 : 20, random_state 0",
-        10,
-        train,
-        train_labels,
-        test,
-        test_labels,
-        # Half a pixel of the original.
-        shift=2,
+        name="digits",
+        about=(
+            "scikit-learn load_digits: 8 x 8 images enlarged bilinearly to 32 x 32 in 3 channels; "
+            "stratified split 80 : 20, random_state 0"
+        ),
+        classes=10,
+        train=train,
+        train_labels=train_labels,
+        test=test,
+        test_labels=test_labels,
+        shift=2,  # half a pixel of the original
     )
 
 
 def cifar10(folder: str | Path) -> Images:
-    """CIFAR-10 (Krizhevsky 2009) in its own split, 50 000 to train and 10 000 to test.
+    """Read CIFAR-10 [Krizhevsky2009] in its own split, 50 000 to train and 10 000 to test.
 
     Both forms in which it is handed out are read: the Python version (pickles, opened by a
     reader that builds nothing but arrays, numbers, text, lists and dictionaries) and the
     binary version.
 
     Args:
-        folder: ``cifar-10-batches-py``, ``cifar-10-batches-bin``, or where one of them lies.
+        folder: The folder ``cifar-10-batches-py`` or ``cifar-10-batches-bin``, or the one in
+            which it lies.
 
     Raises:
-        ValueError: No such files, some are missing, damaged or of the wrong size.
+        ValueError: There are no such files, or some are missing, damaged or of the wrong size.
     """
     given = Path(folder)
     for place in (given, *(given / name for name in CIFAR10_FOLDERS)):
@@ -132,14 +136,15 @@ def cifar10(folder: str | Path) -> Images:
             missing = [path.name for path in paths if not path.is_file()]
             if missing:
                 raise ValueError(f"data {place} lacks {', '.join(missing)}")
-            parts = [read(path) for path in paths]
+            *train, (test, test_labels) = [read(path) for path in paths]
             return Images(
-                "cifar10",
-                f"CIFAR-10, {'binary' if ending else 'Python'} version, its own split",
-                10,
-                np.concatenate([images for images, _ in parts[:-1]]),
-                np.concatenate([labels for _, labels in parts[:-1]]),
-                *parts[-1],
+                name="cifar10",
+                about=f"CIFAR-10, {'binary' if ending else 'Python'} version, its own split",
+                classes=10,
+                train=np.concatenate([images for images, _ in train]),
+                train_labels=np.concatenate([labels for _, labels in train]),
+                test=test,
+                test_labels=test_labels,
                 shift=4,
                 flip=True,
             )
@@ -149,7 +154,7 @@ def cifar10(folder: str | Path) -> Images:
 
 
 def _read_binary(path: Path) -> tuple[ByteArray, IntArray]:
-    """A file of records: one byte of label, then 3072 of red, green and blue."""
+    """Read a file of records: one byte of label, then 3072 of red, green and blue."""
     raw = np.fromfile(path, dtype=np.uint8)
     wanted = CIFAR10_PER_FILE * (1 + _PIXELS)
     if raw.size != wanted:
@@ -159,7 +164,7 @@ def _read_binary(path: Path) -> tuple[ByteArray, IntArray]:
 
 
 def _read_pickle(path: Path) -> tuple[ByteArray, IntArray]:
-    """A pickled dictionary: ``data``, (10000, 3072) bytes, and ``labels``, a list."""
+    """Read a pickled dictionary: ``data``, (10000, 3072) bytes, and ``labels``, a list."""
     try:
         content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except Exception as error:
@@ -196,7 +201,7 @@ _RECONSTRUCT: Any = np.empty(0).__reduce__()[0]
 
 
 def _number_type(kind: str | bytes, align: int = 0, copy: int = 0) -> np.dtype[Any]:
-    """Old pickles call ``np.dtype`` with numbers, which numpy will not take for long."""
+    """Stand in for ``np.dtype``, which old pickles call with numbers; numpy will refuse them."""
     found = np.dtype(kind.decode() if isinstance(kind, bytes) else kind, bool(align), bool(copy))
     if found.hasobject:
         raise pickle.UnpicklingError("an array of objects is not allowed")
@@ -204,7 +209,7 @@ def _number_type(kind: str | bytes, align: int = 0, copy: int = 0) -> np.dtype[A
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Builds arrays of numbers and plain values; whatever else a pickle asks for is refused."""
+    """Builds arrays of numbers and plain values, and refuses all else that a pickle asks for."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.pictures import BLUE, GREEN, GREY, RED, new_figure
+from mec_gym.core.pictures import BLUE, GREEN, GREY, LEGEND, RED, new_figure
 from mec_gym.dnn.graph import LayerGraph
 
 if TYPE_CHECKING:
@@ -24,14 +24,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 15
-"""Columns of a row, at most."""
-COLUMN, LANE, GAP = 0.95, 0.50, 0.28  # in: width of a column, height of a lane, between rows
-HALF, TALL = 0.38, 0.12  # in: half a box
-MARGIN, HEAD = 0.35, 0.75  # in: around everything; room for title and legend
-SMALL = 7.0  # pt
-DEVICE, EDGE, CUT, EXIT = BLUE, GREEN, RED, "black"
+"""Most columns of a row."""
 LETTERS = 12
-"""Of an operation's name, at most."""
+"""Most letters of an operation's name that fit into a box."""
+COLUMN, LANE, GAP = 0.95, 0.50, 0.28  # in: width of a column, height of a lane, between rows
+HALF, TALL = 0.38, 0.12  # in: half the width and half the height of a box
+MARGIN, HEADER = 0.35, 0.75  # in: around everything; space for title and legend
+TINY = 7.0  # pt, of what is written into boxes and beside them
+THIN, THICK, FRAME = 0.8, 2.2, 1.8  # pt: links, links that cross, the frames of exits
+DEVICE, EDGE, CUT, EXIT = BLUE, GREEN, RED, "black"
+
+Link = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +42,73 @@ class Layout:
     """Where everything stands.
 
     Attributes:
-        columns: Of each layer.
-        lanes: Of each layer, 0 at the top.
-        detours: Lane of a link on its way past the columns between its ends, by link.
-        breaks: First column of each row, and at the end the number of columns.
+        columns: The column of each layer.
+        lanes: The lane of each layer; lane 0 is at the top.
+        detours: By link, the lane in which it passes the columns between its ends.
+        breaks: The first column of each row, and at the end the number of columns.
     """
 
     columns: tuple[int, ...]
     lanes: tuple[int, ...]
-    detours: dict[tuple[int, int], int]
+    detours: dict[Link, int]
     breaks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Layers and links that want a lane of their own from one column to another."""
+
+    start: int
+    end: int
+    chain: list[int]
+    links: list[Link]
 
 
 def layout(graph: LayerGraph, width: int = COLUMNS) -> Layout:
     """Give every layer a column and a lane such that no link runs through a layer.
 
     Args:
-        graph: Any.
-        width: Columns of a row, at most.
+        graph: The network.
+        width: Most columns of a row.
     """
-    before, after = graph.predecessors, graph.successors
+    before = graph.predecessors
     columns = [0] * len(graph)
     for v in range(1, len(graph)):
         columns[v] = 1 + max(columns[u] for u in before[v])
-
-    # The longest path lies in lane 0; the rest falls into chains, each in one lane.
-    last = max(range(len(graph)), key=lambda v: columns[v])
-    spine = [last]
-    while spine[-1]:
-        spine.append(next(u for u in before[spine[-1]] if columns[u] == columns[spine[-1]] - 1))
+    spine = _longest_path(graph, columns)
     lanes: dict[int, int] = dict.fromkeys(spine, 0)
+    detours: dict[Link, int] = {}
+    taken: list[set[int]] = [{columns[v] for v in spine}]
+    for wish in sorted(_wishes(graph, columns, spine), key=lambda w: (w.end - w.start, w.start)):
+        span = set(range(wish.start, wish.end + 1))
+        lane = next((n for n, occupied in enumerate(taken) if not occupied & span), len(taken))
+        if lane == len(taken):
+            taken.append(set())
+        taken[lane] |= span
+        lanes |= dict.fromkeys(wish.chain, lane)
+        detours |= dict.fromkeys(wish.links, lane)
+    return Layout(
+        tuple(columns),
+        tuple(lanes[v] for v in range(len(graph))),
+        detours,
+        _breaks(graph, columns, width),
+    )
+
+
+def _longest_path(graph: LayerGraph, columns: Sequence[int]) -> list[int]:
+    """Layers of a path through all columns, from the last one to the input."""
+    path = [max(range(len(graph)), key=lambda v: columns[v])]
+    while last := path[-1]:
+        path.append(next(u for u in graph.predecessors[last] if columns[u] == columns[last] - 1))
+    return path
+
+
+def _wishes(graph: LayerGraph, columns: Sequence[int], spine: Sequence[int]) -> list[_Wish]:
+    """What does not lie on the spine: chains of layers, and links that pass other columns."""
+    after = graph.successors
     free = set(range(len(graph))) - set(spine)
-    # (from column, to column, layers, links): what wants a lane of its own there.
-    wishes: list[tuple[int, int, list[int], list[tuple[int, int]]]] = []
-    routed: set[tuple[int, int]] = set()
+    wishes = []
+    routed: set[Link] = set()
     for v in range(len(graph)):
         if v not in free:
             continue
@@ -84,32 +120,16 @@ def layout(graph: LayerGraph, width: int = COLUMNS) -> Layout:
         if after[chain[-1]]:
             links.append((chain[-1], max(after[chain[-1]], key=lambda s: columns[s])))
         end = max([columns[chain[-1]], *(columns[s] - 1 for _, s in links)])
-        wishes.append((columns[v], end, chain, links))
+        wishes.append(_Wish(columns[v], end, chain, links))
         routed |= set(links)
     for u, v in graph.links:
         if (u, v) not in routed and columns[v] - columns[u] > 1:
-            wishes.append((columns[u] + 1, columns[v] - 1, [], [(u, v)]))
-
-    taken: list[set[int]] = [{columns[v] for v in spine}]
-    detours: dict[tuple[int, int], int] = {}
-    for start, end, chain, links in sorted(wishes, key=lambda w: (w[1] - w[0], w[0])):
-        span = set(range(start, end + 1))
-        lane = next((n for n, columns_ in enumerate(taken) if not columns_ & span), len(taken))
-        if lane == len(taken):
-            taken.append(set())
-        taken[lane] |= span
-        lanes |= dict.fromkeys(chain, lane)
-        detours |= dict.fromkeys(links, lane)
-    return Layout(
-        tuple(columns),
-        tuple(lanes[v] for v in range(len(graph))),
-        detours,
-        _breaks(graph, columns, width),
-    )
+            wishes.append(_Wish(columns[u] + 1, columns[v] - 1, [], [(u, v)]))
+    return wishes
 
 
 def _breaks(graph: LayerGraph, columns: Sequence[int], width: int) -> tuple[int, ...]:
-    """Rows of about one length, broken where few links run."""
+    """First columns of rows of about one length, broken where few links run."""
     total = max(columns) + 1
     breaks = [0]
     while total - breaks[-1] > width:
@@ -130,9 +150,9 @@ def draw_graph(
     """Draw a layer graph.
 
     Args:
-        graph: Any; several hundred layers stay legible.
-        on_edge: For each layer, whether it runs on the edge server. What crosses is then
-            drawn with its size, each tensor once. By default nothing is shared.
+        graph: The network; several hundred layers stay legible.
+        on_edge: For each layer, whether it runs on the edge server, (V,). What crosses is then
+            drawn with its size, each tensor once. By default the layers are not shared.
 
     Raises:
         ValueError: ``on_edge`` has another length or other values, sends the input to the
@@ -148,24 +168,13 @@ def draw_graph(
     axes.set_ylim(sheet.height, 0)
     axes.set_axis_off()
 
-    crossing = set()
-    for u, v in graph.links:
-        cut = sides is not None and sides[u] != sides[v]
-        crossing |= {u} if cut else set()
-        for xs, ys in sheet.path(u, v):
-            colour, width = (CUT, 2.2) if cut else (GREY, 0.8)
-            axes.plot(xs, ys, color=colour, lw=width, zorder=3 if cut else 1)
+    crossing = set() if sides is None else {u for u, v in graph.links if sides[u] != sides[v]}
+    _draw_links(axes, sheet, graph, sides)
     for v in range(len(graph)):
         _draw_layer(axes, sheet, graph, v, None if sides is None else sides[v])
-    for u in sorted(crossing):
-        x, y = sheet.centre(u)
-        axes.text(
-            x + HALF, y - TALL - 0.02, megabits(graph.layers[u].output_bits), color=CUT,
-            fontsize=SMALL + 0.5, weight="bold", ha="center", va="bottom", zorder=6,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.9},
-        )  # fmt: skip
+    _draw_sizes(axes, sheet, graph, crossing)
     _draw_exits(axes, sheet, graph)
-    _draw_head(axes, sheet, graph, sides, crossing)
+    _draw_title_and_legend(axes, graph, sides, crossing)
     return figure
 
 
@@ -188,12 +197,12 @@ def _sides(graph: LayerGraph, on_edge: Sequence[bool] | npt.NDArray[np.bool_]) -
 
 
 def megabits(bits: float) -> str:
-    """A size, three digits."""
+    """Write a size, bit, with three digits."""
     return f"{bits / 1e6:.3g} Mbit"
 
 
 def short_name(operation: str) -> str:
-    """An operation's name without what makes it long."""
+    """Return an operation's name without what makes it long."""
     word = operation
     for part in ("adaptive", "scaled_dot_product", "multihead", "transformer"):
         word = word.replace(part, "")
@@ -202,39 +211,46 @@ def short_name(operation: str) -> str:
 
 
 class _Sheet:
-    """Coordinates in inches, y downwards, of a layout wrapped into rows."""
+    """Coordinates in inches, y downwards, of a layout wrapped into rows.
+
+    Args:
+        place: The layout.
+        graph: The network that is laid out.
+    """
 
     def __init__(self, place: Layout, graph: LayerGraph) -> None:
         self.place = place
         breaks = place.breaks
-        self.row_of = [
-            row for row in range(len(breaks) - 1) for _ in range(breaks[row], breaks[row + 1])
-        ]
-        deepest = [0] * (len(breaks) - 1)
-        for v, lane in enumerate(place.lanes):
-            row = self.row_of[place.columns[v]]
-            deepest[row] = max(deepest[row], lane)
-        for link in graph.links:
-            for column, lane in self._way(*link):
-                for at in (column, min(column + 1, place.columns[link[1]])):
-                    deepest[self.row_of[at]] = max(deepest[self.row_of[at]], lane)
+        self.row_of = [row for row, (a, b) in enumerate(pairwise(breaks)) for _ in range(a, b)]
         self.tops = []
-        y = MARGIN + HEAD
-        for lanes in deepest:
+        y = MARGIN + HEADER
+        for lane in self._deepest_lanes(graph):
             self.tops.append(y + LANE / 2)
-            y += (lanes + 1) * LANE + GAP
+            y += (lane + 1) * LANE + GAP
         longest = max(b - a for a, b in pairwise(breaks))
         self.width = max(longest * COLUMN + 2 * MARGIN, 7.5)
         self.height = y - GAP + MARGIN
 
+    def _deepest_lanes(self, graph: LayerGraph) -> list[int]:
+        """The lowest lane of each row that a layer or a link uses."""
+        deepest = [0] * (len(self.place.breaks) - 1)
+        for v, lane in enumerate(self.place.lanes):
+            row = self.row_of[self.place.columns[v]]
+            deepest[row] = max(deepest[row], lane)
+        for link in graph.links:
+            for column, lane in self._way(*link):
+                for at in (column, min(column + 1, self.place.columns[link[1]])):
+                    deepest[self.row_of[at]] = max(deepest[self.row_of[at]], lane)
+        return deepest
+
     def at(self, column: int, lane: int, row: int | None = None) -> tuple[float, float]:
-        """The middle of a column; in the row before or after, it lies beyond the margin."""
+        """Return the middle of a column; in another row than its own it lies past the margin."""
         row = self.row_of[column] if row is None else row
         x = MARGIN + (column - self.place.breaks[row] + 0.5) * COLUMN
         return x, self.tops[row] + lane * LANE
 
     def centre(self, layer: int) -> tuple[float, float]:
-        """The middle of a layer's box."""
+        """Return the middle of a layer's box."""
         return self.at(self.place.columns[layer], self.place.lanes[layer])
 
     def _way(self, u: int, v: int) -> list[tuple[int, int]]:
@@ -249,7 +265,7 @@ class _Sheet:
         ]
 
     def path(self, u: int, v: int) -> list[tuple[list[float], list[float]]]:
-        """A link as lines (x, y), one for each row that it runs through."""
+        """Return a link as lines (x, y), one for each row that it runs through."""
         way = self._way(u, v)
         lines: list[tuple[list[float], list[float]]] = [([], [])]
 
@@ -273,6 +289,24 @@ class _Sheet:
         return lines
 
 
+def _draw_links(axes: Axes, sheet: _Sheet, graph: LayerGraph, sides: list[bool] | None) -> None:
+    for u, v in graph.links:
+        crosses = sides is not None and sides[u] != sides[v]
+        colour, width = (CUT, THICK) if crosses else (GREY, THIN)
+        for xs, ys in sheet.path(u, v):
+            axes.plot(xs, ys, color=colour, lw=width, zorder=3 if crosses else 1)
+
+
+def _draw_sizes(axes: Axes, sheet: _Sheet, graph: LayerGraph, crossing: set[int]) -> None:
+    for u in sorted(crossing):
+        x, y = sheet.centre(u)
+        axes.text(
+            x + HALF, y - TALL - 0.02, megabits(graph.layers[u].output_bits), color=CUT,
+            fontsize=TINY + 0.5, weight="bold", ha="center", va="bottom", zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.9},
+        )  # fmt: skip
+
+
 def _draw_layer(axes: Axes, sheet: _Sheet, graph: LayerGraph, v: int, on_edge: bool | None) -> None:
     from matplotlib.patches import FancyBboxPatch
 
@@ -285,7 +319,7 @@ def _draw_layer(axes: Axes, sheet: _Sheet, graph: LayerGraph, v: int, on_edge: b
     axes.add_patch(box)
     axes.text(
         x, y, short_name(graph.layers[v].operation), ha="center", va="center_baseline",
-        fontsize=SMALL, color="black" if colour != DEVICE else "white", zorder=5,
+        fontsize=TINY, color="black" if colour != DEVICE else "white", zorder=5,
     )  # fmt: skip
 
 
@@ -300,17 +334,17 @@ def _draw_exits(axes: Axes, sheet: _Sheet, graph: LayerGraph) -> None:
         x, y = sheet.centre(layer)
         frame = FancyBboxPatch(
             (x - HALF, y - TALL), 2 * HALF, 2 * TALL, boxstyle="round,pad=0.02",
-            facecolor="none", edgecolor=EXIT, lw=1.8, zorder=5,
+            facecolor="none", edgecolor=EXIT, lw=FRAME, zorder=5,
         )  # fmt: skip
         axes.add_patch(frame)
         axes.text(
-            x, y + TALL + 0.04, ", ".join(words), ha="center", va="top", fontsize=SMALL,
+            x, y + TALL + 0.04, ", ".join(words), ha="center", va="top", fontsize=TINY,
             color=EXIT, weight="bold", zorder=6,
         )  # fmt: skip
 
 
-def _draw_head(
-    axes: Axes, sheet: _Sheet, graph: LayerGraph, sides: list[bool] | None, crossing: set[int]
+def _draw_title_and_legend(
+    axes: Axes, graph: LayerGraph, sides: list[bool] | None, crossing: set[int]
 ) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -325,12 +359,11 @@ def _draw_head(
         handles += [
             Patch(color=DEVICE, label="device"),
             Patch(color=EDGE, label="edge server"),
-            Line2D([], [], color=CUT, lw=2.2, label="crosses, sent once"),
+            Line2D([], [], color=CUT, lw=THICK, label="crosses, sent once"),
         ]
-    handles.append(Patch(facecolor="none", edgecolor=EXIT, lw=1.8, label="exit"))
+    handles.append(Patch(facecolor="none", edgecolor=EXIT, lw=FRAME, label="exit"))
     axes.text(MARGIN, MARGIN, ", ".join(facts), fontsize=11, va="top", ha="left")
     axes.legend(
-        handles=handles, loc="upper left", ncols=len(handles), fontsize=8.5, frameon=False,
-        bbox_to_anchor=(MARGIN, MARGIN + 0.22), bbox_transform=axes.transData, borderaxespad=0,
-        borderpad=0,
+        handles=handles, loc="upper left", ncols=len(handles), borderaxespad=0, borderpad=0,
+        bbox_to_anchor=(MARGIN, MARGIN + 0.22), bbox_transform=axes.transData, **LEGEND,
     )  # fmt: skip

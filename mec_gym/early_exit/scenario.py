@@ -24,7 +24,7 @@ from mec_gym.core.presets import Preset
 from mec_gym.core.types import FloatArray
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
 from mec_gym.dnn.graph import LayerGraph, load_graph
-from mec_gym.dnn.zoo import load_profile
+from mec_gym.dnn.zoo import resolve
 from mec_gym.early_exit.table import PartitionTable, partition_table
 from mec_gym.network.bandwidth import (
     CAT1,
@@ -153,7 +153,7 @@ class Scenario:
             raise ValueError(
                 f"timeout_s must be at least the longest deadline ({high} s), got {self.timeout_s}"
             )
-        graph = _graph(self.network)
+        graph = resolve(self.network)
         accuracy = graph.accuracies
         accuracy.flags.writeable = False
         object.__setattr__(self, "graph", graph)
@@ -209,14 +209,6 @@ class Scenario:
 def _speed(median_load: FloatArray, logit: npt.ArrayLike) -> FloatArray:
     """What a load leaves: 1 - sigmoid(logit of the median load + logit)."""
     return np.asarray(1.0 / (1.0 + median_load / (1.0 - median_load) * np.exp(logit)))
-
-
-def _graph(network: str | LayerGraph) -> LayerGraph:
-    if isinstance(network, LayerGraph):
-        return network
-    if not isinstance(network, str):
-        raise ValueError(f"network must be a name, a path or a LayerGraph, got {network!r}")
-    return load_graph(network) if network.endswith(".json") else load_profile(network)
 
 
 _NETWORKS = {"cat1": ("CAT1", CAT1), "3g": ("3G", G3), "4g": ("4G", G4), "wifi": ("WiFi", WIFI)}

@@ -62,7 +62,7 @@ def test_a_chain_is_cut_only_at_its_joints():
     found = cut_chain(graph([0, 1, 2, 3, 4], [5, 6, 7, 8, 9], links), 2)
     assert found.work.tolist() == [6, 4]
     assert found.bits.tolist() == [5, 8, 9]
-    with pytest.raises(ValueError, match=r"blocks must be in \[1, 2\] for test, got 3"):
+    with pytest.raises(ValueError, match=r"blocks .*got 3"):
         cut_chain(graph([0, 1, 2, 3, 4], [5, 6, 7, 8, 9], links), 3)
 
 

@@ -185,7 +185,10 @@ def test_weight_decay_shrinks_weights(few):
 def test_shifts_and_mirrors():
     pixels = np.arange(1, 1 + 2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     labels = np.zeros(2, dtype=np.int64)
-    moving = Images("n", "a", 10, pixels, labels, pixels, labels, shift=2, flip=True)
+    moving = Images(
+        name="n", about="a", classes=10, shift=2, flip=True,
+        train=pixels, train_labels=labels, test=pixels, test_labels=labels,
+    )  # fmt: skip
     module = nn.Sequential(nn.Flatten(), nn.Linear(60, 10))
     training = ExitTraining(module, moving, dataclasses.replace(FAST, batch_size=1))
     found = set()
@@ -210,17 +213,17 @@ def test_shifts_and_mirrors():
 def test_bad_input(few):
     module = TwoExits()
     for settings, message in (
-        ({"loss_weights": (1.0, 2.0, 3.0)}, r"loss_weights must hold 2 numbers, one an exit"),
-        ({"batch_size": 101}, r"batch_size must be at most 100, .* got 101"),
+        ({"loss_weights": (1.0, 2.0, 3.0)}, r"loss_weights .*\(1\.0, 2\.0, 3\.0\)"),
+        ({"batch_size": 101}, r"batch_size .*got 101"),
     ):
         with pytest.raises(ValueError, match=message):
             ExitTraining(module, few, dataclasses.replace(FAST, **settings))
     for settings, message in (
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
+        ({"epochs": 0}, r"epochs .*got 0"),
         ({"batch_size": 2.5}, "batch_size must be a whole number"),
-        ({"learning_rate": -1.0}, r"learning_rate must be positive, got -1.0"),
-        ({"weight_decay": -0.1}, r"weight_decay must not be negative, got -0.1"),
-        ({"loss_weights": (1.0, 0.0)}, r"loss_weights\[1\] must be positive, got 0.0"),
+        ({"learning_rate": -1.0}, r"learning_rate .*got -1.0"),
+        ({"weight_decay": -0.1}, r"weight_decay .*got -0.1"),
+        ({"loss_weights": (1.0, 0.0)}, r"loss_weights\[1\] .*got 0.0"),
         ({"loss_weights": ()}, "loss_weights must hold numbers"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -294,6 +297,7 @@ def test_shipped_profiles_are_of_the_networks_of_the_zoo():
         assert [e.layer for e in now.exits] == [e.layer for e in shipped.exits]
 
 
+@pytest.mark.slow  # test_learns_the_digits shows nearly the same in a fraction of the time
 def test_a_network_of_the_zoo_learns(images):
     """AlexNet, the cheapest to train, on some of the images."""
     few = dataclasses.replace(

@@ -145,7 +145,7 @@ def test_all_of_it_on_one_side():
 @pytest.mark.parametrize(
     ("on_edge", "message"),
     [
-        ([False] * 5, r"on_edge must hold 6 values, true or false, got bool \(5,\)"),
+        ([False] * 5, r"on_edge .*got bool \(5,\)"),
         ([], r"on_edge must hold 6 values"),
         (np.zeros((6, 1), dtype=bool), r"on_edge must hold 6 values"),
         ([0, 0, 0.5, 1, 1, 1], r"on_edge must hold 6 values, true or false"),
@@ -193,7 +193,16 @@ def test_names_are_short():
 # --- legible, whatever is drawn
 
 
-@pytest.mark.parametrize("name", ["alexnet", "vgg16", "resnet18", "mobilenetv2", "googlenet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "vgg16",
+        "resnet18",
+        pytest.param("mobilenetv2", marks=pytest.mark.slow),  # a chain with shortcuts again
+        "googlenet",
+    ],
+)
 def test_the_zoo_is_legible(name):
     graph = zoo.load_profile(f"{name}-exits")
     figure = draw_graph(graph)

@@ -7,7 +7,7 @@ from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from mec_gym.dnn.graph import LayerGraph, from_json
+from mec_gym.dnn.graph import LayerGraph, from_json, load_graph
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,13 +19,15 @@ NETWORKS = {
     "mobilenetv2": "MobileNetV2: seventeen blocks of depthwise convolutions, cheap and deep",
     "googlenet": "GoogLeNet: nine Inception modules of four branches, with batch norm",
 }
-"""What there is, and what it is."""
+"""The networks of the zoo by name, and what each one is."""
 
 
 def profile_names() -> tuple[str, ...]:
-    """Names of the profiles that :func:`load_profile` knows, sorted.
+    """Return the names of the profiles that :func:`load_profile` knows, sorted.
 
-    ``NAME`` is the network for images of 224 x 224, ``NAME-exits`` the same with early exits.
+    ``NAME`` is the network for images of 224 x 224, ``NAME-exits`` is the same with early
+    exits, and ``NAME-digits`` is the variant for images of 32 x 32 with exits trained on
+    scikit-learn's digits.
     """
     folder = files(__name__) / "profiles"
     names = (entry.name for entry in folder.iterdir())
@@ -34,10 +36,10 @@ def profile_names() -> tuple[str, ...]:
 
 @cache
 def load_profile(name: str) -> LayerGraph:
-    """The layer graph of a well-known network; torch is not needed.
+    """Return the layer graph of a well-known network; torch is not needed.
 
     Args:
-        name: One of :func:`profile_names`.
+        name: The name of a profile, one of :func:`profile_names`.
 
     Raises:
         ValueError: There is no such profile.
@@ -48,6 +50,24 @@ def load_profile(name: str) -> LayerGraph:
     return from_json(entry.read_text(encoding="utf-8"), f"profile {name!r}")
 
 
+def resolve(network: str | LayerGraph) -> LayerGraph:
+    """Return the layer graph of a network, however it is named.
+
+    Args:
+        network: The name of a profile of the zoo, one of :func:`profile_names`; the path of a
+            profile in JSON, which ends in ``.json``; or the layer graph itself.
+
+    Raises:
+        ValueError: The network is none of these, or the file is no profile.
+        FileNotFoundError: There is no such file.
+    """
+    if isinstance(network, LayerGraph):
+        return network
+    if not isinstance(network, str):
+        raise ValueError(f"network must be a name, a path or a LayerGraph, got {network!r}")
+    return load_graph(network) if network.endswith(".json") else load_profile(network)
+
+
 def build(
     name: str,
     classes: int = 1000,
@@ -55,17 +75,19 @@ def build(
     in_channels: int = 3,
     exits: bool = False,
 ) -> nn.Module:
-    """A network as a torch module with random weights; this loads torch.
+    """Build a network as a torch module with random weights; this loads torch.
 
     Args:
-        name: One of ``NETWORKS``.
+        name: The name of a network, one of ``NETWORKS``.
         classes: Number of classes.
-        image_size: 224, the published structure, or 32, the customary variant for small images.
+        image_size: Height and width of an image: 224, the published structure, or 32, the
+            customary variant for small images.
         in_channels: Channels of an image.
-        exits: With early exits: the module then returns a tuple of logits, shallow to deep.
+        exits: Whether there are early exits; the module then returns a tuple of logits,
+            shallow to deep.
 
     Raises:
-        ValueError: Unknown name, another image size.
+        ValueError: The name is not known, or the image size is another one.
     """
     if name not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "profiles"
 
 
 def main() -> None:
-    """Write ``NAME.json`` and ``NAME-exits.json`` for every network, 224 x 224."""
+    """Write ``NAME.json`` and ``NAME-exits.json`` of every network for images of 224 x 224."""
     frame = torch.zeros(1, 3, 224, 224)
     for name in NETWORKS:
         for exits in (False, True):

@@ -1,10 +1,10 @@
-"""AlexNet (Krizhevsky 2014, "One weird trick", the version with one column)."""
+"""AlexNet, the version with one column: [Krizhevsky2014]."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_head
+from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_heads
 
 
 def alexnet(
@@ -18,12 +18,13 @@ def alexnet(
 
     Args:
         classes: Number of classes.
-        image_size: 224, the published structure, or 32.
+        image_size: Height and width of an image: 224, the published structure, or 32.
         in_channels: Channels of an image.
-        exits: Early exits after the first and the second pool as well: three in all.
+        exits: Whether there are early exits as well, after the first and the second pool;
+            these are three exits in all.
 
     Raises:
-        ValueError: Another image size.
+        ValueError: The image size is another one.
     """
     small = check_image_size(image_size)
     pool, size, width = (2, 4, 1024) if small else (3, 6, 4096)
@@ -56,5 +57,5 @@ def alexnet(
         nn.ReLU(),
         nn.Linear(width, classes),
     )
-    heads = [exit_head(channels, classes, size) for channels in (64, 192)] if exits else []
-    return StagedNetwork(stages, heads, classifier)
+    early = exit_heads((64, 192), (size, size), classes) if exits else []
+    return StagedNetwork(stages, early, classifier)

@@ -1,4 +1,4 @@
-"""GoogLeNet (Szegedy et al. 2015), the first Inception network, with batch norm."""
+"""GoogLeNet, the first Inception network, with batch norm: [Szegedy2015]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size
 def convolution(
     channels: int, width: int, kernel: int = 1, stride: int = 1, padding: int = 0
 ) -> nn.Sequential:
-    """A convolution, batch norm and ReLU."""
+    """Build a convolution, batch norm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(channels, width, kernel, stride, padding, bias=False),
         nn.BatchNorm2d(width, eps=0.001),
@@ -26,10 +26,10 @@ class Inception(nn.Module):
     weights and counts (1.5 GMAC, 6.6 million parameters) are in general use.
 
     Args:
-        channels: Of the input.
+        channels: Channels of the input.
         one: Channels of the branch 1 x 1.
-        three: Channels of the branch 3 x 3, before and after.
-        five: Channels of the branch that the paper calls 5 x 5, before and after.
+        three: Channels of the branch 3 x 3, between its convolutions and at its end.
+        five: Channels of the branch that the paper calls 5 x 5, likewise.
         pool: Channels of the branch that pools.
     """
 
@@ -49,14 +49,14 @@ class Inception(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, channels, h, w) to (n, one + three + five + pool, h, w)."""
+        """Return (n, one + three[1] + five[1] + pool, h, w) for (n, channels, h, w)."""
         return torch.cat(
             [self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1
         )
 
 
 def auxiliary(channels: int, classes: int) -> nn.Sequential:
-    """The paper's auxiliary classifier, as an exit."""
+    """Build the paper's auxiliary classifier, which serves as an early exit here."""
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(4),
         convolution(channels, 128),
@@ -78,13 +78,13 @@ def googlenet(
 
     Args:
         classes: Number of classes.
-        image_size: 224, the published structure, or 32.
+        image_size: Height and width of an image: 224, the published structure, or 32.
         in_channels: Channels of an image.
-        exits: The auxiliary classifiers, after inception 4a and 4d, are exits as well: three
-            in all. The paper uses them to train only.
+        exits: Whether the auxiliary classifiers, after inception 4a and 4d, are exits as well;
+            these are three exits in all. The paper uses them for training only.
 
     Raises:
-        ValueError: Another image size.
+        ValueError: The image size is another one.
     """
     small = check_image_size(image_size)
     stem = (
@@ -121,5 +121,5 @@ def googlenet(
     classifier = nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(1024, classes)
     )
-    heads = [auxiliary(channels, classes) for channels in (512, 528)] if exits else []
-    return StagedNetwork(stages, heads, classifier)
+    early = [auxiliary(channels, classes) for channels in (512, 528)] if exits else []
+    return StagedNetwork(stages, early, classifier)

@@ -1,11 +1,11 @@
-"""MobileNetV2 (Sandler, Howard, Zhu, Zhmoginov & Chen 2018), width 1.0."""
+"""MobileNetV2 of width 1.0: [Sandler2018]."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_head
+from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_heads
 
 STAGES = (
     ((1, 16, 1, 1), (6, 24, 2, 2)),
@@ -13,13 +13,13 @@ STAGES = (
     ((6, 64, 4, 2), (6, 96, 3, 1)),
     ((6, 160, 3, 2), (6, 320, 1, 1)),
 )
-"""Table 2 of the paper, cut where the exits stand: (expansion, channels, repeats, stride)."""
+"""[Sandler2018] table 2, cut where the exits stand: (expansion, channels, repeats, stride)."""
 
 
 def convolution(
     channels: int, width: int, kernel: int = 1, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """A convolution, batch norm and ReLU6."""
+    """Build a convolution, batch norm and ReLU6."""
     return nn.Sequential(
         nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(width),
@@ -28,13 +28,15 @@ def convolution(
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel on its own, project; beside a shortcut where shapes allow.
+    """A block that expands, convolves each channel on its own and projects.
+
+    A shortcut runs beside it if input and output have the same shape.
 
     Args:
-        channels: Of the input.
-        width: Of the output.
-        stride: Of the depthwise convolution.
-        expansion: Channels in between are this times those of the input.
+        channels: Channels of the input.
+        width: Channels of the output.
+        stride: Stride of the depthwise convolution.
+        expansion: Channels in between, as a multiple of those of the input.
     """
 
     def __init__(self, channels: int, width: int, stride: int, expansion: int) -> None:
@@ -50,7 +52,7 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and channels == width
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, channels, h, w) to (n, width, h / stride, w / stride)."""
+        """Return (n, width, h / stride, w / stride) for (n, channels, h, w)."""
         new: torch.Tensor = self.layers(x)
         return x + new if self.shortcut else new
 
@@ -65,12 +67,13 @@ def mobilenetv2(
 
     Args:
         classes: Number of classes.
-        image_size: 224, the published structure, or 32.
+        image_size: Height and width of an image: 224, the published structure, or 32.
         in_channels: Channels of an image.
-        exits: Early exits after the stages of 24, 32 and 96 channels as well: four in all.
+        exits: Whether there are early exits as well, after the stages of 24, 32 and 96
+            channels; these are four exits in all.
 
     Raises:
-        ValueError: Another image size.
+        ValueError: The image size is another one.
     """
     small = check_image_size(image_size)
     layers: list[nn.Module] = [convolution(in_channels, 32, 3, 1 if small else 2)]
@@ -90,5 +93,5 @@ def mobilenetv2(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(1280, classes)
     )
     size = 4 if small else 7
-    heads = [exit_head(width, classes, size) for width in (24, 32, 96)] if exits else []
-    return StagedNetwork(stages, heads, classifier)
+    early = exit_heads((24, 32, 96), (size, size, size), classes) if exits else []
+    return StagedNetwork(stages, early, classifier)

@@ -1,23 +1,23 @@
-"""ResNet18 (He, Zhang, Ren & Sun 2016)."""
+"""ResNet18: [He2016]."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_head
+from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_heads
 
 WIDTHS = (64, 128, 256, 512)
-"""Channels of the four stages; each is two basic blocks."""
+"""Channels of the four stages, each of which consists of two basic blocks."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut.
+    """A block of two 3 x 3 convolutions beside a shortcut.
 
     Args:
-        channels: Of the input.
-        width: Of the output.
-        stride: Of the first convolution.
+        channels: Channels of the input.
+        width: Channels of the output.
+        stride: Stride of the first convolution.
     """
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
@@ -35,7 +35,7 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, channels, h, w) to (n, width, h / stride, w / stride)."""
+        """Return (n, width, h / stride, w / stride) for (n, channels, h, w)."""
         new = self.relu1(self.bn1(self.conv1(x)))
         new = self.bn2(self.conv2(new))
         old = x if self.shortcut is None else self.shortcut(x)
@@ -53,12 +53,13 @@ def resnet18(
 
     Args:
         classes: Number of classes.
-        image_size: 224, the published structure, or 32.
+        image_size: Height and width of an image: 224, the published structure, or 32.
         in_channels: Channels of an image.
-        exits: Early exits after the first three stages as well: four in all.
+        exits: Whether there are early exits as well, after the first three stages; these are
+            four exits in all.
 
     Raises:
-        ValueError: Another image size.
+        ValueError: The image size is another one.
     """
     small = check_image_size(image_size)
     stem = (
@@ -79,5 +80,5 @@ def resnet18(
         start, channels = [], width
     classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
     size = 4 if small else 7
-    heads = [exit_head(width, classes, size) for width in WIDTHS[:-1]] if exits else []
-    return StagedNetwork(stages, heads, classifier)
+    early = exit_heads(WIDTHS[:-1], (size, size, size), classes) if exits else []
+    return StagedNetwork(stages, early, classifier)

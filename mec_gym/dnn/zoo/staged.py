@@ -12,9 +12,9 @@ class StagedNetwork(nn.Module):
     """Stages one after the other, early exits after the first ones, a classifier after the last.
 
     Args:
-        stages: Each takes what the one before returns.
-        heads: The early exits, after the first ``len(heads)`` stages; empty for a network
-            that answers only at its end.
+        stages: The stages, each of which takes what the one before returns.
+        exit_heads: The early exits, one after each of the first ``len(exit_heads)`` stages;
+            empty for a network that answers only at its end.
         classifier: The final exit.
 
     Raises:
@@ -22,58 +22,69 @@ class StagedNetwork(nn.Module):
     """
 
     def __init__(
-        self, stages: Sequence[nn.Module], heads: Sequence[nn.Module], classifier: nn.Module
+        self, stages: Sequence[nn.Module], exit_heads: Sequence[nn.Module], classifier: nn.Module
     ) -> None:
         super().__init__()
-        if len(heads) >= len(stages):
-            raise ValueError(f"heads must be fewer than the {len(stages)} stages, got {len(heads)}")
+        if len(exit_heads) >= len(stages):
+            raise ValueError(
+                f"exit_heads must be fewer than the {len(stages)} stages, got {len(exit_heads)}"
+            )
         self.stages = nn.ModuleList(stages)
-        self.heads = nn.ModuleList(heads)
+        self.exit_heads = nn.ModuleList(exit_heads)
         self.classifier = classifier
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Logits, (n, classes), from images (n, channels, height, width).
+        """Return logits, (n, classes), for images (n, channels, height, width).
 
-        One tensor without early exits; otherwise one for each exit, shallow to deep.
+        Without early exits this is one tensor, otherwise a tuple with one tensor per exit,
+        shallow to deep.
         """
         answers = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
-            if index < len(self.heads):
-                answers.append(self.heads[index](x))
+            if index < len(self.exit_heads):
+                answers.append(self.exit_heads[index](x))
         answers.append(self.classifier(x))
         return tuple(answers) if len(answers) > 1 else answers[0]
 
 
-def exit_head(channels: int, classes: int, size: int, width: int = 128) -> nn.Sequential:
-    """A light early exit: pool, one 3 x 3 convolution, pool, one linear layer.
+def exit_heads(
+    channels: Sequence[int], sizes: Sequence[int], classes: int, width: int = 128
+) -> list[nn.Sequential]:
+    """Build light early exits: pool, one 3 x 3 convolution, pool, one linear layer.
 
-    BranchyNet's exits (Teerapittayanon, McDanel & Kung 2016) are one or two convolutions and
-    a linear layer too; the map is pooled first here, so that an exit high up, where maps are
-    large, costs little.
+    BranchyNet's exits [Teerapittayanon2016] are one or two convolutions and a linear layer
+    too. Here the map is pooled first, so that an exit high up, where maps are large, costs
+    little.
 
     Args:
-        channels: Of the feature map that the exit reads.
+        channels: Channels of the feature map that each exit reads.
+        sizes: Height and width to which the map of each exit is pooled first.
         classes: Number of classes.
-        size: Height and width to which the map is pooled first.
         width: Channels of the convolution.
     """
-    return nn.Sequential(
-        nn.AdaptiveAvgPool2d(size),
-        nn.Conv2d(channels, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, classes),
-    )
+    return [
+        nn.Sequential(
+            nn.AdaptiveAvgPool2d(size),
+            nn.Conv2d(read, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+        for read, size in zip(channels, sizes, strict=True)
+    ]
 
 
 def check_image_size(image_size: int) -> bool:
-    """Whether the small variant is asked for.
+    """Return whether the variant for small images is asked for.
+
+    Args:
+        image_size: Height and width of an image.
 
     Raises:
-        ValueError: Neither 224 nor 32.
+        ValueError: The size is neither 224 nor 32.
     """
     if image_size not in (224, 32):
         raise ValueError(f"image_size must be 224 or 32, got {image_size!r}")

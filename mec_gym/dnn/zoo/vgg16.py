@@ -1,13 +1,13 @@
-"""VGG16 (Simonyan & Zisserman 2015, configuration D)."""
+"""VGG16: [SimonyanZisserman2015], configuration D."""
 
 from __future__ import annotations
 
 from torch import nn
 
-from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_head
+from mec_gym.dnn.zoo.staged import StagedNetwork, check_image_size, exit_heads
 
 WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-"""Channels of the convolutions, one row a stage; a 2 x 2 pool ends each stage."""
+"""Channels of the convolutions, one row per stage; each stage ends with a 2 x 2 pool."""
 
 
 def vgg16(
@@ -20,12 +20,13 @@ def vgg16(
 
     Args:
         classes: Number of classes.
-        image_size: 224, the published structure, or 32.
+        image_size: Height and width of an image: 224, the published structure, or 32.
         in_channels: Channels of an image.
-        exits: Early exits after the first four pools as well: five in all.
+        exits: Whether there are early exits as well, after the first four pools; these are
+            five exits in all.
 
     Raises:
-        ValueError: Another image size.
+        ValueError: The image size is another one.
     """
     small = check_image_size(image_size)
     stages = []
@@ -55,6 +56,6 @@ def vgg16(
         )
     )
     sizes = (4, 4, 4, 2) if small else (7, 7, 7, 7)
-    places = zip(WIDTHS, sizes, strict=False)
-    heads = [exit_head(widths[-1], classes, size) for widths, size in places] if exits else []
-    return StagedNetwork(stages, heads, classifier)
+    channels_out = [widths[-1] for widths in WIDTHS[:-1]]
+    early = exit_heads(channels_out, sizes, classes) if exits else []
+    return StagedNetwork(stages, early, classifier)
