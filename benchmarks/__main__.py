@@ -1,4 +1,9 @@
-"""``python -m benchmarks``: one table a part; see ``--help``."""
+"""``python -m benchmarks``: one table per part; see ``--help``.
+
+A part is a module of this package with a function ``measure(seconds, repeats) -> Report``. Those
+that concern one problem lie in a folder of its name and are called by it: a folder's name
+means all of its parts.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +14,22 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import tyro
 from rich.console import Console
 
 from benchmarks.measure import Report
 
-Part = Literal[
-    "environments", "exact", "sparrow", "early_exit", "ppo", "distributed_inference", "learning"
-]
+HERE = Path(__file__).parent
+ON_DEMAND = ("distributed_inference.learning",)
+"""Parts that take an hour: they have to be asked for by their whole name."""
+
+
+def parts() -> tuple[str, ...]:
+    """Every part, as ``module`` or ``problem.module``."""
+    tools = {"__init__", "__main__", "measure"}
+    found = [path.relative_to(HERE) for path in sorted(HERE.rglob("*.py"))]
+    return tuple(".".join(path.with_suffix("").parts) for path in found if path.stem not in tools)
 
 
 @dataclass(frozen=True)
@@ -26,32 +37,53 @@ class Benchmark:
     """Measure; every table's sides are measured in turn within this run.
 
     Attributes:
-        parts: Which tables; ``learning`` takes an hour and has to be asked for.
-        seconds: Wall time of one measurement, at least.
+        parts: Which tables, by the names of modules or of folders; by default all that take
+            minutes.
+        seconds: Wall time that one measurement takes at least.
         repeats: Measurements of each side; the median is reported.
         out: JSON file for the figures.
     """
 
-    parts: tuple[Part, ...] = tuple(part for part in get_args(Part) if part != "learning")
+    parts: tuple[str, ...] = ()
     seconds: float = 2.0
     repeats: int = 3
     out: Path | None = None
+
+    def chosen(self) -> tuple[str, ...]:
+        """The parts that are meant.
+
+        Raises:
+            ValueError: There is no such part.
+        """
+        if not self.parts:
+            return tuple(part for part in parts() if part not in ON_DEMAND)
+        found: list[str] = []
+        for name in self.parts:
+            inside = [p for p in parts() if p.startswith(f"{name}.") and p not in ON_DEMAND]
+            if name not in parts() and not inside:
+                raise ValueError(f"parts must be among {', '.join(parts())}, got {name!r}")
+            found += inside or [name]
+        return tuple(dict.fromkeys(found))
 
 
 def main() -> None:
     """Measure what the command line asks for."""
     args = tyro.cli(Benchmark, prog="python -m benchmarks")
+    try:
+        chosen = args.chosen()
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from error
     console = Console(width=None if os.isatty(1) else 220)
     reports: dict[str, Report] = {}
-    for part in args.parts:
-        # Each part is the function of its module's name; torch is loaded only if needed.
-        run = getattr(importlib.import_module(f"benchmarks.{part}"), part)
-        reports[part] = run(args.seconds, args.repeats)
+    for part in chosen:
+        # Loaded only now: torch takes seconds.
+        measure = importlib.import_module(f"benchmarks.{part}").measure
+        reports[part] = measure(args.seconds, args.repeats)
         reports[part].show(console)
     if args.out is not None:
         machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-        parts = {name: dataclasses.asdict(report) for name, report in reports.items()}
-        args.out.write_text(json.dumps({"machine": machine, **parts}, indent=2) + "\n")
+        found = {name: dataclasses.asdict(report) for name, report in reports.items()}
+        args.out.write_text(json.dumps({"machine": machine, **found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def _measure_id(env_id: str, seconds: float, repeats: int) -> tuple[list[Row], l
     return rows, ratios
 
 
-def environments(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Steps per second of both environments, played every way there is.
 
     Args:

@@ -19,7 +19,7 @@ from agents.ppo.model import make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
-from train.presets import DEFAULT_PPO_PRESET, PPO_PRESETS
+from train.presets import PPO_FLAT, find_ppo_preset
 
 IDS = ("mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0")
 SB3_BATCH, SB3_EPOCHS, SB3_ROLLOUT = 64, 10, 2048
@@ -86,8 +86,8 @@ def _default_threads() -> int:
 
 def _ours(env_id: str) -> dict[str, PPOSettings]:
     """Ours, from SB3's batch and epochs to the preset, each with one change more."""
-    preset = PPO_PRESETS[DEFAULT_PPO_PRESET[env_id]].settings
-    base = replace(PPO_PRESETS["flat"].settings, num_envs=preset.num_envs, n_steps=preset.n_steps)
+    preset = find_ppo_preset(env_id)[1].settings
+    base = replace(PPO_FLAT.settings, num_envs=preset.num_envs, n_steps=preset.n_steps)
     minibatches = base.rollout // SB3_BATCH
     sides = {
         f"+ native vector of {base.num_envs}": replace(
@@ -164,7 +164,7 @@ def _measure_id(env_id: str, seconds: float, repeats: int) -> list[Row]:
     return rows
 
 
-def ppo(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Training steps per second, rollouts and gradient steps included.
 
     Args:

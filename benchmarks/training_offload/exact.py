@@ -28,7 +28,7 @@ def _chunks(trace: Slot, size: int) -> list[Slot]:
     return [arrays.at(trace, slice(k, k + size)) for k in range(0, count, size)]
 
 
-def exact(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Time of ``SlotFrontier(slot, scenario).best(limit)`` and of ``drive_bound``.
 
     Args:

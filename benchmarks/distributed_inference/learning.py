@@ -12,17 +12,18 @@ import numpy.typing as npt
 
 from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
+from agents.networks.agent import network_agent
 from agents.ppo.settings import PPOSettings
 from agents.registry import make_agent
-from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.distributed_inference.problem import DistributedInference
 from train.evaluation.evaluate import gap_percent, interval, play_all
-from train.presets import A3C_PRESETS, INFERENCE, PPO_PRESETS
-from train.runs.learn import Curve, learn
+from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
+from train.runs.learn import Curve, learning_curve
 
+INFERENCE = "mec/DistributedInference-v0"
 SEEDS = 5
 FEW = 2  # of what is there for comparison, or takes long
 EPISODES = 500
@@ -70,6 +71,12 @@ def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
     return _Test(problem, trace, problem.bound(trace))
 
 
+def _mean_gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64]) -> float:
+    gaps = gap_percent(returns, to)
+    assert gaps is not None
+    return float(gaps.mean())
+
+
 def _spread(values: list[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
@@ -86,8 +93,8 @@ def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds
     for name, (settings, steps) in learners.items():
         last, seconds, first, to_two, to_one = [], [], [], [], []
         for seed in range(seeds):
-            curve = learn(test.problem, settings, seed, steps, test.trace, evaluations=20)
-            gaps = np.array([gap_percent(r, test.bound).mean() for r in curve.returns])
+            curve = learning_curve(test.problem, settings, seed, steps, test.trace, evaluations=20)
+            gaps = np.array([_mean_gap(r, test.bound) for r in curve.returns])
             first.append(float(gaps[0]))
             last.append(float(gaps[-1]))
             seconds.append(float(curve.seconds[-1]))
@@ -111,7 +118,7 @@ def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds
 def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
     test = _test(make_problem(INFERENCE, scenario))
     settings = PPO_PRESETS["inference"].settings
-    curves = [learn(test.problem, settings, s, steps, test.trace, 4) for s in range(seeds)]
+    curves = [learning_curve(test.problem, settings, s, steps, test.trace, 4) for s in range(seeds)]
     finals = [curve.returns[-1] for curve in curves]
     means = [float(r.mean()) for r in finals]
     seconds = [float(curve.seconds[-1]) for curve in curves]
@@ -124,7 +131,7 @@ def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
         returns = test.rival(name)
         low, high = interval(middle - returns)
         ahead = [float((r - returns).mean()) for r in finals]
-        gap = [float(gap_percent(r, returns).mean()) for r in finals]
+        gap = [_mean_gap(r, returns) for r in finals]
         notes.append(
             f"  {name} returns {returns.mean():.3f}; median seed ahead by "
             f"{(middle - returns).mean():+.3f} [{low:+.3f}, {high:+.3f}], seeds "
@@ -139,7 +146,9 @@ def _sizes(seeds: int) -> list[Row]:
     problem = make_problem(INFERENCE, "small")
     preset = PPO_PRESETS["inference-sizes"]
     trained = [
-        learn(problem, preset.settings, s, 200_000, sample_episodes(problem, 0, 2), 1).agent
+        learning_curve(
+            problem, preset.settings, s, 200_000, sample_episodes(problem, 0, 2), 1
+        ).agent
         for s in range(seeds)
     ]
     rows: list[Row] = []
@@ -148,13 +157,12 @@ def _sizes(seeds: int) -> list[Row]:
         reference = test.rival("clairvoyant")
 
         def gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64] = reference) -> float:
-            return float(gap_percent(returns, to).mean())
+            return _mean_gap(returns, to)
 
         head = make_head(preset.settings.head, test.problem)
         ours = []
         for agent in trained:
-            assert isinstance(agent, TrainedAgent)
-            ours.append(gap(test.returns(TrainedAgent(agent.network.sized(head), head))))
+            ours.append(gap(test.returns(network_agent(agent.network.sized(head), head))))
         rows.append(
             {
                 "devices x servers": f"{devices}x{servers}",
@@ -170,7 +178,7 @@ def _sizes(seeds: int) -> list[Row]:
     return rows
 
 
-def learning(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Everything; the length of a run is fixed in steps."""
     rows = _patent(PATENT, SEEDS) + _patent(FLAT, FEW)
     notes = [f"{EPISODES} test episodes; median (smallest .. largest) of the seeds"]

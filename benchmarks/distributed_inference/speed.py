@@ -193,7 +193,7 @@ def _normal(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
     return rows, [_ratio(what, peer, ours, found[peer].median / found[ours].median)]
 
 
-def distributed_inference(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Rounds, training steps and normal numbers, each against what it replaces.
 
     Args:

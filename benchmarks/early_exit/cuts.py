@@ -32,7 +32,7 @@ def _milliseconds(work: Callable[[], object], units: int = 1) -> Callable[[], fl
     return measure
 
 
-def early_exit(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Every network of the zoo with exits, 32 x 32; the last exit is cut."""
     rows: list[Row] = []
     for network in NETWORKS:

@@ -147,7 +147,7 @@ def _mealpy(
     return measure
 
 
-def sparrow(seconds: float, repeats: int) -> Report:
+def measure(seconds: float, repeats: int) -> Report:
     """Gap to the exact optimum and time of both searches on the same instances.
 
     Args:

@@ -1,0 +1,1 @@
+"""Distributed inference: speed of environments and learners, and how well they learn."""

@@ -1,0 +1,1 @@
+"""Early exit: cuts of real networks, exactly and by search."""

@@ -1,0 +1,1 @@
+"""Training offload: the closed form, and sparrow search against a published one."""
