@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, examples run, and everything that has a name is in it."""
+"""The documentation: links lead somewhere, examples run, whatever has a name is described."""
 
 import json
 import os
@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from agents.a3c.settings import A3CSettings
-from agents.heads import heads_for
+from agents.heads import heads_of
 from agents.ppo.settings import PPOSettings
-from agents.registry import RUNS, agents_for, references_for
+from agents.registry import RUNS, agents_for, make_agent, references_for
 from mec_gym import ENVIRONMENTS, make_problem
 from mec_gym.core import arrays
 from mec_gym.registration import rooms
 from train.__main__ import COMMANDS
+from train.evaluation.tensorboard import Evaluation, record_rollout
 from train.presets import a3c_presets, ppo_presets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,16 +143,13 @@ def test_environment_page(room):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for env_id, entry in room.environments.items():
         assert f"`{env_id}`" in text and f"`{env_id}`" in readme
-        presets = first_column(section(text, "Presets")) | set(
-            re.findall(r"`([^`]+)`", section(text, "Presets"))
-        )
-        assert set(entry.presets) <= presets
+        assert set(entry.presets) <= set(re.findall(r"`([^`]+)`", section(text, "Presets")))
         assert f"`{entry.default}` (default)" in text
         problem = make_problem(env_id)
         played = first_column(section(text, "Agents that play it"))
         played -= {f"{kind}:PATH" for kind in RUNS}
         assert played == {*agents_for(problem), *references_for(problem)}
-        slot = arrays.at(problem.sample(np.random.default_rng(0), 1), (slice(None), 0))
+        slot = arrays.slot_at(problem.sample(np.random.default_rng(0), 1), 0)
         decision = problem.decision(problem.action_space.sample()[None])
         _, outcome = problem.step(slot, problem.start(slot), decision)
         assert first_column(section(text, "Info")) == set(arrays.field_names(type(outcome)))
@@ -170,10 +168,10 @@ def test_agents_and_heads():
     concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
     named, heads = {f"{kind}:PATH" for kind in RUNS}, set()
     for room in OWN_ROOMS:
+        heads |= set(heads_of(room))
         for env_id in room.environments:
             problem = make_problem(env_id)
             named |= {*agents_for(problem), *references_for(problem)}
-            heads |= set(heads_for(problem))
     assert first_column(agents) == named
     assert first_column(section(concepts, "Heads and outputs")) == heads
 
@@ -201,6 +199,16 @@ def test_training_settings():
     assert first_column(a3c) == of_a3c - of_ppo
 
 
+class FakeLogger:
+    """Remembers what is recorded."""
+
+    def __init__(self):
+        self.names = set()
+
+    def record(self, name, value, exclude=None):
+        self.names.add(name)
+
+
 def test_logged_metrics():
     text = section((DOCS / "training.md").read_text(encoding="utf-8"), "Logged metrics")
     documented = first_column(text)
@@ -209,7 +217,15 @@ def test_logged_metrics():
         for path in (ROOT / folder).rglob("*.py"):
             calls = r"\.record\(\s*\"([\w/]+)\""
             logged |= set(re.findall(calls, path.read_text(encoding="utf-8")))
-    assert len(logged) > 8
+    assert len(logged) > 5
+    for env_id in (env_id for room in OWN_ROOMS for env_id in room.environments):
+        problem, logger = make_problem(env_id), FakeLogger()
+        Evaluation(problem, make_agent("random", problem), episodes=2).record(logger)
+        parts = (*problem.costs, *problem.gains)
+        times = {part: np.ones(1) for part in parts if part.endswith("_s")}
+        record_rollout(logger, dict.fromkeys(parts, 0.0), times)
+        logged |= logger.names
+    assert {"eval/gap_percent_mean", "rollout/latency_s_p95", "train/n_updates"} <= logged
     assert logged <= documented
 
 
