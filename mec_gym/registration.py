@@ -70,8 +70,8 @@ def register_room(module: ModuleType | str) -> None:
     """Make the environments of a package known, everywhere: to Gymnasium and to ``mec-gym``.
 
     The module has a table ``ENVIRONMENTS`` of :class:`Entry` by environment id, and may have
-    ``AGENTS``, ``REFERENCES``, ``HEADS``, ``PPO_PRESETS``, ``A3C_PRESETS``, ``PPO_DEFAULT`` and
-    ``A3C_DEFAULT``; see docs/your_own_problem.md. Registering it once more changes nothing.
+    ``AGENTS``, ``REFERENCES``, ``HEADS``, ``PPO_PRESETS``, ``A3C_PRESETS`` and ``PPO_DEFAULT``;
+    see docs/your_own_problem.md. Registering it once more changes nothing.
 
     Args:
         module: The module, or its name.
