@@ -106,8 +106,9 @@ def test_a_pickle_holds_no_drawn_episodes_and_draws_them_again(problem):
 
 @pytest.mark.parametrize("problem", [TinyProblem(ahead=2), TargetProblem(ahead=2)])
 def test_a_pickle_holds_the_episodes_of_a_replay_until_all_are_over(problem):
-    """They come from no generator."""
+    """They come from no generator, though the environments had drawn episodes before."""
     queue = queue_of(problem)
+    queue.advance(ALL)
     trace = sample_episodes(problem, 100, 3)
     numbers = [field[2].tobytes() for field in arrays.as_dict(trace).values()]
     queue.replay(trace)
