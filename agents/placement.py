@@ -15,25 +15,24 @@ import numpy.typing as npt
 from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.core.types import BoolArray, IntArray
+from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
 from mec_gym.distributed_inference.exact import (
-    alone,
-    coordinate_descent,
-    descend_on_cost,
     exhaustive,
-    forbid,
     joint_costs,
+    mask_first_place,
+    plan_alone,
     step_costs,
     viterbi,
 )
 from mec_gym.distributed_inference.horizon import (
+    Demand,
     Horizon,
-    Others,
     all_devices,
+    demand_of,
     first_round,
-    frozen,
-    of_tasks,
-    one_device,
-    what_one_does,
+    horizon_as_seen,
+    horizon_of_trace,
+    take_devices,
 )
 from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.problem import DistributedInference
@@ -54,9 +53,9 @@ class FixedPlaceSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         if not self.on_edge:
-            return Solution(Decision(np.zeros_like(state.place)), 0)
+            return Solution(Decision(place=np.zeros_like(state.place)), 0)
         nearest = slot.uplink.argmax(axis=-1) + 1
-        return Solution(Decision(np.where(state.place > 0, state.place, nearest)), 0)
+        return Solution(Decision(place=np.where(state.place > 0, state.place, nearest)), 0)
 
 
 def _alone(
@@ -74,8 +73,8 @@ def _alone(
     place, move = step_costs(all_devices(h), scenario)
     if may_move is not None:
         move = np.where(may_move, move, 1e6)
-    place = forbid(place, affordable(slot, state, scenario))
-    return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+    place = mask_first_place(place, affordable(slot, state, scenario))
+    return Solution(Decision(place=viterbi(place, move, state.place)[0][..., 0]), 1)
 
 
 class GreedyBlockSolver:
@@ -91,7 +90,7 @@ class GreedyBlockSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        return _alone(first_round(frozen(slot, s.blocks)), slot, state, s)
+        return _alone(first_round(horizon_as_seen(slot, s.blocks)), slot, state, s)
 
 
 class SequentialGreedySolver:
@@ -110,19 +109,19 @@ class SequentialGreedySolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        h = first_round(frozen(slot, s.blocks))
+        h = first_round(horizon_as_seen(slot, s.blocks))
         allowed = affordable(slot, state, s)
         zero = np.zeros(h.load.shape)
-        others = Others(*(zero.copy() for _ in arrays.field_names(Others)))
+        others = Demand(**{name: zero.copy() for name in arrays.field_names(Demand)})
         plan = np.zeros((*state.place.shape, 1), dtype=np.int64)
         for n in range(s.devices):
             shared = others if s.contention else None
-            place, move = step_costs(one_device(h, n), s, shared)
+            place, move = step_costs(take_devices(h, n), s, shared)
             start = state.place[..., n]
-            plan[..., n, :] = viterbi(forbid(place, allowed[..., n, :]), move, start)[0]
-            mine = what_one_does(h, n, plan, state.place, s)
+            plan[..., n, :] = viterbi(mask_first_place(place, allowed[..., n, :]), move, start)[0]
+            mine = demand_of(h, n, plan, state.place, s)
             others = arrays.map_arrays(np.add, others, mine)
-        return Solution(Decision(plan[..., 0]), s.devices)
+        return Solution(Decision(place=plan[..., 0]), s.devices)
 
 
 class SplitSolver:
@@ -141,7 +140,7 @@ class SplitSolver:
         # Once away nothing moves any more: all other moves are ruled out.
         stay = np.eye(s.servers + 1, dtype=np.bool_)
         stay[0, :] = True
-        return _alone(frozen(slot, s.blocks), slot, state, s, stay)
+        return _alone(horizon_as_seen(slot, s.blocks), slot, state, s, stay)
 
 
 class ViterbiSolver:
@@ -156,7 +155,7 @@ class ViterbiSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...), anew in every round."""
-        return _alone(frozen(slot, self.scenario.blocks), slot, state, self.scenario)
+        return _alone(horizon_as_seen(slot, self.scenario.blocks), slot, state, self.scenario)
 
 
 class CoordinateDescentSolver:
@@ -177,14 +176,14 @@ class CoordinateDescentSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        h = frozen(slot, s.blocks)
+        h = horizon_as_seen(slot, s.blocks)
         allowed = affordable(slot, state, s)
         plan = coordinate_descent(h, s, state.place, sweeps=self.sweeps, allowed=allowed)
         if self.deadlines:
             plan = descend_on_cost(
                 h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
             )
-        return Solution(Decision(plan[..., 0]), self.sweeps * s.devices)
+        return Solution(Decision(place=plan[..., 0]), self.sweeps * s.devices)
 
 
 class ExhaustiveSolver:
@@ -204,9 +203,9 @@ class ExhaustiveSolver:
             ValueError: More joint plans than exhaustive search takes.
         """
         s = self.scenario
-        h = frozen(slot, s.blocks)
+        h = horizon_as_seen(slot, s.blocks)
         plan, _ = exhaustive(h, s, state.place, state.delay, slot.deadline)
-        return Solution(Decision(plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))
+        return Solution(Decision(place=plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))
 
 
 def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
@@ -224,10 +223,10 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
         Places (n, T, N).
     """
     s = problem.scenario
-    h = of_tasks(trace, s)
+    h = horizon_of_trace(trace, s)
     home = np.zeros(h.active.shape, dtype=np.int64)
     shape = (*home.shape, s.blocks)
-    best_alone = alone(h, s, home)[0]
+    best_alone = plan_alone(h, s, home)[0]
     beginnings = (
         coordinate_descent(h, s, home, plan=best_alone),
         coordinate_descent(h, s, home, plan=np.zeros(shape, dtype=np.int64)),

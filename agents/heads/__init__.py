@@ -42,7 +42,7 @@ def make_head(
         ValueError: Unknown name, or a head that does not fit the problem.
     """
     if name == "flat":
-        columns = problem.width if isinstance(problem, DistributedInference) else 0
+        columns = problem.device_columns if isinstance(problem, DistributedInference) else 0
         return FlatHead(problem, columns)
     if name == "price":
         if not isinstance(problem, TrainingOffload):
