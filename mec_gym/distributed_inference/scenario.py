@@ -286,7 +286,7 @@ class Scenario:
             at_most={"background_spread": 10},
         )
         if self.idle == 1:
-            raise ValueError("idle must be below 1, got 1: nobody would ever have a task")
+            raise ValueError(f"idle must be below 1 or nobody would have a task, got {self.idle!r}")
         bits, work = _tables(self.networks, self.blocks)
         object.__setattr__(self, "table_bits", bits)
         object.__setattr__(self, "table_work", work)

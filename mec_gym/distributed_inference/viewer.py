@@ -179,9 +179,8 @@ def _draw_links(axes: Axes, now: Snapshot, layout: _Layout) -> None:
 
 def _draw_servers(axes: Axes, now: Snapshot, layout: _Layout) -> None:
     roomy = len(layout.servers) <= ROOMY
-    axes.scatter(
-        *layout.servers.T, s=layout.area, color=layout.colors[1:], edgecolors="white", zorder=3
-    )
+    x, y = layout.servers.T
+    axes.scatter(x, y, s=layout.area, color=layout.colors[1:], edgecolors="white", zorder=3)
     for m, (x, y) in enumerate(layout.servers):
         axes.text(
             x,
@@ -217,9 +216,8 @@ def _draw_devices(axes: Axes, now: Snapshot, layout: _Layout) -> None:
     edge = [GREY if empty else "white" for empty in hollow]
     if not few:  # so small, a cross over a circle is a blot
         edge = ["white" if out else color for out, color in zip(now.failed, edge, strict=True)]
-    axes.scatter(
-        *layout.devices.T, s=70 if few else 20, color=face, edgecolors=edge, lw=0.8, zorder=3
-    )
+    x, y = layout.devices.T
+    axes.scatter(x, y, s=70 if few else 20, color=face, edgecolors=edge, lw=0.8, zorder=3)
     if now.failed.any():
         axes.plot(
             *layout.devices[now.failed].T, "x", color=BLACK, ms=7 if few else 4, mew=1.8, zorder=4

@@ -181,7 +181,7 @@ def test_descent_begins_a_plan_that_nobody_can_improve():
 
 def test_played_to_the_end_viterbi_is_optimal_without_contention():
     # What it believes of the network is true there.
-    s = dataclasses.replace(patent(devices=4, servers=3, blocks=5), deadline=(0.4, 0.9))
+    s = dataclasses.replace(patent(devices=4, servers=3, blocks=5), deadline_factor=(0.4, 0.9))
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(6), 20)
     returns = {name: play(problem, trace, SOLVERS[name](s)) for name in SOLVERS}
@@ -204,7 +204,7 @@ def play(problem, trace, solver):
 
 
 def test_planning_together_pays_under_contention():
-    s = moving(devices=5, servers=2, blocks=4, deadline=(5.0, 5.0))
+    s = moving(devices=5, servers=2, blocks=4, deadline_factor=(5.0, 5.0))
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(7), 60)
     cost = {name: -play(problem, trace, SOLVERS[name](s)).mean() for name in SOLVERS}
