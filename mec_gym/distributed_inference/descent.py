@@ -47,7 +47,7 @@ def coordinate_descent(
     plan that no single device can improve.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
         plan: The plan to begin with, (..., N, K'); by default each device's plan alone, which
@@ -105,7 +105,7 @@ def descend_on_cost(
     matter to the reward, its best plan if they do not count, and everything at home.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
         plan: The plan to begin with, (..., N, K').

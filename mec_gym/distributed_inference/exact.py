@@ -31,7 +31,7 @@ def step_costs(
     others it is the device's own delay if it shares only with the other tenants.
 
     Args:
-        h: A device's own view, fields (..., K', ...).
+        h: The horizon of one device, fields (..., K', ...).
         scenario: The parameters.
         others: What the other devices ask of the servers, fields (..., K', M); nothing if
             None.
@@ -123,7 +123,7 @@ def plan_alone(h: Horizon, scenario: Scenario, start: IntArray) -> tuple[IntArra
     for contention only slows.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
 
@@ -159,7 +159,7 @@ def joint_costs(
     """Compute what the tasks cost all together under joint plans.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
         plan: Places, (..., N, K').
@@ -182,7 +182,7 @@ def exhaustive(
     It is for small cases only, and it ignores the batteries.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
         spent: What the tasks have taken so far, (..., N) s.

@@ -128,7 +128,7 @@ def take_devices(h: Horizon, index: int | slice) -> Horizon:
     """Return the view of some devices.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         index: One device, whose view is without the axis N, fields (..., K', ...); or a slice
             of devices.
     """
@@ -184,7 +184,7 @@ def demand_per_device(h: Horizon, plan: IntArray, start: IntArray, scenario: Sce
     """Compute what each device asks of the servers under joint plans.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         plan: Places, (..., N, K').
         start: Where each device's block before ran, (..., N).
         scenario: The parameters.
@@ -221,7 +221,7 @@ def demand_of(
     """Compute what one device asks of the servers under joint plans.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         device: The device, from 0.
         plan: Places, (..., N, K').
         start: Where each device's block before ran, (..., N).
@@ -242,7 +242,7 @@ def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario
     :func:`~mec_gym.distributed_inference.model.block_delays`.
 
     Args:
-        h: Fields (..., N, ...).
+        h: The horizon, fields (..., N, ...).
         plan: Places, (..., N, K').
         start: Where each device's block before ran, (..., N).
         scenario: The parameters.

@@ -55,7 +55,7 @@ def hand_episode(steps):
         state, outcome = PROBLEM.step(arrays.at(trace, t), states[-1], decisions[-1])
         states.append(state)
         outcomes.append(outcome)
-    return Episode(trace, states, decisions, outcomes)
+    return Episode(trace=trace, states=states, decisions=decisions, outcomes=outcomes)
 
 
 # Device 1: sends 8 Mbit at half of 40 Mbit/s; 1 GFLOP at a third of 100 GFLOP/s; stays, with

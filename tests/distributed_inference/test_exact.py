@@ -183,7 +183,7 @@ def test_exhaustive_search_finds_the_best_joint_plan(monkeypatch):
 def test_the_exhaustive_solver_is_never_beaten_where_nothing_changes():
     s = contended(blocks=3, deadline_factor=(0.3, 0.9), battery=1e6)
     problem = DistributedInference(s)
-    trace = draw(s, 25, 40)
+    trace = draw(s, 25, 15)
     returns = {
         name: rollout(problem, SolverAgent(problem, solver), trace).returns
         for name, solver in {

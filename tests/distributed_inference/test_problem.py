@@ -72,6 +72,7 @@ STATE = State(
 def test_every_column_of_the_observation():
     seen = PROBLEM.observe(SLOT, STATE)
     width = 2 * 2 + 7 + 2 * 2
+    assert PROBLEM.device_columns == width
     assert seen.shape == PROBLEM.observation_space.shape == (3 * width + 2 * 2 + 2,)
     assert seen.dtype == np.float32
     # bits / 20, work / 10 | works?, place / 2, D / (D + rho), rho / 16, battery / 50, mu / 10 |
@@ -99,6 +100,21 @@ def test_spaces_and_horizon():
     assert PROBLEM.episodes_ahead >= 1
     assert (PROBLEM.observation_space.low == 0).all()
     assert (PROBLEM.observation_space.high == 1).all()
+
+
+def test_nothing_is_paid_where_nobody_has_a_task():
+    _, outcome = PROBLEM.step(
+        dataclasses.replace(SLOT, active=np.zeros(3, dtype=bool)),
+        STATE,
+        Decision(place=np.array([1, 1, 1])),
+    )
+    assert {name: float(getattr(outcome, name)) for name in PROBLEM.costs} == {
+        "latency_s": 0,
+        "energy_j": 0,
+        "dropped": 0,
+        "penalty": 0,
+    }
+    assert PROBLEM.gains == ()
 
 
 def test_no_tenants_are_seen_as_none():

@@ -95,7 +95,7 @@ def test_links(before, place, last, expected):
         rounds_left=np.array(2),
     )
     decision = Decision(place=np.array([place, 0, 0]))
-    episode = Episode(hand_trace(), [state, state, state], [decision, decision], [])
+    episode = Episode(trace=hand_trace(), states=[state] * 3, decisions=[decision] * 2, outcomes=[])
     (r,) = rounds_of(episode, int(last))
     assert list(links(HAND, r)) == expected
 
