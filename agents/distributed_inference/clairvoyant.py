@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.types import IntArray
+from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
 from mec_gym.distributed_inference.exact import (
-    alone,
-    coordinate_descent,
-    descend_on_cost,
     joint_costs,
+    plan_alone,
 )
 from mec_gym.distributed_inference.horizon import (
-    of_tasks,
+    horizon_of_trace,
 )
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Slot
@@ -37,10 +36,10 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
         Places (n, T, N).
     """
     s = problem.scenario
-    h = of_tasks(trace, s)
+    h = horizon_of_trace(trace, s)
     home = np.zeros(h.active.shape, dtype=np.int64)
     shape = (*home.shape, s.blocks)
-    best_alone = alone(h, s, home)[0]
+    best_alone = plan_alone(h, s, home)[0]
     beginnings = (
         coordinate_descent(h, s, home, plan=best_alone),
         coordinate_descent(h, s, home, plan=np.zeros(shape, dtype=np.int64)),

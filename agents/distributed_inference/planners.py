@@ -10,18 +10,17 @@ import numpy as np
 
 from agents.protocol import Solution
 from mec_gym.core.types import BoolArray
+from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
 from mec_gym.distributed_inference.exact import (
-    coordinate_descent,
-    descend_on_cost,
     exhaustive,
-    forbid,
+    mask_first_place,
     step_costs,
     viterbi,
 )
 from mec_gym.distributed_inference.horizon import (
     Horizon,
     all_devices,
-    frozen,
+    horizon_as_seen,
 )
 from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.scenario import Scenario, Slot
@@ -42,8 +41,8 @@ def first_places_alone(
     place, move = step_costs(all_devices(h), scenario)
     if may_move is not None:
         move = np.where(may_move, move, 1e6)
-    place = forbid(place, affordable(slot, state, scenario))
-    return Solution(Decision(viterbi(place, move, state.place)[0][..., 0]), 1)
+    place = mask_first_place(place, affordable(slot, state, scenario))
+    return Solution(Decision(place=viterbi(place, move, state.place)[0][..., 0]), 1)
 
 
 class ViterbiSolver:
@@ -58,7 +57,9 @@ class ViterbiSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...), anew in every round."""
-        return first_places_alone(frozen(slot, self.scenario.blocks), slot, state, self.scenario)
+        return first_places_alone(
+            horizon_as_seen(slot, self.scenario.blocks), slot, state, self.scenario
+        )
 
 
 class CoordinateDescentSolver:
@@ -79,14 +80,14 @@ class CoordinateDescentSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        h = frozen(slot, s.blocks)
+        h = horizon_as_seen(slot, s.blocks)
         allowed = affordable(slot, state, s)
         plan = coordinate_descent(h, s, state.place, sweeps=self.sweeps, allowed=allowed)
         if self.deadlines:
             plan = descend_on_cost(
                 h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
             )
-        return Solution(Decision(plan[..., 0]), self.sweeps * s.devices)
+        return Solution(Decision(place=plan[..., 0]), self.sweeps * s.devices)
 
 
 class ExhaustiveSolver:
@@ -106,6 +107,6 @@ class ExhaustiveSolver:
             ValueError: More joint plans than exhaustive search takes.
         """
         s = self.scenario
-        h = frozen(slot, s.blocks)
+        h = horizon_as_seen(slot, s.blocks)
         plan, _ = exhaustive(h, s, state.place, state.delay, slot.deadline)
-        return Solution(Decision(plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))
+        return Solution(Decision(place=plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))

@@ -12,16 +12,16 @@ from agents.distributed_inference.planners import first_places_alone
 from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.distributed_inference.exact import (
-    forbid,
+    mask_first_place,
     step_costs,
     viterbi,
 )
 from mec_gym.distributed_inference.horizon import (
-    Others,
+    Demand,
+    demand_of,
     first_round,
-    frozen,
-    one_device,
-    what_one_does,
+    horizon_as_seen,
+    take_devices,
 )
 from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.scenario import Scenario, Slot
@@ -41,9 +41,9 @@ class FixedPlaceSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         if not self.on_edge:
-            return Solution(Decision(np.zeros_like(state.place)), 0)
+            return Solution(Decision(place=np.zeros_like(state.place)), 0)
         nearest = slot.uplink.argmax(axis=-1) + 1
-        return Solution(Decision(np.where(state.place > 0, state.place, nearest)), 0)
+        return Solution(Decision(place=np.where(state.place > 0, state.place, nearest)), 0)
 
 
 class GreedyBlockSolver:
@@ -59,7 +59,7 @@ class GreedyBlockSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        return first_places_alone(first_round(frozen(slot, s.blocks)), slot, state, s)
+        return first_places_alone(first_round(horizon_as_seen(slot, s.blocks)), slot, state, s)
 
 
 class SequentialGreedySolver:
@@ -78,19 +78,19 @@ class SequentialGreedySolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
         s = self.scenario
-        h = first_round(frozen(slot, s.blocks))
+        h = first_round(horizon_as_seen(slot, s.blocks))
         allowed = affordable(slot, state, s)
         zero = np.zeros(h.load.shape)
-        others = Others(*(zero.copy() for _ in arrays.field_names(Others)))
+        others = Demand(**{name: zero.copy() for name in arrays.field_names(Demand)})
         plan = np.zeros((*state.place.shape, 1), dtype=np.int64)
         for n in range(s.devices):
             shared = others if s.contention else None
-            place, move = step_costs(one_device(h, n), s, shared)
+            place, move = step_costs(take_devices(h, n), s, shared)
             start = state.place[..., n]
-            plan[..., n, :] = viterbi(forbid(place, allowed[..., n, :]), move, start)[0]
-            mine = what_one_does(h, n, plan, state.place, s)
+            plan[..., n, :] = viterbi(mask_first_place(place, allowed[..., n, :]), move, start)[0]
+            mine = demand_of(h, n, plan, state.place, s)
             others = arrays.map_arrays(np.add, others, mine)
-        return Solution(Decision(plan[..., 0]), s.devices)
+        return Solution(Decision(place=plan[..., 0]), s.devices)
 
 
 class SplitSolver:
@@ -109,4 +109,4 @@ class SplitSolver:
         # Once away nothing moves any more: all other moves are ruled out.
         stay = np.eye(s.servers + 1, dtype=np.bool_)
         stay[0, :] = True
-        return first_places_alone(frozen(slot, s.blocks), slot, state, s, stay)
+        return first_places_alone(horizon_as_seen(slot, s.blocks), slot, state, s, stay)

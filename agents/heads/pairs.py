@@ -9,7 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.types import Float32Array
-from mec_gym.distributed_inference.exact import delay_now, look_ahead
+from mec_gym.distributed_inference.lookahead import delay_now, look_ahead
 from mec_gym.distributed_inference.model import affordable, home_energy
 from mec_gym.distributed_inference.problem import DistributedInference
 
@@ -27,7 +27,7 @@ class PairsHead:
     Inputs are N (M + 1) rows of ``PAIR``, N rows of ``DEVICE`` and one of ``ROUND``:
 
     - ``now``, ``ahead``: delay of the current block at the place, and the least delay of all
-      that comes after it, as in :func:`~mec_gym.distributed_inference.exact.look_ahead`;
+      that comes after it, as in :func:`~mec_gym.distributed_inference.lookahead.look_ahead`;
     - ``compute``, ``upload``, ``download``: what the block would take of the server, of its
       station's band up and of a band down, without other tenants; 0 if nothing is shared;
     - ``stay``: computing the next block there, too; ``leave``: moving its bits to the best place

@@ -1,4 +1,4 @@
-"""What is still to place, and what joint plans come to, round by round."""
+"""What is still to place, what plans demand of the servers, and how long they take."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mec_gym.distributed_inference.scenario import Scenario, Slot
 D = TypeVar("D", bound=np.generic)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Horizon:
     """The blocks that are still to place, and the network as it is believed to be then.
 
-    K' rounds from now on; entries of blocks beyond the last are 0.
+    A horizon covers K' rounds from now on; entries of blocks beyond the last are 0.
     """
 
     bits: RealArray  # (..., N, K') bit into each block
@@ -31,16 +31,19 @@ class Horizon:
     load: FloatArray  # (..., K', M) tenants
     device_rate: FloatArray  # (..., N) FLOP/s
     server_rate: FloatArray  # (..., M) FLOP/s
-    blocks: IntArray  # (...) how many there are
+    blocks: IntArray  # (...) blocks that are still to place
     active: BoolArray  # (..., N)
 
 
-def frozen(slot: Slot, blocks: int) -> Horizon:
-    """As an agent believes it: the network of this round stays as it is.
+def horizon_as_seen(slot: Slot, blocks: int) -> Horizon:
+    """Return what an agent believes: the network of this round stays as it is.
 
     Args:
-        slot: Fields (...).
-        blocks: K, the length of the chains.
+        slot: The round, fields (...).
+        blocks: The length of the chains, K.
+
+    Returns:
+        The horizon, fields (...), with K' = K.
     """
 
     def ahead(a: npt.NDArray[D], axis: int) -> npt.NDArray[D]:
@@ -64,7 +67,7 @@ def frozen(slot: Slot, blocks: int) -> Horizon:
 
 
 def in_double(slot: Slot) -> Slot:
-    """The wide fields in double precision, for sums that are compared."""
+    """Return a slot whose large fields are of double precision, for sums that are compared."""
 
     def double(a: npt.NDArray[np.floating]) -> FloatArray:
         return a.astype(np.float64, copy=False)
@@ -78,8 +81,16 @@ def in_double(slot: Slot) -> Slot:
     )
 
 
-def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
-    """As it will be: the first round of each task of a trace, fields (n, J, ...)."""
+def horizon_of_trace(trace: Slot, scenario: Scenario) -> Horizon:
+    """Return what the tasks of a trace will meet, each seen from its first round.
+
+    Args:
+        trace: Fields (n, T, ...).
+        scenario: The parameters.
+
+    Returns:
+        The horizon, fields (n, J, ...), with K' = K.
+    """
     n, k = len(trace.load), scenario.blocks
 
     def by_task(a: npt.NDArray[D]) -> npt.NDArray[D]:
@@ -101,20 +112,26 @@ def of_tasks(trace: Slot, scenario: Scenario) -> Horizon:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What the other devices do in each round at each server, fields (..., K', M)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What devices ask of each server and its station in each round, fields (..., K', M)."""
 
-    runs: FloatArray  # blocks they run there
+    runs: FloatArray  # blocks that run there
     work: FloatArray  # FLOP of these blocks
     uploads: FloatArray  # uploads to it
-    upload_s: FloatArray  # s, what these would take with the band to each of them alone
+    upload_s: FloatArray  # s that these would take if each had the band to itself
     downloads: FloatArray  # downloads from it, results included
-    download_s: FloatArray  # s, likewise
+    download_s: FloatArray  # s that these would take if each had the band to itself
 
 
-def one_device(h: Horizon, index: int) -> Horizon:
-    """One device's own view: without the axis N, fields (..., K', ...)."""
+def take_devices(h: Horizon, index: int | slice) -> Horizon:
+    """Return the view of some devices.
+
+    Args:
+        h: The horizon, fields (..., N, ...).
+        index: One device, whose view is without the axis N, fields (..., K', ...); or a slice
+            of devices.
+    """
     return replace(
         h,
         bits=h.bits[..., index, :],
@@ -128,7 +145,7 @@ def one_device(h: Horizon, index: int) -> Horizon:
 
 
 def all_devices(h: Horizon) -> Horizon:
-    """Every device's own view: N is one more batch axis, of the shared fields of length 1."""
+    """Return every device's own view: N becomes a batch axis, of length 1 in shared fields."""
     return replace(
         h,
         load=h.load[..., None, :, :],
@@ -138,7 +155,7 @@ def all_devices(h: Horizon) -> Horizon:
 
 
 def first_round(h: Horizon) -> Horizon:
-    """The current block alone; its result counts if it is the last."""
+    """Return the horizon of the current block alone; its result counts if it is the last."""
     return replace(
         h,
         bits=h.bits[..., :1],
@@ -150,13 +167,31 @@ def first_round(h: Horizon) -> Horizon:
 
 
 def places_before(plan: IntArray, start: IntArray) -> IntArray:
-    """Where the block before each of plans (..., K') ran, the first one's at ``start`` (...)."""
+    """Return where the block before each block of a plan ran.
+
+    Args:
+        plan: Places, (..., K').
+        start: Where the block before the first one ran, (...).
+
+    Returns:
+        Places, (..., K').
+    """
     first = np.broadcast_to(start, plan.shape[:-1])[..., None]
     return np.concatenate([first, plan[..., :-1]], axis=-1)
 
 
-def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> Others:
-    """Sums over the devices of plans (..., N, K'), fields (..., N, K', M) one a device."""
+def demand_per_device(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> Demand:
+    """Compute what each device asks of the servers under joint plans.
+
+    Args:
+        h: The horizon, fields (..., N, ...).
+        plan: Places, (..., N, K').
+        start: Where each device's block before ran, (..., N).
+        scenario: The parameters.
+
+    Returns:
+        The demand of each device, fields (..., N, K', M).
+    """
     servers = np.arange(1, scenario.servers + 1)
     before = places_before(plan, start)
     exists = np.arange(plan.shape[-1]) < np.asarray(h.blocks)[..., None, None]
@@ -169,7 +204,7 @@ def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario)
     fetches = works & was_there & at_home
     returns = runs & (last & scenario.return_result)[..., None]
     bits = h.bits[..., None]
-    return Others(
+    return Demand(
         runs=runs.astype(np.float64),
         work=np.where(runs, h.work[..., None], 0.0),
         uploads=uploads.astype(np.float64),
@@ -180,29 +215,40 @@ def what_all_do(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario)
     )
 
 
-def what_one_does(
-    h: Horizon, n: int, plan: IntArray, start: IntArray, scenario: Scenario
-) -> Others:
-    """What device n does in joint plans (..., N, K'), fields (..., K', M)."""
-    one = slice(n, n + 1)
-    alone = replace(
-        h,
-        bits=h.bits[..., one, :],
-        result=h.result[..., one],
-        work=h.work[..., one, :],
-        uplink=h.uplink[..., one, :, :],
-        downlink=h.downlink[..., one, :, :],
-        device_rate=h.device_rate[..., one],
-        active=h.active[..., one],
-    )
-    mine = what_all_do(alone, plan[..., one, :], start[..., one], scenario)
-    return arrays.map_arrays(lambda a: a[..., 0, :, :], mine)
+def demand_of(
+    h: Horizon, device: int, plan: IntArray, start: IntArray, scenario: Scenario
+) -> Demand:
+    """Compute what one device asks of the servers under joint plans.
+
+    Args:
+        h: The horizon, fields (..., N, ...).
+        device: The device, from 0.
+        plan: Places, (..., N, K').
+        start: Where each device's block before ran, (..., N).
+        scenario: The parameters.
+
+    Returns:
+        Its demand, fields (..., K', M).
+    """
+    one = slice(device, device + 1)
+    found = demand_per_device(take_devices(h, one), plan[..., one, :], start[..., one], scenario)
+    return arrays.map_arrays(lambda a: a[..., 0, :, :], found)
 
 
 def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
-    """Each device's delay under joint plans (..., N, K'), contention included, (..., N) s.
+    """Compute each device's delay under joint plans, contention included.
 
-    Round by round by :func:`~mec_gym.distributed_inference.model.block_delays`.
+    The delays are added up round by round, by
+    :func:`~mec_gym.distributed_inference.model.block_delays`.
+
+    Args:
+        h: The horizon, fields (..., N, ...).
+        plan: Places, (..., N, K').
+        start: Where each device's block before ran, (..., N).
+        scenario: The parameters.
+
+    Returns:
+        The delays, (..., N) s.
     """
     rounds = np.arange(plan.shape[-1])
     left = np.asarray(h.blocks)[..., None] - rounds  # (..., K')

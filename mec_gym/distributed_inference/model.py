@@ -1,7 +1,7 @@
-"""Delay and energy of one round: seed 002, equations (2)-(8), (11), (12), and contention.
+"""Delay and energy of one round: [Li2024] eq. (2)-(8), (11) and (12), and contention.
 
 Every function indexes trailing axes only and broadcasts over everything before them. Place
-0 is the device itself, place m = 1..M is server m.
+0 is the device itself, and place m = 1..M is server m.
 """
 
 from __future__ import annotations
@@ -18,65 +18,69 @@ from mec_gym.distributed_inference.scenario import Scenario, Slot
 WORST_LATENESS = 2.0  # lateness is counted up to this multiple of the deadline
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What the agent's own decisions have changed."""
 
     place: IntArray  # (..., N) where the block before ran; 0 before the first
     delay: FloatArray  # (..., N) s that the task has taken so far
-    failed: BoolArray  # (..., N) the task was given up: the battery could not pay
+    failed: BoolArray  # (..., N) whether the task was given up: the battery could not pay
     battery: FloatArray  # (..., N) J left, w
-    rounds_left: FloatArray  # (...) rounds still to come, the one at hand included
+    rounds_left: FloatArray  # (...) rounds still to come, the current one included
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Where the current block of each device runs, X of (10)."""
+    """Where the current block of each device runs, X of [Li2024] eq. (10)."""
 
     place: IntArray  # (..., N) in 0..M
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one round, all devices together."""
 
     latency_s: FloatArray  # (...) s, sum of the devices' delays; see evaluate for failures
-    local_s: FloatArray  # (...) s, computing on devices (3)
-    edge_s: FloatArray  # (...) s, computing on servers (6)
-    transfer_s: FloatArray  # (...) s, (5), results included
-    energy_j: FloatArray  # (...) J, (7) + (8)
-    penalty: FloatArray  # (...) of (11): late and failed tasks
+    local_s: FloatArray  # (...) s, computing on devices, eq. (3)
+    edge_s: FloatArray  # (...) s, computing on servers, eq. (6)
+    transfer_s: FloatArray  # (...) s, eq. (5), results included
+    energy_j: FloatArray  # (...) J, eq. (7) + (8)
+    penalty: FloatArray  # (...) that of eq. (11): late and failed tasks
     finished: IntArray  # (...) tasks finished in this round
-    deadline_missed: IntArray  # (...) of them late
+    deadline_missed: IntArray  # (...) finished tasks that are late
     dropped: IntArray  # (...) tasks given up in this round
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
     """The parts of each device's delay in a round, fields (..., N) s."""
 
-    local: FloatArray  # (3)
-    edge: FloatArray  # (6)
-    upload: FloatArray  # (5), from the device to a server
-    other: FloatArray  # (5), between servers, back to the device, the result
+    local: FloatArray  # computing on the device, eq. (3)
+    edge: FloatArray  # computing on a server, eq. (6)
+    upload: FloatArray  # from the device to a server, eq. (5)
+    other: FloatArray  # between servers, back to the device, and the result, eq. (5)
 
 
 def block_delays(
     slot: Slot, before: IntArray, place: IntArray, works: BoolArray, scenario: Scenario
 ) -> Delays:
-    """Delays of the current blocks, seed 002, (3), (5) and (6), and who shares what.
+    """Compute the delays of the current blocks, [Li2024] eq. (3), (5) and (6).
 
-    With contention a server of rate C that runs k of our blocks beside b other tenants gives
-    each C / (k + b), and one whose station carries k uploads gives each 1 / k of the
-    band, and likewise down; without it a block meets the other tenants only, C / (1 + b).
-    So one more block never makes anything faster. Transfers between servers are not shared.
+    With contention, a server of rate C that runs k of our blocks beside b other tenants gives
+    each of them C / (k + b), and a station that carries k uploads gives each of them 1 / k of
+    its band; downloads share their band likewise. Without contention, a block shares only
+    with the other tenants and gets C / (1 + b). So one more block never makes anything faster.
+    Transfers between servers are not shared.
 
     Args:
-        slot: Fields (...).
+        slot: The round, fields (...).
         before: Place of the block before, (..., N).
         place: Place of the current block, (..., N).
-        works: Devices that have a block to place, (..., N).
+        works: Whether a device has a block to place, (..., N).
         scenario: The parameters.
+
+    Returns:
+        The parts of the delays, fields (..., N) s.
     """
     bits, work = slot.bits[..., 0].astype(np.float64), slot.work[..., 0].astype(np.float64)
     places = scenario.servers + 1
@@ -84,7 +88,7 @@ def block_delays(
     last = np.asarray(slot.blocks_left)[..., None] == 1.0
     on_edge = works & ~at_home
     returns = on_edge & last & scenario.return_result
-    # Where each device computes, sends to and fetches from; 0: it does not.
+    # The server at which each device computes, sends to and fetches from; 0 if none.
     computes_at = np.where(on_edge, place, 0)
     sends_to = np.where(before == 0, computes_at, 0)
     fetches_from = np.where(returns, place, np.where(works & at_home, before, 0))
@@ -109,7 +113,7 @@ def block_delays(
 
 
 def _own(of_server: RealArray, place: IntArray) -> FloatArray:
-    """Values (..., N, M) of each device's server (..., N); at home, some server's."""
+    """Return the value (..., N, M) of each device's server (..., N); at home, of any server."""
     rows = np.arange(math.prod(of_server.shape[:-1])).reshape(of_server.shape[:-1])
     rows *= of_server.shape[-1]
     # One flat index and ``take``: several times faster than take_along_axis.
@@ -118,7 +122,7 @@ def _own(of_server: RealArray, place: IntArray) -> FloatArray:
 
 
 def _together(place: IntArray, places: int) -> IntArray:
-    """How many devices are where each device (..., N) is, itself included, (..., N)."""
+    """Count the devices that are where each device (..., N) is, itself included, (..., N)."""
     batch = place.shape[:-1]
     rows = np.arange(math.prod(batch)).reshape(*batch, 1) * places + place
     return np.bincount(rows.ravel()).take(rows)
@@ -127,18 +131,49 @@ def _together(place: IntArray, places: int) -> IntArray:
 def energy(
     slot: Slot, place: IntArray, works: BoolArray, upload_s: FloatArray, scenario: Scenario
 ) -> FloatArray:
-    """Energy of each device, (7) + (8), (..., N) J: tau c mu^2 at home, P t for uploads."""
+    """Compute the energy of each device, [Li2024] eq. (7) + (8).
+
+    A block at home costs tau c mu^2, and an upload of t seconds costs P t.
+
+    Args:
+        slot: The round, fields (...).
+        place: Place of the current block, (..., N).
+        works: Whether a device has a block to place, (..., N).
+        upload_s: Time that each device sends, (..., N) s.
+        scenario: The parameters.
+
+    Returns:
+        The energy, (..., N) J.
+    """
     at_home = home_energy(slot, slot.work[..., 0], scenario)
     return np.where(works & (place == 0), at_home, 0.0) + scenario.transmit_power * upload_s
 
 
 def home_energy(slot: Slot, work: RealArray, scenario: Scenario) -> FloatArray:
-    """Energy (7) of work (..., N) FLOP on the devices themselves, (..., N) J: tau c mu^2."""
+    """Compute the energy of work on the devices themselves, [Li2024] eq. (7), tau c mu^2.
+
+    Args:
+        slot: The round, fields (...).
+        work: FLOP of each device, (..., N).
+        scenario: The parameters.
+
+    Returns:
+        The energy, (..., N) J.
+    """
     return np.asarray(scenario.energy_coefficient * slot.device_rate**2 * work)
 
 
 def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
-    """Places that each device's battery can pay for, alone in the band, (..., N, M + 1)."""
+    """Tell which places each device's battery can pay for if it has the band to itself.
+
+    Args:
+        slot: The round, fields (...).
+        state: The state before the round, fields (...).
+        scenario: The parameters.
+
+    Returns:
+        Whether it can, (..., N, M + 1).
+    """
     home = home_energy(slot, slot.work[..., 0], scenario)
     send = scenario.transmit_power * slot.bits[..., 0, None] / slot.uplink
     moved = np.where((state.place == 0)[..., None], send, 0.0)
@@ -147,10 +182,19 @@ def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
 
 
 def lateness_cost(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
-    """Penalty of (12) for finished tasks, (...): above 0 exactly when D > rho.
+    """Compute the penalty of finished tasks, [Li2024] eq. (12).
 
-    ``miss_cost`` + ``late_weight`` (D - rho) / rho, the fraction counted up to
-    ``WORST_LATENESS``. (The patent says only when it is positive.)
+    It is 0 up to the deadline, and ``miss_cost`` + ``late_weight`` (D - rho) / rho beyond it;
+    the fraction is counted up to ``WORST_LATENESS``. ([Li2024] says only when the penalty is
+    positive; the amount is our choice.)
+
+    Args:
+        delay: Delay of the tasks, D, (...) s.
+        deadline: Their deadline, rho, (...) s.
+        scenario: The parameters.
+
+    Returns:
+        The penalty, (...).
     """
     late = np.minimum((delay - deadline) / deadline, WORST_LATENESS)
     return np.where(delay > deadline, scenario.miss_cost + scenario.late_weight * late, 0.0)
@@ -159,9 +203,18 @@ def lateness_cost(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -
 def failure_cost(
     delay: FloatArray, deadline: FloatArray, scenario: Scenario
 ) -> tuple[FloatArray, float]:
-    """What giving up a task counts: seconds (...) beside those it has taken, and penalty.
+    """Compute what giving up a task costs.
 
-    As a task that took (1 + ``WORST_LATENESS``) times its deadline, the worst lateness.
+    It costs as much as a task that took (1 + ``WORST_LATENESS``) times its deadline, which is
+    the worst lateness that counts.
+
+    Args:
+        delay: What the tasks have taken so far, (...) s.
+        deadline: Their deadline, (...) s.
+        scenario: The parameters.
+
+    Returns:
+        The seconds that are charged beside those taken so far, (...) s, and the penalty.
     """
     seconds = np.maximum((1.0 + WORST_LATENESS) * deadline - delay, 0.0)
     return seconds, scenario.miss_cost + scenario.late_weight * WORST_LATENESS
@@ -170,20 +223,20 @@ def failure_cost(
 def evaluate(
     slot: Slot, state: State, decision: Decision, scenario: Scenario
 ) -> tuple[State, Outcome]:
-    """What a round's decisions lead to.
+    """Play one round.
 
-    A device whose battery cannot pay for its block gives its task up; it spends nothing,
-    but it had asked for its share of server and band, so the others are no faster. The
-    task counts as in :func:`failure_cost`.
+    A device whose battery cannot pay for its block gives its task up. It spends nothing, but
+    it has asked for its share of server and band, so the others are no faster. The task
+    then costs what :func:`failure_cost` says.
 
     Args:
-        slot: Fields (...).
-        state: Fields (...).
-        decision: Fields (...).
+        slot: The round, fields (...).
+        state: The state before the round, fields (...).
+        decision: The places, fields (...).
         scenario: The parameters.
 
     Returns:
-        The state before the next round, and the outcome.
+        The state before the next round and the outcome, fields (...).
     """
     works = slot.active & ~state.failed
     parts = block_delays(slot, state.place, decision.place, works, scenario)

@@ -1,4 +1,4 @@
-"""Distributed inference as a Problem: spaces, observe/decode, reward."""
+"""Distributed inference as a Problem: spaces, observations, actions and the reward."""
 
 from __future__ import annotations
 
@@ -18,9 +18,19 @@ from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 
 class DistributedInference:
-    """Round by round: where does the current block of every device run?
+    """Place every block of many devices' networks on many servers, round by round.
 
-    **Observation**, float32 in [0, 1]. First N rows of 2 K + 7 + 2 M numbers, one a device:
+    **Description.** Each of N devices has a task, a deep neural network to run, that is cut
+    into K blocks. In every round all devices place their current block at once: on the
+    device itself or on one of M servers. Blocks on the same server share its speed with each
+    other and with other tenants, and transfers over the same station share its band; a block's
+    input has to be moved from where the block before ran. After K rounds the tasks end and
+    the next ones begin; an episode has J tasks per device. The problem is that of [Li2024];
+    the sharing and a network that changes from round to round are added here, and the
+    scenario ``patent`` leaves them out.
+
+    **Observation.** ``Box(0, 1)`` of float32. The first N rows have ``device_columns`` = 2 K +
+    7 + 2 M numbers each, one row per device:
 
     ============== =============================================== =========================
     columns        meaning                                         scale
@@ -30,40 +40,55 @@ class DistributedInference:
     K              work of the current block, the next, ...        the most of any block
     1              whether it has a block to place                 1
     1              place of the block before                       M
-    1              time the task has taken, D                      D / (D + rho)
+    1              time that the task has taken, D                 D / (D + rho)
     1              deadline rho                                    the longest
     1              battery                                         ``scenario.battery``
     1              device rate mu                                  ``scenario.device_rate[1]``
     M, M           uplink, downlink                                ``channel.fastest``
     ============== =============================================== =========================
 
-    then M background loads (largest), M server rates (``scenario.server_rate[1]``), the
-    blocks left (K) and the rounds left (J K). A task that was given up has no block to place,
-    as an idle device, whose row tells the chain it would have had; what is to come of channel,
-    loads and tasks is hidden.
+    They are followed by 2 M + 2 numbers that all devices have in common: M background loads
+    (scale: the largest), M server rates (``scenario.server_rate[1]``), the blocks left (K) and
+    the rounds left (J K). A device whose task was given up has no block to place, like an idle
+    device; the row of an idle device shows the chain that it would have had. The future of
+    channel, loads and tasks is hidden.
 
-    **Action**, MultiDiscrete [M + 1] * N: 0 the device itself, m server m. A device without
-    a block to place may say anything.
+    **Action.** ``MultiDiscrete([M + 1] * N)``: 0 is the device itself, and m is server m. The
+    action of a device without a block to place is ignored.
 
-    **Reward** of a round: -(``latency_weight`` * sum of the devices' delays + penalties of
-    tasks that end late or are given up), seed 002, (11) and (12).
+    **Reward.** The reward of a round is -(``latency_weight`` * sum of the devices' delays +
+    penalties of tasks that end late or are given up), [Li2024] eq. (11) and (12). A device
+    whose battery cannot pay for its block gives its task up.
+
+    **Starting state.** The inputs of all tasks are on their devices, the batteries are full,
+    and no round has been played. Rates, loads, tasks and deadlines are drawn from the
+    scenario.
+
+    **Episode end.** The episode terminates after J K rounds; it is never truncated.
+
+    **Arguments.** ``gymnasium.make("mec/DistributedInference-v0", scenario=...)`` takes the
+    name of a preset (``small`` by default) or a ``Scenario``.
+
+    **Version history.** v0: first version.
 
     Args:
         scenario: The parameters.
+
+    Attributes:
+        costs: Names of the parts of an ``Outcome`` of which less is better.
+        gains: Names of the parts of which more is better.
+        device_columns: The number of columns of a device's row of the observation, F. The
+            observation begins with N rows of F numbers, one per device; what follows them
+            is common to all devices.
     """
 
-    costs = ("latency_s", "energy_j", "dropped", "penalty")
-    gains = ()
-
-    @property
-    def device_columns(self) -> int:
-        """Width of one of the N rows that observations begin with."""
-        return self.width
+    costs: tuple[str, ...] = ("latency_s", "energy_j", "dropped", "penalty")
+    gains: tuple[str, ...] = ()
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = s = scenario
-        self.width = 2 * s.blocks + 7 + 2 * s.servers
-        size = s.devices * self.width + 2 * s.servers + 2
+        self.device_columns = 2 * s.blocks + 7 + 2 * s.servers
+        size = s.devices * self.device_columns + 2 * s.servers + 2
         self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
         self.action_space = spaces.MultiDiscrete([s.servers + 1] * s.devices)
         self.horizon = s.rounds
@@ -88,7 +113,12 @@ class DistributedInference:
         )
 
     def sized(self, devices: int, servers: int) -> DistributedInference:
-        """The same problem with N and M of one's own."""
+        """Return the same problem with another number of devices and servers.
+
+        Args:
+            devices: The number of devices, N.
+            servers: The number of servers, M.
+        """
         return DistributedInference(replace(self.scenario, devices=devices, servers=servers))
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
@@ -96,11 +126,15 @@ class DistributedInference:
         return self.scenario.sample(rng, n)
 
     def check(self, trace: Slot) -> None:
-        """Rates and deadlines positive, sizes and loads not negative, each task one task.
+        """Check that a trace makes sense.
+
+        Args:
+            trace: Fields (n, T, ...).
 
         Raises:
-            ValueError: Else; within a task who is active, deadlines, computing rates and the
-                chain of its blocks stay what they are.
+            ValueError: A rate or a deadline is not positive, a size or a load is negative, or
+                something changes within a task that must not: who is active, deadlines,
+                computing rates, and the chain of blocks.
         """
         for name in ("blocks_left", "deadline", "uplink", "downlink", "device_rate", "server_rate"):
             smallest = getattr(trace, name).min()
@@ -132,7 +166,7 @@ class DistributedInference:
                 )
 
     def start(self, slot: Slot) -> State:
-        """Every task's input on its device, full batteries, all rounds to come."""
+        """Begin with every task's input on its device, full batteries and all rounds to come."""
         shape = np.shape(slot.active)
         return State(
             place=np.zeros(shape, dtype=np.int64),
@@ -143,23 +177,25 @@ class DistributedInference:
         )
 
     def observe(self, slot: Slot, state: State) -> npt.NDArray[np.float32]:
-        """The observation (..., N * width + 2 M + 2)."""
+        """Return the observation, (..., N * device_columns + 2 M + 2)."""
         s = self.scenario
         batch = np.shape(slot.active)[:-1]
         seen = np.empty((*batch, *self.observation_space.shape), dtype=np.float32)
         # A view of the first N rows: what is written to it is written to the observation.
-        head = seen[..., : s.devices * self.width]
+        head = seen[..., : s.devices * self.device_columns]
         rows = np.lib.stride_tricks.as_strided(
             head,
-            (*batch, s.devices, self.width),
-            (*head.strides[:-1], self.width * head.itemsize, head.itemsize),
+            (*batch, s.devices, self.device_columns),
+            (*head.strides[:-1], self.device_columns * head.itemsize, head.itemsize),
         )
         k, scale = s.blocks, self._row_scale
         np.multiply(slot.bits, scale[: k + 1], out=rows[..., : k + 1], casting="same_kind")
         np.multiply(
-            slot.work, scale[k + 1 : 2 * k + 1], out=rows[..., k + 1 : 2 * k + 1],
+            slot.work,
+            scale[k + 1 : 2 * k + 1],
+            out=rows[..., k + 1 : 2 * k + 1],
             casting="same_kind",
-        )  # fmt: skip
+        )
         column = 2 * k + 1
         rows[..., column] = slot.active & ~state.failed
         rows[..., column + 1] = state.place * scale[column + 1]
@@ -173,7 +209,7 @@ class DistributedInference:
                 rate, scale[column], out=rows[..., column : column + m], casting="same_kind"
             )
             column += m
-        tail, tail_scale = seen[..., s.devices * self.width :], self._tail_scale
+        tail, tail_scale = seen[..., s.devices * self.device_columns :], self._tail_scale
         tail[..., :m] = slot.load * tail_scale[:m]
         tail[..., m : 2 * m] = slot.server_rate * tail_scale[m : 2 * m]
         tail[..., 2 * m] = slot.blocks_left * tail_scale[2 * m]
@@ -181,13 +217,15 @@ class DistributedInference:
         return seen
 
     def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:
-        """Slot and state as the agent knows them; who failed looks idle."""
+        """Return slot and state as the agent knows them; who failed looks idle."""
         s = self.scenario
         seen = np.asarray(observation, dtype=np.float64)
         batch = seen.shape[:-1]
-        rows = seen[..., : s.devices * self.width].reshape(*batch, s.devices, self.width)
+        rows = seen[..., : s.devices * self.device_columns].reshape(
+            *batch, s.devices, self.device_columns
+        )
         rows = rows / self._row_scale
-        tail = seen[..., s.devices * self.width :] / self._tail_scale
+        tail = seen[..., s.devices * self.device_columns :] / self._tail_scale
         k, m = s.blocks, s.servers
         column = 2 * k + 1
         deadline, active = rows[..., column + 3], rows[..., column] > 0.5
@@ -214,11 +252,11 @@ class DistributedInference:
         return slot, state
 
     def decision(self, action: npt.NDArray[Any]) -> Decision:
-        """The decision an action (..., N) stands for."""
-        return Decision(np.asarray(action, dtype=np.int64))
+        """Return the decision that an action (..., N) stands for."""
+        return Decision(place=np.asarray(action, dtype=np.int64))
 
     def encode(self, decision: Decision) -> npt.NDArray[np.int64]:
-        """The action (..., N) of a decision."""
+        """Return the action (..., N) of a decision."""
         return np.asarray(decision.place, dtype=np.int64)
 
     def step(self, slot: Slot, state: State, decision: Decision) -> tuple[State, Outcome]:
@@ -226,19 +264,19 @@ class DistributedInference:
         return model.evaluate(slot, state, decision, self.scenario)
 
     def reward(self, outcome: Outcome) -> FloatArray:
-        """-(beta * latency + penalty), summed over devices."""
+        """Return -(beta * latency + penalty), summed over the devices, (...)."""
         return np.asarray(-self.scenario.latency_weight * outcome.latency_s - outcome.penalty)
 
     def done(self, state: State) -> npt.NDArray[np.bool_]:
-        """Whether all rounds have been played."""
+        """Tell whether all rounds have been played, (...)."""
         return np.asarray(state.rounds_left <= 0)
 
     def bound(self, trace: Slot) -> FloatArray:
-        """No policy returns more on this trace, (n,); see :func:`episode_bound`."""
+        """Return what no policy exceeds on this trace, (n,), by :func:`episode_bound`."""
         return episode_bound(trace, self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
-        """A matplotlib Figure of the episode so far."""
+        """Return a matplotlib Figure of the episode so far."""
         from mec_gym.distributed_inference.viewer import draw_episode
 
         return draw_episode(self.scenario, episode)

@@ -1,8 +1,9 @@
 """Parameters of distributed inference, and nature's part of its episodes.
 
-Seed 002 is a patent of Chongqing University (2024); its formulas are read with the paper
-it goes with: Li et al., "Distributed DNN Inference with Fine-grained Model Partitioning in
-Mobile Edge Computing Networks", IEEE TMC 2024, doi 10.1109/TMC.2024.3357874.
+The problem is that of [Li2024], a patent of Chongqing University; its formulas are read
+together with the paper that it belongs to: Li et al., "Distributed DNN Inference with
+Fine-grained Model Partitioning in Mobile Edge Computing Networks", IEEE TMC 2024,
+doi 10.1109/TMC.2024.3357874.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import fraction, non_negative, numbers, positive, positive_int
+from mec_gym.core.checks import check_fields
 from mec_gym.core.presets import Preset
-from mec_gym.core.types import Float32Array, FloatArray, IntArray, RealArray
+from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray, RealArray
 from mec_gym.dnn.blocks import cut_chain
-from mec_gym.dnn.graph import LayerGraph, load_graph
-from mec_gym.dnn.zoo import load_profile
+from mec_gym.dnn.graph import LayerGraph
+from mec_gym.dnn.zoo import resolve
 from mec_gym.network.gaussian import correlate, white_noise
 from mec_gym.network.plane import Plane
 from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
@@ -30,19 +31,19 @@ MEGA, GIGA = 1e6, 1e9
 MOST_SPREAD = 3.0  # standard deviations that the log of a load is at most from its mean
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One round. A trace is a Slot with leading axes (n, T).
+    """One round. A trace is a Slot whose fields have the leading axes (n, T).
 
-    The chain of a task is told from the current block on: entry 0 is the block that is
-    placed in this round, entries beyond the last block are 0. The wide fields of a trace are
-    of single precision; what is computed from them is not.
+    Each round holds the chain of a task from the current block on: entry 0 is the block
+    that is placed in this round, and entries beyond the last block are 0. The large fields of
+    a trace are of single precision; what is computed from them is of double precision.
     """
 
     bits: RealArray  # (..., N, K + 1) bit into the current block, the next, ..., the result
     work: RealArray  # (..., N, K) FLOP of the current block, the next, ...
     blocks_left: FloatArray  # (...) blocks still to place, the current one included
-    active: npt.NDArray[np.bool_]  # (..., N) whether the device has a task in this period
+    active: BoolArray  # (..., N) whether the device has a task in this period
     deadline: FloatArray  # (..., N) s, rho, of the whole task
     uplink: RealArray  # (..., N, M) bit/s, v, if a device has a station's band to itself
     downlink: RealArray  # (..., N, M) bit/s
@@ -56,15 +57,19 @@ class Channel:
     """A wireless channel that changes from round to round.
 
     Attributes:
-        plane: Where stations stand and devices walk.
+        plane: The area in which stations stand and devices walk.
         uplink: Link budget of a device.
         downlink: Link budget of a station.
         shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10).
-        shadowing_memory: Correlation of shadowing one round apart.
-        round_s: Time between two rounds, s: the pace at which the network changes, whatever
-            blocks take.
-        slowest: Rates are never below this, bit/s.
-        fastest: Nor above this: the highest modulation and coding.
+            With 0 the distance alone decides.
+        shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1].
+        round_s: Time between two rounds, s. It is the pace at which the network changes,
+            however long the blocks take.
+        slowest: The least rate, bit/s; slower links are given this rate.
+        fastest: The largest rate, bit/s: that of the highest modulation and coding scheme.
+
+    Raises:
+        ValueError: A parameter lies outside its range.
     """
 
     plane: Plane = Plane()
@@ -77,23 +82,32 @@ class Channel:
     fastest: float = 100 * MEGA
 
     def __post_init__(self) -> None:
-        for name, kind in (("plane", Plane), ("uplink", Radio), ("downlink", Radio)):
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}")
-        non_negative("shadowing_db", self.shadowing_db)
-        fraction("shadowing_memory", self.shadowing_memory)
-        for name in ("round_s", "slowest", "fastest"):
-            positive(name, getattr(self, name))
+        check_fields(
+            self,
+            positive=("round_s", "slowest", "fastest"),
+            non_negative=("shadowing_db",),
+            fraction=("shadowing_memory",),
+            kinds={"plane": (Plane,), "uplink": (Radio,), "downlink": (Radio,)},
+        )
         if self.slowest > self.fastest:
             raise ValueError(f"slowest must be at most fastest, got {self.slowest}, {self.fastest}")
 
     def sample(
         self, rng: np.random.Generator, n: int, devices: int, stations: int, rounds: int
     ) -> tuple[Float32Array, Float32Array]:
-        """Rates up and down, (n, T, N, M) bit/s: path loss, shadowing, Shannon.
+        """Draw the rates of n episodes from path loss, shadowing and Shannon's formula.
 
-        In single precision and time first: drawing is what limits how fast environments run.
+        Args:
+            rng: The generator.
+            n: The number of episodes.
+            devices: The number of devices, N.
+            stations: The number of base stations, M.
+            rounds: The number of rounds of an episode, T.
+
+        Returns:
+            The rates up and down, (n, T, N, M) bit/s.
         """
+        # In single precision and time first: drawing limits how fast environments run.
         place = self.plane.walk(rng, (n, devices), rounds, self.round_s)[..., None]
         station = self.plane.stations(stations).astype(np.float32)
         squared = place[:, 0] - station[:, 0]  # (T, n, N, M)
@@ -117,7 +131,7 @@ class Channel:
         return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 
     def _rate(self, snr: Float32Array, radio: Radio) -> Float32Array:
-        """Shannon's rate (n, T, ...) for ratios (T, n, ...), which are overwritten."""
+        """Return Shannon's rates (n, T, ...) for ratios (T, n, ...), which are overwritten."""
         snr += 1.0
         rate = np.log(snr, out=snr)
         rate *= radio.bandwidth_hz / math.log(2.0)
@@ -127,26 +141,29 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class ConstantChannel:
-    """Rates drawn once an episode, the same both ways: the patent's network.
+    """The channel of [Li2024]: rates drawn once per episode, the same in both directions.
 
     Attributes:
-        rate: Range of v[n, m], bit/s (U[low, high]).
+        rate: Range (low, high) of v[n, m], bit/s, drawn uniformly.
+
+    Raises:
+        ValueError: The range is not two positive numbers in order.
     """
 
     rate: tuple[float, float] = (5 * MEGA, 50 * MEGA)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rate", _range("rate", self.rate))
+        check_fields(self, ranges=("rate",))
 
     @property
     def fastest(self) -> float:
-        """No episode holds more, bit/s."""
+        """The largest rate that an episode can hold, bit/s."""
         return self.rate[1]
 
     def sample(
         self, rng: np.random.Generator, n: int, devices: int, stations: int, rounds: int
     ) -> tuple[Float32Array, Float32Array]:
-        """Rates up and down, (n, T, N, M) bit/s."""
+        """Draw the rates of n episodes, as :meth:`Channel.sample` does."""
         rate = rng.uniform(*self.rate, size=(n, 1, devices, stations)).astype(np.float32)
         wide = np.broadcast_to(rate, (n, rounds, devices, stations))
         return wide, wide
@@ -154,19 +171,22 @@ class ConstantChannel:
 
 @dataclass(frozen=True, slots=True)
 class RandomNetworks:
-    """Chains drawn anew for each task, for the patent's experiment.
+    """The networks of the experiment in [Li2024]: chains that are drawn anew for each task.
 
     Attributes:
-        bits: Range of the bits into a block and of the result, bit (U).
-        work: Range of a block's work, FLOP (U).
+        bits: Range (low, high) of the bits into a block and of the result, bit, drawn
+            uniformly.
+        work: Range (low, high) of a block's work, FLOP, drawn uniformly.
+
+    Raises:
+        ValueError: A range is not two positive numbers in order.
     """
 
     bits: tuple[float, float] = (0.5 * MEGA, 8 * MEGA)
     work: tuple[float, float] = (0.1 * GIGA, 4 * GIGA)
 
     def __post_init__(self) -> None:
-        for name in ("bits", "work"):
-            object.__setattr__(self, name, _range(name, getattr(self, name)))
+        check_fields(self, ranges=("bits", "work"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,36 +194,44 @@ class Scenario:
     """Everything that does not change during an episode, in SI units.
 
     Attributes:
-        devices: N.
-        servers: M, one at each base station.
-        blocks: K, blocks of each network.
-        tasks: J, tasks of a device an episode; an episode has J K rounds.
+        devices: The number of devices, N.
+        servers: The number of servers, M; one stands at each base station.
+        blocks: The number of blocks that each network is cut into, K.
+        tasks: The number of tasks of a device per episode, J. An episode has J K rounds.
         networks: What is inferred: profiles of ``mec_gym.dnn.zoo`` by name, JSON profiles by
-            path or LayerGraphs, one of them a task, cut into K blocks; or random chains.
-        channel: Rates between devices and stations.
-        contention: Servers and bands are shared among the blocks of a round.
+            path or LayerGraphs, one of which is drawn per task and cut into K blocks; or
+            random chains.
+        channel: How the rates between devices and stations are drawn.
+        contention: Whether the blocks of a round share servers and bands.
         background: Mean number of other tenants of a server (but for the cut at
-            ``MOST_SPREAD``); 0: none.
-        background_spread: Standard deviation of the log of their number.
-        background_memory: Correlation of that log one round apart.
-        device_rate: Range of mu, FLOP/s (U, drawn an episode).
-        server_rate: Range of C, FLOP/s (U, drawn an episode).
-        backhaul: v[m, m'] between servers, bit/s.
-        return_result: The result of a task goes back to the device.
-        deadline: Range of rho, as a multiple of the task's time on the device alone (U).
-        idle: Probability that a device has no task in a period.
+            ``MOST_SPREAD``). With 0 there are none; more of them make servers slower.
+        background_spread: Standard deviation of the log of their number, at most 10.
+        background_memory: Correlation of that log in two consecutive rounds, in [0, 1].
+        device_rate: Range (low, high) of mu, FLOP/s, drawn uniformly per episode.
+        server_rate: Range (low, high) of C, FLOP/s, drawn uniformly per episode.
+        backhaul: Rate v[m, m'] between two servers, bit/s.
+        return_result: Whether the result of a task has to go back to the device.
+        deadline_factor: Range (low, high) of the factor, drawn uniformly per task, that the
+            time of the task on its device alone is multiplied by to give the deadline rho.
+            Smaller factors are harder to meet.
+        idle: Probability that a device has no task in a period, in [0, 1).
         battery: Energy of a device at the start, J.
         harvest: Energy that a device gains in each round, J.
-        energy_coefficient: tau of (7), J per FLOP and (FLOP/s)^2.
-        transmit_power: P of (8), W: what a device draws while it sends, amplifier included;
-            what it radiates is the channel's affair.
-        latency_weight: beta of (11), 1/s.
-        late_weight: Cost of a task that is late by its whole deadline, lambda; of a task
-            later than twice that, no more than twice this.
-        miss_cost: Cost of a missed deadline, fixed.
+        energy_coefficient: tau of [Li2024] eq. (7), J per FLOP and (FLOP/s)^2.
+        transmit_power: P of [Li2024] eq. (8), W: what a device draws while it sends, its
+            amplifier included. What it radiates is a parameter of the channel.
+        latency_weight: beta of [Li2024] eq. (11), 1/s: the cost of one second of delay.
+        late_weight: Cost of a task that is late by its whole deadline, lambda. Lateness
+            counts up to twice the deadline, so no task costs more than twice this.
+        miss_cost: Fixed cost of a missed deadline.
+        table_bits: Bits into the blocks of each network and of its result, computed from
+            ``networks``, (networks, K + 1).
+        table_work: Work of the blocks of each network, FLOP, computed from ``networks``,
+            (networks, K).
 
     Raises:
-        ValueError: A parameter outside its range, a network that cannot be cut into K.
+        ValueError: A parameter lies outside its range, or a network cannot be cut into K
+            blocks.
     """
 
     devices: int = 5
@@ -211,8 +239,11 @@ class Scenario:
     blocks: int = 8
     tasks: int = 4
     networks: tuple[str | LayerGraph, ...] | RandomNetworks = (
-        "alexnet", "vgg16", "resnet18", "googlenet",
-    )  # fmt: skip
+        "alexnet",
+        "vgg16",
+        "resnet18",
+        "googlenet",
+    )
     channel: Channel | ConstantChannel = Channel()
     contention: bool = True
     background: float = 1.0
@@ -222,7 +253,7 @@ class Scenario:
     server_rate: tuple[float, float] = (150 * GIGA, 450 * GIGA)
     backhaul: float = 1000 * MEGA
     return_result: bool = True
-    deadline: tuple[float, float] = (0.3, 0.9)
+    deadline_factor: tuple[float, float] = (0.3, 0.9)
     idle: float = 0.1
     battery: float = 20.0
     harvest: float = 0.0
@@ -231,60 +262,59 @@ class Scenario:
     latency_weight: float = 1.0
     late_weight: float = 0.5
     miss_cost: float = 0.5
-    table_bits: FloatArray = field(init=False, repr=False, compare=False)  # (networks, K + 1)
-    table_work: FloatArray = field(init=False, repr=False, compare=False)  # (networks, K)
+    table_bits: FloatArray = field(init=False, repr=False, compare=False)
+    table_work: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("devices", "servers", "blocks", "tasks"):
-            positive_int(name, getattr(self, name))
-        if not isinstance(self.channel, (Channel, ConstantChannel)):
-            raise ValueError(f"channel must be a Channel or ConstantChannel, got {self.channel!r}")
-        for name in ("device_rate", "server_rate", "deadline"):
-            object.__setattr__(self, name, _range(name, getattr(self, name)))
-        for name in ("backhaul", "battery", "latency_weight"):
-            positive(name, getattr(self, name))
-        for name in (
-            "background", "background_spread", "harvest", "energy_coefficient", "transmit_power",
-            "late_weight", "miss_cost",
-        ):  # fmt: skip
-            non_negative(name, getattr(self, name))
-        for name in ("background_memory", "idle"):
-            fraction(name, getattr(self, name))
-        for name in ("contention", "return_result"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.background_spread > 10:
-            raise ValueError(f"background_spread must be at most 10, got {self.background_spread}")
+        check_fields(
+            self,
+            positive=("backhaul", "battery", "latency_weight"),
+            non_negative=(
+                "background",
+                "background_spread",
+                "harvest",
+                "energy_coefficient",
+                "transmit_power",
+                "late_weight",
+                "miss_cost",
+            ),
+            fraction=("background_memory", "idle"),
+            positive_int=("devices", "servers", "blocks", "tasks"),
+            ranges=("device_rate", "server_rate", "deadline_factor"),
+            switches=("contention", "return_result"),
+            kinds={"channel": (Channel, ConstantChannel)},
+            at_most={"background_spread": 10},
+        )
         if self.idle == 1:
-            raise ValueError("idle must be below 1, got 1: nobody would ever have a task")
+            raise ValueError(f"idle must be below 1 or nobody would have a task, got {self.idle!r}")
         bits, work = _tables(self.networks, self.blocks)
         object.__setattr__(self, "table_bits", bits)
         object.__setattr__(self, "table_work", work)
 
     @property
     def rounds(self) -> int:
-        """T = J K."""
+        """The number of rounds of an episode, T = J K."""
         return self.tasks * self.blocks
 
     @property
     def largest(self) -> tuple[float, float]:
-        """Most bits into a block, and most work of a block, that an episode can hold."""
+        """The most bits into a block, and the most FLOP of a block, of any episode."""
         if isinstance(self.networks, RandomNetworks):
             return self.networks.bits[1], self.networks.work[1]
         return float(self.table_bits.max()), float(self.table_work.max())
 
     @property
     def longest_deadline(self) -> float:
-        """The longest deadline that an episode can hold, s."""
+        """The longest deadline of any episode, s."""
         if isinstance(self.networks, RandomNetworks):
             work = self.networks.work[1] * self.blocks
         else:
             work = float(self.table_work.sum(axis=1).max())
-        return self.deadline[1] * work / self.device_rate[0]
+        return self.deadline_factor[1] * work / self.device_rate[0]
 
     @property
     def largest_load(self) -> float:
-        """The largest background load that an episode can hold."""
+        """The largest number of other tenants of a server of any episode."""
         return self.background * math.exp(MOST_SPREAD * self.background_spread)
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
@@ -299,7 +329,7 @@ class Scenario:
             network = rng.integers(len(bits), size=per_task)
         device_rate = rng.uniform(*self.device_rate, size=(n, 1, self.devices))
         server_rate = rng.uniform(*self.server_rate, size=(n, 1, self.servers))
-        tightness = rng.uniform(*self.deadline, size=per_task)
+        factor = rng.uniform(*self.deadline_factor, size=per_task)
         active = rng.random(per_task) >= self.idle
         uplink, downlink = self.channel.sample(rng, n, self.devices, self.servers, self.rounds)
 
@@ -314,7 +344,7 @@ class Scenario:
             work=self._as_seen(work, network),
             blocks_left=np.tile(np.arange(self.blocks, 0, -1.0), (n, self.tasks)),
             active=every_round(active),
-            deadline=every_round(tightness * work.sum(axis=-1)[network] / device_rate),
+            deadline=every_round(factor * work.sum(axis=-1)[network] / device_rate),
             uplink=uplink,
             downlink=downlink,
             load=self._load(rng, n),
@@ -323,7 +353,12 @@ class Scenario:
         )
 
     def _as_seen(self, chains: FloatArray, network: IntArray) -> Float32Array:
-        """Chains (networks, length) of tasks (n, J, N) as rounds see them, (n, J K, N, length)."""
+        """Return what the rounds see of the tasks' chains, (n, J K, N, length).
+
+        Args:
+            chains: One chain per network, (networks, length).
+            network: The network of each task, (n, J, N).
+        """
         n, _, devices = network.shape
         k, length = self.blocks, chains.shape[-1]
         padded = np.zeros((len(chains), k + length - 1), dtype=np.float32)
@@ -334,6 +369,7 @@ class Scenario:
         return seen.reshape(n, self.rounds, devices, length)
 
     def _load(self, rng: np.random.Generator, n: int) -> FloatArray:
+        """Draw the background loads of n episodes, (n, T, M)."""
         shape = (n, self.rounds, self.servers)
         if self.background == 0:
             return np.zeros(shape)
@@ -345,39 +381,37 @@ class Scenario:
         return np.ascontiguousarray(np.swapaxes(load, 0, 1))
 
 
-def _range(name: str, values: tuple[float, float]) -> tuple[float, float]:
-    low, high = numbers(name, values, 2)
-    if low > high:
-        raise ValueError(f"{name} must be (low, high) with low <= high, got {low, high}")
-    return low, high
-
-
 def _tables(
     networks: tuple[str | LayerGraph, ...] | RandomNetworks, blocks: int
 ) -> tuple[FloatArray, FloatArray]:
+    """Cut the networks into blocks; return their bits and work as ``Scenario`` keeps them."""
     if isinstance(networks, RandomNetworks):
         return np.zeros((0, blocks + 1)), np.zeros((0, blocks))
     if not isinstance(networks, (tuple, list)):
         raise ValueError(f"networks must be a tuple or RandomNetworks, got {networks!r}")
     if not networks:
         raise ValueError(f"networks must hold at least one network, got {networks!r}")
-    for network in networks:
-        if not isinstance(network, (str, LayerGraph)):
-            raise ValueError(f"networks must be names, paths or LayerGraphs, got {network!r}")
     found = []
     for network in networks:
-        if isinstance(network, str):
-            try:
-                own = network.endswith(".json")
-                network = load_graph(network) if own else load_profile(network)
-            except (ValueError, OSError) as error:
-                raise ValueError(f"networks: {error}") from error
-        found.append(cut_chain(network.at_exit(len(network.exits) - 1), blocks))
+        try:
+            graph = resolve(network)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"networks: {error}") from error
+        found.append(cut_chain(graph.at_exit(len(graph.exits) - 1), blocks))
     return np.stack([b.bits for b in found]), np.stack([b.work for b in found])
 
 
 def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
-    """The patent's problem, literally: no contention, nothing else going on, no return."""
+    """Return the problem of [Li2024] to the letter.
+
+    There is no contention and no background load, results stay where they are computed, and
+    batteries never run out.
+
+    Args:
+        devices: The number of devices, N.
+        servers: The number of servers, M.
+        blocks: The number of blocks of each network, K.
+    """
     return Scenario(
         devices=devices,
         servers=servers,

@@ -5,12 +5,18 @@ delays of whole joint plans, many plans at once, round by round and device by de
 and ``every_plan`` small instances are solved by trying everything.
 """
 
+import dataclasses
 import itertools
 
 import numpy as np
 
 from mec_gym.core import arrays
-from mec_gym.distributed_inference.scenario import ConstantChannel, RandomNetworks, Scenario
+from mec_gym.distributed_inference.scenario import (
+    Channel,
+    ConstantChannel,
+    RandomNetworks,
+    Scenario,
+)
 
 GIVEN_UP = 2.0  # a lateness above this multiple of the deadline counts no more
 
@@ -207,3 +213,19 @@ def contended(devices=3, servers=2, blocks=3, **changes):
         "battery": 1e6,
     }
     return Scenario(**{**values, **changes})
+
+
+def moving(**changes):
+    """As ``contended``, with a channel that changes from round to round."""
+    return contended(channel=Channel(), background=1.0, **changes)
+
+
+def slots_of(trace, episode, first, rounds):
+    """Rounds of one episode, one Slot each."""
+    return [arrays.at(trace, (episode, t)) for t in range(first, first + rounds)]
+
+
+def only(slot, n):
+    """A slot (no batch axes) with one device: what belongs to devices has that axis first."""
+    per_device = ("bits", "work", "active", "deadline", "uplink", "downlink", "device_rate")
+    return dataclasses.replace(slot, **{f: getattr(slot, f)[n : n + 1] for f in per_device})

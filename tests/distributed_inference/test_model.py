@@ -62,11 +62,11 @@ LAST = dataclasses.replace(
 
 def state(place=(0, 0, 0), delay=(0, 0, 0), failed=(False,) * 3, battery=(50, 50, 50), left=4):
     return State(
-        np.array(place),
-        np.array(delay, dtype=float),
-        np.array(failed),
-        np.array(battery, dtype=float),
-        np.array(float(left)),
+        place=np.array(place),
+        delay=np.array(delay, dtype=float),
+        failed=np.array(failed),
+        battery=np.array(battery, dtype=float),
+        rounds_left=np.array(float(left)),
     )
 
 
@@ -297,7 +297,7 @@ def test_giving_up_counts_as_the_worst_lateness():
 
 
 def outcome_of(slot, before, place, scenario=WORLD):
-    after, outcome = model.evaluate(slot, before, Decision(np.array(place)), scenario)
+    after, outcome = model.evaluate(slot, before, Decision(place=np.array(place)), scenario)
     return after, {name: value.item() for name, value in arrays.as_dict(outcome).items()}
 
 
@@ -480,7 +480,7 @@ def random_scenario(rng):
         server_rate=(20 * G, 200 * G),
         backhaul=float(rng.uniform(5, 500)) * M,
         return_result=bool(rng.random() < 0.7),
-        deadline=(0.05, 1.2),
+        deadline_factor=(0.05, 1.2),
         idle=float(rng.choice([0.0, 0.3])),
         battery=float(rng.choice([1.0, 5.0, 1e6])),
         harvest=harvest,
@@ -523,11 +523,11 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
         for t in range(s.rounds):
             slot = arrays.at(trace, (slice(None), t))
             place = rng.integers(s.servers + 1, size=(2, copies, s.devices))
-            after, outcome = model.evaluate(spread(slot, copies), states, Decision(place), s)
+            after, outcome = model.evaluate(spread(slot, copies), states, Decision(place=place), s)
             assert outcome.latency_s.shape == outcome.dropped.shape == (2, copies)
             # slots that broadcast give the same
             thin = arrays.map_arrays(lambda a: a[:, None], slot)
-            again = model.evaluate(thin, states, Decision(place), s)
+            again = model.evaluate(thin, states, Decision(place=place), s)
             for one, two in zip((after, outcome), again, strict=True):
                 arrays.map_arrays(np.testing.assert_array_equal, one, two)
             for b in range(2):
@@ -543,13 +543,16 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
                         continue
                     # batch shape (): the same, by itself
                     single = model.evaluate(
-                        arrays.at(slot, b), arrays.at(states, (b, p)), Decision(place[b, p]), s
+                        arrays.at(slot, b),
+                        arrays.at(states, (b, p)),
+                        Decision(place=place[b, p]),
+                        s,
                     )
                     same(plain(single[0], ()), mine[b, p])
                     same(plain(single[1], ()), counted)
             # batch shape (B,)
             flat = model.evaluate(
-                slot, arrays.at(states, (slice(None), 0)), Decision(place[:, 0]), s
+                slot, arrays.at(states, (slice(None), 0)), Decision(place=place[:, 0]), s
             )
             for b in range(2):
                 same(plain(flat[0], b), mine[b, 0])
@@ -567,7 +570,7 @@ def test_traces_as_they_are_drawn_are_precise_enough():
         state, total = problem.start(arrays.at(one, (slice(None), 0))), []
         for t in range(s.rounds):
             slot = arrays.at(one, (slice(None), t))
-            state, outcome = problem.step(slot, state, Decision(place[:, t]))
+            state, outcome = problem.step(slot, state, Decision(place=place[:, t]))
             total.append(outcome.latency_s)
         reached.append(np.array(total))
     np.testing.assert_allclose(*reached, rtol=1e-5)
@@ -578,7 +581,7 @@ def test_evaluate_leaves_its_arguments_alone():
     problem = DistributedInference(random_scenario(rng))
     slot = arrays.at(problem.sample(rng, 3), (slice(None), 0))
     before = problem.start(slot)
-    decision = Decision(np.ones_like(before.place))
+    decision = Decision(place=np.ones_like(before.place))
     copies = [arrays.map_arrays(np.copy, r) for r in (slot, before, decision)]
     model.evaluate(slot, before, decision, problem.scenario)
     for now, copy in zip((slot, before, decision), copies, strict=True):
@@ -588,7 +591,7 @@ def test_evaluate_leaves_its_arguments_alone():
 # ------------------------------------------------------------------- contention is monotone
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**31),
     contention=st.booleans(),
@@ -623,7 +626,7 @@ def test_one_more_block_never_makes_anything_faster(seed, contention, last, data
         assert (more.edge[company] > fewer.edge[company]).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31), server=st.integers(0, 1), extra=st.floats(0.1, 10))
 def test_more_tenants_slow_down_their_server_only(seed, server, extra):
     rng = np.random.default_rng(seed)

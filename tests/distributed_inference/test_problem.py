@@ -33,7 +33,7 @@ WORLD = Scenario(
     channel=ConstantChannel(rate=(1 * M, 50 * M)),
     device_rate=(1 * G, 10 * G),
     server_rate=(10 * G, 80 * G),
-    deadline=(0.3, 0.8),
+    deadline_factor=(0.3, 0.8),
     background=2.0,
     background_spread=0.7,
     battery=50.0,
@@ -72,6 +72,7 @@ STATE = State(
 def test_every_column_of_the_observation():
     seen = PROBLEM.observe(SLOT, STATE)
     width = 2 * 2 + 7 + 2 * 2
+    assert PROBLEM.device_columns == width
     assert seen.shape == PROBLEM.observation_space.shape == (3 * width + 2 * 2 + 2,)
     assert seen.dtype == np.float32
     # bits / 20, work / 10 | works?, place / 2, D / (D + rho), rho / 16, battery / 50, mu / 10 |
@@ -101,6 +102,21 @@ def test_spaces_and_horizon():
     assert (PROBLEM.observation_space.high == 1).all()
 
 
+def test_nothing_is_paid_where_nobody_has_a_task():
+    _, outcome = PROBLEM.step(
+        dataclasses.replace(SLOT, active=np.zeros(3, dtype=bool)),
+        STATE,
+        Decision(place=np.array([1, 1, 1])),
+    )
+    assert {name: float(getattr(outcome, name)) for name in PROBLEM.costs} == {
+        "latency_s": 0,
+        "energy_j": 0,
+        "dropped": 0,
+        "penalty": 0,
+    }
+    assert PROBLEM.gains == ()
+
+
 def test_no_tenants_are_seen_as_none():
     quiet = DistributedInference(dataclasses.replace(WORLD, background=0.0))
     seen = quiet.observe(dataclasses.replace(SLOT, load=np.zeros(2)), STATE)
@@ -123,8 +139,7 @@ def test_start():
 def check_round_trip(problem, slot, state):
     seen = problem.observe(slot, state)
     slot_, state_ = problem.decode(seen)
-    for name in ("bits", "work", "blocks_left", "deadline", "uplink", "downlink", "load",
-                 "device_rate", "server_rate"):  # fmt: skip
+    for name in set(arrays.field_names(Slot)) - {"active"}:
         np.testing.assert_allclose(
             getattr(slot_, name), getattr(slot, name), rtol=3e-7, err_msg=name
         )
@@ -166,12 +181,12 @@ def test_episodes_stay_in_the_space_and_come_back(preset, episodes):
             seen = check_round_trip(problem, slot, state)
             assert all(problem.observation_space.contains(one) for one in seen)
         state, _ = problem.step(
-            slot, state, Decision(rng.integers(s.servers + 1, size=(episodes, s.devices)))
+            slot, state, Decision(place=rng.integers(s.servers + 1, size=(episodes, s.devices)))
         )
         assert np.array_equal(problem.done(state), np.full(episodes, t == problem.horizon - 1))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31), poor=st.booleans(), background=st.sampled_from([0.0, 1.0, 5.0]))
 def test_any_state_that_is_reached_lies_in_the_space(seed, poor, background):
     rng = np.random.default_rng(seed)
@@ -180,7 +195,7 @@ def test_any_state_that_is_reached_lies_in_the_space(seed, poor, background):
         background_spread=1.5,
         battery=0.5 if poor else 1e6,
         harvest=0.1,
-        deadline=(0.01, 2.0),
+        deadline_factor=(0.01, 2.0),
         tasks=2,
         idle=0.2,
     )
@@ -191,7 +206,7 @@ def test_any_state_that_is_reached_lies_in_the_space(seed, poor, background):
         slot = arrays.at(trace, (slice(None), t))
         for one in check_round_trip(problem, slot, state):
             assert problem.observation_space.contains(one)
-        state, _ = problem.step(slot, state, Decision(rng.integers(3, size=(2, 3))))
+        state, _ = problem.step(slot, state, Decision(place=rng.integers(3, size=(2, 3))))
 
 
 def test_actions_and_decisions_are_inverse():
@@ -211,7 +226,7 @@ def test_actions_and_decisions_are_inverse():
 def test_reward_by_hand():
     # device 0 goes from 2 to 1 (backhaul 12 / 1000), with the tenant: 4 * 2 / 20; the others
     # have no block. Then -(2 D + penalty).
-    _, outcome = PROBLEM.step(SLOT, STATE, Decision(np.array([1, 1, 1])))
+    _, outcome = PROBLEM.step(SLOT, STATE, Decision(place=np.array([1, 1, 1])))
     assert PROBLEM.reward(outcome) == pytest.approx(-2 * (0.012 + 0.4))
     zero = {name: np.array(0.0) for name in arrays.field_names(Outcome)}
     outcome = Outcome(**{**zero, "latency_s": np.array(3.0), "penalty": np.array(0.7)})
@@ -224,7 +239,7 @@ def test_reward_by_hand():
 def random_moment(seed, last):
     """A round of a random contended episode, with batteries that last."""
     rng = np.random.default_rng(seed)
-    s = oracle.contended(devices=4, servers=2, blocks=2, idle=0.2, deadline=(0.1, 0.8))
+    s = oracle.contended(devices=4, servers=2, blocks=2, idle=0.2, deadline_factor=(0.1, 0.8))
     slot = arrays.at(oracle.draw(s, seed, 1), (0, 1 if last else 0))
     state = DistributedInference(s).start(slot)
     if last:
@@ -234,14 +249,14 @@ def random_moment(seed, last):
     return DistributedInference(s), slot, state
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**31), last=st.booleans())
 def test_a_worse_decision_never_earns_more(seed, last):
     problem, slot, state = random_moment(seed, last)
     places = oracle.every_plan(4, 3, 1)[..., 0]  # all 81 of this round
     wide = arrays.map_arrays(lambda a: np.broadcast_to(a, (81, *a.shape)), slot)
     states = arrays.map_arrays(lambda a: np.broadcast_to(a, (81, *a.shape)), state)
-    _, outcome = problem.step(wide, states, Decision(places))
+    _, outcome = problem.step(wide, states, Decision(place=places))
     reward = problem.reward(outcome)
     order = np.argsort(outcome.latency_s)
     for i in order:
@@ -251,7 +266,7 @@ def test_a_worse_decision_never_earns_more(seed, last):
         assert (reward[worse] <= reward[i]).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**31),
     last=st.booleans(),
@@ -262,7 +277,7 @@ def test_a_worse_decision_never_earns_more(seed, last):
 def test_a_better_network_never_earns_less(seed, last, what, factor, everywhere):
     problem, slot, state = random_moment(seed, last)
     rng = np.random.default_rng(seed + 1)
-    place = Decision(rng.integers(3, size=4))
+    place = Decision(place=rng.integers(3, size=4))
     before, better = problem, slot
     if what == "backhaul":
         s = problem.scenario
@@ -296,7 +311,7 @@ def test_no_policy_at_random_beats_the_bound(preset):
                 else rng.integers(s.servers + 1, size=(20, s.devices))
             )
             state, outcome = problem.step(
-                arrays.at(trace, (slice(None), t)), state, Decision(place)
+                arrays.at(trace, (slice(None), t)), state, Decision(place=place)
             )
             total += problem.reward(outcome)
         assert (total <= bound).all()
@@ -313,15 +328,15 @@ def test_traces_that_make_no_sense_are_refused():
         for value in (0.0, -1.0):
             bad = np.array(getattr(trace, name))
             bad.flat[-1] = value
-            with pytest.raises(ValueError, match=rf"trace\.{name} must be positive"):
+            with pytest.raises(ValueError, match=rf"trace\.{name}\b.*{value}"):
                 PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
     for name in ("bits", "work", "load"):
         bad = np.array(getattr(trace, name))
         bad.flat[-1] = -0.5
-        with pytest.raises(ValueError, match=rf"trace\.{name} must not be negative, got -0.5"):
+        with pytest.raises(ValueError, match=rf"trace\.{name}\b.*-0\.5"):
             PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
     for wrong in (np.roll(trace.blocks_left, 1, axis=1), trace.blocks_left + 1):
-        with pytest.raises(ValueError, match=r"trace\.blocks_left must be \[2, 1, 2, 1, 2, 1\]"):
+        with pytest.raises(ValueError, match=r"trace\.blocks_left\b.*\[2, 1, 2, 1, 2, 1\]"):
             PROBLEM.check(dataclasses.replace(trace, blocks_left=wrong))
 
 
@@ -331,9 +346,7 @@ def test_traces_whose_tasks_change_are_refused(name):
     bad = np.array(getattr(trace, name))
     # Of the second episode's second task, its second round.
     bad[1, 3, 0] = ~bad[1, 3, 0] if name == "active" else 2 * bad[1, 3, 0]
-    with pytest.raises(
-        ValueError, match=rf"trace\.{name} must not change within a task of 2 rounds"
-    ):
+    with pytest.raises(ValueError, match=rf"trace\.{name}\b.*within a task of 2 rounds"):
         PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
     # Between two tasks it may.
     bad[1, 2, 0] = bad[1, 3, 0]
@@ -346,9 +359,7 @@ def test_traces_whose_chains_do_not_go_on_are_refused(name):
     for index in ((1, 3, 0, 0), (1, 3, 0, -1)):
         bad = np.array(getattr(trace, name))
         bad[index] = 2 * bad[index] + 1e6
-        with pytest.raises(
-            ValueError, match=rf"trace\.{name} of a round must be those of the round before"
-        ):
+        with pytest.raises(ValueError, match=rf"trace\.{name}\b.*of the round before"):
             PROBLEM.check(dataclasses.replace(trace, **{name: bad}))
 
 
@@ -360,7 +371,7 @@ def test_the_environment_plays_the_problem():
     assert env.action_space == problem.action_space
     slot, state = problem.decode(seen)
     assert state.rounds_left == problem.horizon
-    _, outcome = problem.step(slot, state, Decision(np.array([0, 1, 2, 3, 1])))
+    _, outcome = problem.step(slot, state, Decision(place=np.array([0, 1, 2, 3, 1])))
     _, reward, *_ = env.step(np.array([0, 1, 2, 3, 1]))
     assert reward == pytest.approx(float(problem.reward(outcome)), rel=1e-4)
 
@@ -374,7 +385,7 @@ def test_the_largest_still_lie_in_the_space(most):
         channel=ConstantChannel(rate=(most, most)),
         device_rate=(most, most),
         server_rate=(most, most),
-        deadline=(0.7, 0.7),
+        deadline_factor=(0.7, 0.7),
         battery=most,
     )
     problem = DistributedInference(s)

@@ -26,94 +26,99 @@ M, G = 1e6, 1e9
 # ---------------------------------------------------------------------------- parameters
 
 
+NOT_NEGATIVE = (
+    "background",
+    "background_spread",
+    "harvest",
+    "energy_coefficient",
+    "transmit_power",
+    "late_weight",
+    "miss_cost",
+)
+RANGES = ("device_rate", "server_rate", "deadline_factor")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(n, v) for n in ("devices", "servers", "blocks", "tasks") for v in (0, -1, 2.5, True)],
+        *[(n, v) for n in ("backhaul", "battery", "latency_weight") for v in (0, -1.5)],
+        *[(n, -0.5) for n in NOT_NEGATIVE],
+        *[(n, v) for n in ("background_memory", "idle") for v in (-0.1, 1.1)],
+        *[(n, 1) for n in ("contention", "return_result")],
+        *[(n, (3.0, 2.0)) for n in RANGES],
+        ("background_spread", 10.5),
+        ("idle", 1.0),
+        ("battery", math.inf),
+        ("harvest", math.nan),
+        ("backhaul", "fast"),
+        ("device_rate", 5.0),
+        ("server_rate", (1, 2, 3)),
+        ("networks", ()),
+        ("networks", "alexnet"),
+        ("networks", 5),
+        ("channel", 5.0),
+        ("channel", None),
+    ],
+)
+def test_scenarios_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=rf"^{name}\b.*{re.escape(repr(value))}"):
+        Scenario(**{name: value})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *[
-            ({name: value}, f"{name} must be a whole number of at least 1, got {value!r}")
-            for name in ("devices", "servers", "blocks", "tasks")
-            for value in (0, -1, 2.5, True)
-        ],
-        ({"blocks": 23}, "blocks must be in [1, 22] for alexnet, got 23"),
-        ({"networks": ("resnet18",), "blocks": 100}, "blocks must be in [1, 23] for resnet18"),
-        *[
-            ({name: value}, f"{name} must be positive, got {value!r}")
-            for name in ("backhaul", "battery", "latency_weight")
-            for value in (0, -1.5)
-        ],
-        *[
-            ({name: -0.5}, f"{name} must not be negative, got -0.5")
-            for name in (
-                "background", "background_spread", "harvest", "energy_coefficient",
-                "transmit_power", "late_weight", "miss_cost",
-            )
-        ],
-        *[
-            ({name: value}, f"{name} must be in [0, 1], got {value!r}")
-            for name in ("background_memory", "idle")
-            for value in (-0.1, 1.1)
-        ],
-        ({"idle": 1.0}, "idle must be below 1, got 1"),
-        ({"battery": math.inf}, "battery must be finite, got inf"),
-        ({"harvest": math.nan}, "harvest must be finite, got nan"),
-        ({"backhaul": "fast"}, "backhaul must be a number, got 'fast'"),
-        *[
-            ({name: (3.0, 2.0)}, f"{name} must be (low, high) with low <= high, got (3.0, 2.0)")
-            for name in ("device_rate", "server_rate", "deadline")
-        ],
-        *[
-            ({name: (0, 2.0)}, f"{name}[0] must be positive, got 0")
-            for name in ("device_rate", "server_rate", "deadline")
-        ],
-        ({"device_rate": 5.0}, "device_rate must hold 2 numbers, got 5.0"),
-        ({"server_rate": (1, 2, 3)}, "server_rate must hold 2 numbers, got (1, 2, 3)"),
-        ({"networks": ()}, "networks must hold at least one network, got ()"),
-        ({"networks": "alexnet"}, "networks must be a tuple or RandomNetworks, got 'alexnet'"),
-        ({"networks": 5}, "networks must be a tuple or RandomNetworks, got 5"),
-        ({"networks": (5,)}, "networks must be names, paths or LayerGraphs, got 5"),
-        ({"networks": ("alexnett",)}, "must be one of alexnet, "),
-        ({"channel": 5.0}, "channel must be a Channel or ConstantChannel, got 5.0"),
-        ({"channel": None}, "channel must be a Channel or ConstantChannel, got None"),
+        *[({name: (0, 2.0)}, rf"^{name}\[0\].* 0$") for name in RANGES],
+        ({"blocks": 23}, r"^blocks\b.*\[1, 22\].*alexnet.*23"),
+        ({"networks": ("resnet18",), "blocks": 100}, r"^blocks\b.*\[1, 23\].*resnet18.*100"),
+        ({"networks": (5,)}, r"^networks\b.*5"),
+        ({"networks": ("alexnett",)}, r"^networks\b.*alexnet, .*'alexnett'"),
     ],
-)  # fmt: skip
-def test_scenarios_that_make_no_sense(changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+)
+def test_scenarios_of_which_a_part_makes_no_sense(changes, message):
+    with pytest.raises(ValueError, match=message):
         Scenario(**changes)
 
 
 @pytest.mark.parametrize(
     ("make", "changes", "message"),
     [
-        (Channel, {"shadowing_db": -1}, "shadowing_db must not be negative, got -1"),
-        (Channel, {"shadowing_memory": 1.5}, "shadowing_memory must be in [0, 1], got 1.5"),
-        (Channel, {"plane": None}, "plane must be a Plane, got None"),
-        (Channel, {"uplink": 3}, "uplink must be a Radio, got 3"),
-        (Channel, {"downlink": "x"}, "downlink must be a Radio, got 'x'"),
-        (Channel, {"round_s": 0}, "round_s must be positive, got 0"),
-        (Channel, {"slowest": 0}, "slowest must be positive, got 0"),
-        (Channel, {"fastest": -1}, "fastest must be positive, got -1"),
-        (Channel, {"slowest": 3.0, "fastest": 2.0}, "slowest must be at most fastest, got 3.0, 2"),
-        (ConstantChannel, {"rate": (2, 1)}, "rate must be (low, high) with low <= high"),
-        (ConstantChannel, {"rate": (0, 1)}, "rate[0] must be positive, got 0"),
-        (RandomNetworks, {"bits": (2, 1)}, "bits must be (low, high) with low <= high"),
-        (RandomNetworks, {"work": (0, 1)}, "work[0] must be positive, got 0"),
-        (Plane, {"side_m": 0}, "side_m must be positive, got 0"),
-        (Plane, {"speed_std": -1}, "speed_std must not be negative, got -1"),
-        (Plane, {"memory": 2}, "memory must be in [0, 1], got 2"),
+        (Channel, {"shadowing_db": -1}, "shadowing_db.*-1"),
+        (Channel, {"shadowing_memory": 1.5}, "shadowing_memory.*1.5"),
+        (Channel, {"plane": None}, "plane.*Plane.*None"),
+        (Channel, {"uplink": 3}, "uplink.*Radio.*3"),
+        (Channel, {"downlink": "x"}, "downlink.*Radio.*'x'"),
+        (Channel, {"round_s": 0}, "round_s.*0"),
+        (Channel, {"slowest": 0}, "slowest.*0"),
+        (Channel, {"fastest": -1}, "fastest.*-1"),
+        (Channel, {"slowest": 3.0, "fastest": 2.0}, "slowest.*fastest.*3.0.*2.0"),
+        (ConstantChannel, {"rate": (2, 1)}, r"rate.*\(2.0, 1.0\)"),
+        (ConstantChannel, {"rate": (0, 1)}, r"rate\[0\].*0"),
+        (RandomNetworks, {"bits": (2, 1)}, r"bits.*\(2.0, 1.0\)"),
+        (RandomNetworks, {"work": (0, 1)}, r"work\[0\].*0"),
+        (Plane, {"side_m": 0}, "side_m.*0"),
+        (Plane, {"speed_std": -1}, "speed_std.*-1"),
+        (Plane, {"memory": 2}, "memory.*2"),
     ],
 )
 def test_parts_that_make_no_sense(make, changes, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=f"^{message}"):
         make(**changes)
 
 
-def test_what_is_just_allowed():
-    for name in (
-        "background", "background_spread", "harvest", "energy_coefficient", "transmit_power",
-        "late_weight", "miss_cost", "idle", "background_memory",
-    ):  # fmt: skip
-        Scenario(**{name: 0})
-    Scenario(device_rate=(2.0, 2.0), background_memory=1, blocks=22)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(n, 0) for n in (*NOT_NEGATIVE, "idle", "background_memory")],
+        ("device_rate", (2.0, 2.0)),
+        ("background_memory", 1),
+        ("background_spread", 10),
+        ("blocks", 22),
+    ],
+)
+def test_what_is_just_allowed(name, value):
+    assert getattr(Scenario(**{name: value}), name) == value
 
 
 def test_presets():
@@ -201,7 +206,7 @@ def test_random_networks_fill_their_ranges():
         networks=RandomNetworks(bits=(2 * M, 6 * M), work=(1 * G, 3 * G)),
         device_rate=(10 * G, 30 * G),
         server_rate=(100 * G, 500 * G),
-        deadline=(0.3, 0.9),
+        deadline_factor=(0.3, 0.9),
         idle=0.25,
     )
     trace = s.sample(np.random.default_rng(3), 400)
@@ -235,14 +240,14 @@ def test_the_longest_deadline_of_real_networks():
 
 
 def test_networks_may_be_graphs():
-    layers = [Layer(f"v{i}", "op", f, 0.0, b) for i, (f, b) in enumerate(
-        [(0.0, 8e6), (3e9, 4e6), (1e9, 2e6), (2e9, 1e6)])]  # fmt: skip
+    work_and_bits = [(0.0, 8e6), (3e9, 4e6), (1e9, 2e6), (2e9, 1e6)]
+    layers = [Layer(f"v{i}", "op", f, 0.0, b) for i, (f, b) in enumerate(work_and_bits)]
     graph = LayerGraph("own", tuple(layers), ((0, 1), (1, 2), (2, 3)), (Exit("exit", 3),))
     s = Scenario(blocks=2, networks=(graph,))
     # 3 | 1 + 2 and not 3 + 1 | 2
     assert s.table_work.tolist() == [[3e9, 3e9]]
     assert s.table_bits.tolist() == [[8e6, 4e6, 1e6]]
-    with pytest.raises(ValueError, match=re.escape("blocks must be in [1, 3] for own, got 4")):
+    with pytest.raises(ValueError, match=r"^blocks\b.*\[1, 3\].*own.*4"):
         Scenario(blocks=4, networks=(graph,))
 
 

@@ -12,7 +12,7 @@ from agents.heads.pairs import DEVICE, PAIR, ROUND, PairsHead
 from agents.networks import make_network
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
-from mec_gym.distributed_inference.exact import look_ahead
+from mec_gym.distributed_inference.lookahead import look_ahead
 from mec_gym.distributed_inference.model import State
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Channel, Scenario

@@ -157,9 +157,9 @@ def test_a_box_is_refused():
 def test_distributed_inference_shows_a_row_a_device():
     problem = mec_gym.make_problem("mec/DistributedInference-v0", "patent")
     head = make_head("flat", problem)
-    assert head.device_columns == problem.width
+    assert head.device_columns == problem.device_columns
     network = make_network("branches", head, NetworkOptions(heads="tied"))
     devices = problem.scenario.devices
     logits, _ = network(torch.rand(2, problem.observation_space.shape[0]))
     assert logits.shape == (2, devices, problem.scenario.servers + 1)
-    assert network.branches.of_device.in_features == problem.width
+    assert network.branches.of_device.in_features == problem.device_columns

@@ -325,7 +325,7 @@ def two_devices_and_a_server(deadline, bits=(10e6, 20e6), work=(10e9, 5e9)):
         devices=2, servers=1, blocks=1, tasks=1,
         networks=RandomNetworks(bits=(1e6, 20e6), work=(1e9, 10e9)),
         channel=ConstantChannel((10e6, 10e6)), background=0.0, device_rate=(1e9, 1e9),
-        server_rate=(10e9, 10e9), return_result=False, battery=1e6, deadline=(0.1, 0.9),
+        server_rate=(10e9, 10e9), return_result=False, battery=1e6, deadline_factor=(0.1, 0.9),
         latency_weight=1.0, miss_cost=0.5, late_weight=0.5,
     )  # fmt: skip
     problem = DistributedInference(s)

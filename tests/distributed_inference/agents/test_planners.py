@@ -21,7 +21,8 @@ from agents.distributed_inference.rules import (
     SplitSolver,
 )
 from mec_gym.core import arrays
-from mec_gym.distributed_inference import exact, horizon
+from mec_gym.distributed_inference.descent import coordinate_descent
+from mec_gym.distributed_inference.horizon import horizon_of_trace
 from mec_gym.distributed_inference.model import Decision, State, affordable, energy
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import (
@@ -179,7 +180,7 @@ def test_descent_begins_a_plan_that_nobody_can_improve():
 
 def test_played_to_the_end_viterbi_is_optimal_without_contention():
     # What it believes of the network is true there.
-    s = dataclasses.replace(patent(devices=4, servers=3, blocks=5), deadline=(0.4, 0.9))
+    s = dataclasses.replace(patent(devices=4, servers=3, blocks=5), deadline_factor=(0.4, 0.9))
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(6), 20)
     returns = {name: play(problem, trace, SOLVERS[name](s)) for name in SOLVERS}
@@ -202,7 +203,7 @@ def play(problem, trace, solver):
 
 
 def test_planning_together_pays_under_contention():
-    s = moving(devices=5, servers=2, blocks=4, deadline=(5.0, 5.0))
+    s = moving(devices=5, servers=2, blocks=4, deadline_factor=(5.0, 5.0))
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(7), 60)
     cost = {name: -play(problem, trace, SOLVERS[name](s)).mean() for name in SOLVERS}
@@ -242,11 +243,11 @@ SLOT = Slot(
 
 def state(place=(0, 0, 0), battery=(50, 50, 50)):
     return State(
-        np.array(place),
-        np.zeros(3),
-        np.zeros(3, dtype=bool),
-        np.array(battery, dtype=float),
-        np.array(2.0),
+        place=np.array(place),
+        delay=np.zeros(3),
+        failed=np.zeros(3, dtype=bool),
+        battery=np.array(battery, dtype=float),
+        rounds_left=np.array(2.0),
     )
 
 
@@ -401,10 +402,10 @@ def test_the_clairvoyant_plans_for_the_reward():
     s = moving(devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0)
     problem = DistributedInference(s)
     trace = draw(s, 17, 60)
-    h = horizon.of_tasks(trace, s)
+    h = horizon_of_trace(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     zero = np.zeros((*home.shape, 3), dtype=int)
-    plans = [exact.coordinate_descent(h, s, home), exact.coordinate_descent(h, s, home, plan=zero)]
+    plans = [coordinate_descent(h, s, home), coordinate_descent(h, s, home, plan=zero)]
     foreseen = clairvoyant_plan(problem, trace)
     mine, others = np.zeros(60), np.zeros(60)
     for e in range(60):
