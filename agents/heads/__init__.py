@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 from agents.heads.early_exit import CongestionHead
 from agents.heads.flat import FlatHead
-from agents.heads.pairs import PairsHead
 from agents.heads.protocol import Head
 from agents.heads.training_offload import PriceHead
 from mec_gym.core.problem import AnyProblem
@@ -19,7 +18,7 @@ from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.training_offload.problem import TrainingOffload
 
-__all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PairsHead", "PriceHead", "make_head"]
+__all__ = ["CongestionHead", "FlatHead", "Head", "HeadName", "PriceHead", "make_head"]
 
 HeadName = Literal["flat", "price", "congestion", "pairs", "pairs-2", "pairs-0"]
 
@@ -55,5 +54,7 @@ def make_head(
     if name in FORESIGHT:
         if not isinstance(problem, DistributedInference):
             raise ValueError(f"head {name!r} fits distributed inference only, got {type(problem)}")
+        from agents.distributed_inference.pairs.head import PairsHead  # it imports this package
+
         return PairsHead(problem, FORESIGHT[name])
     raise ValueError(f"head must be one of {', '.join(get_args(HeadName))}, got {name!r}")

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
-from agents.heads import CongestionHead, FlatHead, HeadName, PairsHead, PriceHead, make_head
+from agents.distributed_inference.pairs.head import PairsHead
+from agents.heads import CongestionHead, FlatHead, HeadName, PriceHead, make_head
 from agents.rules import PriceSolver, tune_price
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays

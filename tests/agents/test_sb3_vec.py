@@ -10,7 +10,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from tiny_problem import HORIZON, TinyProblem, random_actions
 
 import mec_gym
-from agents.heads import FlatHead, PairsHead
+from agents.distributed_inference.pairs.head import PairsHead
+from agents.heads import FlatHead
 from agents.ppo import PPOSettings, make_ppo, make_vec_env
 from agents.sb3_vec import MixedVecEnv, SB3VecEnv
 from mec_gym.core.env import MecEnv

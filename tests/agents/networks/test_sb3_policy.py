@@ -9,8 +9,8 @@ from distributed_inference.oracle import contended
 from places_problem import PlacesProblem
 from stable_baselines3 import PPO
 
+from agents.distributed_inference.pairs.network import PairsNetwork
 from agents.networks.agent import NetworkAgent
-from agents.networks.pairs import PairsNetwork
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.ppo import PPOSettings, agent_of, make_ppo, make_vec_env
 from mec_gym.core.rollout import rollout, sample_episodes

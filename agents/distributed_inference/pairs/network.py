@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from agents.heads import Head, PairsHead
-from agents.heads.pairs import DEVICE, PAIR, ROUND
+from agents.distributed_inference.pairs.head import DEVICE, PAIR, ROUND, PairsHead
+from agents.heads import Head
 from agents.networks.fused import FusedCategorical, masked
 from agents.networks.parts import NetworkOptions, PolicyNetwork, choices_of, linear
 from mec_gym.distributed_inference.model import WORST_LATENESS

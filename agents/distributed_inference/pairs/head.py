@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from agents.heads.protocol import Head, SizedPart
 from mec_gym.core.types import Float32Array
 from mec_gym.distributed_inference.exact import delay_now, look_ahead
 from mec_gym.distributed_inference.model import affordable, home_energy
 from mec_gym.distributed_inference.problem import DistributedInference
+
+if TYPE_CHECKING:
+    from agents.heads.protocol import NetworkMaker
+    from agents.networks.parts import NetworkOptions, PolicyNetwork
 
 PAIR = (
     "now", "ahead", "compute", "upload", "download", "stay", "leave", "rest", "send", "load",
@@ -19,6 +25,13 @@ PAIR = (
 )  # fmt: skip
 DEVICE = ("exists", "active", "delay", "deadline", "blocks_left", "energy")
 ROUND = ("rounds_left", "crowd")
+
+
+def make_pairs_network(head: Head, options: NetworkOptions) -> PolicyNetwork:
+    """The network of a pairs head; torch is imported only now."""
+    from agents.distributed_inference.pairs.network import PairsNetwork
+
+    return PairsNetwork(head, options)
 
 
 class PairsHead:
@@ -52,6 +65,8 @@ class PairsHead:
     Raises:
         ValueError: Not enough room.
     """
+
+    networks: Mapping[str, NetworkMaker] = {"pairs": make_pairs_network}
 
     def __init__(
         self,
@@ -134,6 +149,28 @@ class PairsHead:
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The places of the devices that exist."""
         return raw[..., : self.problem.scenario.devices]
+
+    def side_by_side(
+        self, sizes: Sequence[tuple[int, int]], reward_scale: float
+    ) -> list[SizedPart]:
+        """The problem in each of the sizes, with heads that have room for the largest.
+
+        A problem of many devices has a large reward in every round, one of few a small one.
+        So that none drowns the others, rewards are scaled to the number of devices of the
+        head's own problem.
+
+        Args:
+            sizes: Numbers of devices and of servers, each at least 1.
+            reward_scale: What rewards of the head's own problem are multiplied by.
+        """
+        room_for = (max(n for n, _ in sizes), max(m for _, m in sizes))
+        parts = []
+        for devices, servers in sizes:
+            sized = self.problem.sized(devices, servers)
+            head = PairsHead(sized, self.foresight, room_for)
+            scale = reward_scale * self.problem.scenario.devices / devices
+            parts.append(SizedPart(sized, head, scale))
+        return parts
 
     def parameters(self) -> dict[str, float]:
         """None."""

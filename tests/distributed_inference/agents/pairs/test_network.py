@@ -10,11 +10,11 @@ import torch
 from distributed_inference.oracle import contended, draw
 
 import mec_gym
-from agents.heads import PairsHead, make_head
-from agents.heads.pairs import DEVICE, PAIR
+from agents.distributed_inference.pairs.head import DEVICE, PAIR, PairsHead
+from agents.distributed_inference.pairs.network import SHARP, TRUST, WIDTH
+from agents.heads import make_head
 from agents.networks import FusedCategorical, NetworkOptions, make_network
 from agents.networks.agent import NetworkAgent
-from agents.networks.pairs import SHARP, TRUST, WIDTH
 from agents.registry import make_agent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes

@@ -7,8 +7,8 @@ import pytest
 from distributed_inference.oracle import contended, draw
 from places_problem import PlacesProblem
 
-from agents.heads import FlatHead, PairsHead, make_head
-from agents.heads.pairs import DEVICE, PAIR, ROUND
+from agents.distributed_inference.pairs.head import DEVICE, PAIR, ROUND, PairsHead
+from agents.heads import FlatHead, make_head
 from agents.networks import make_network
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
@@ -272,9 +272,9 @@ def test_numbers_do_not_depend_on_others_but_for_the_crowd():
 
 def test_networks_ask_for_their_head():
     problem = DistributedInference(WORLD)
-    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
+    with pytest.raises(ValueError, match=r"network must be .*FlatHead, got 'pairs'"):
         make_network("pairs", make_head("flat", problem))
-    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
+    with pytest.raises(ValueError, match=r"network must be .*FlatHead, got 'pairs'"):
         make_network("pairs", FlatHead(PlacesProblem()))
     # The other way round the head fits: a flat network sees the pairs as a list of numbers.
     assert make_network("flat", make_head("pairs", problem)).choices == 3

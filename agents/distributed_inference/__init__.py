@@ -1,0 +1,1 @@
+"""Agents, heads and networks for distributed inference."""
