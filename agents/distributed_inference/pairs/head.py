@@ -9,22 +9,27 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from agents.distributed_inference.pairs.features import (
+    DeviceFeatures,
+    Layout,
+    PairFeatures,
+    columns,
+)
 from agents.heads.protocol import Head, SizedPart
-from mec_gym.core.types import Float32Array
+from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.distributed_inference.exact import delay_now, look_ahead
-from mec_gym.distributed_inference.model import affordable, home_energy
+from mec_gym.distributed_inference.model import State, affordable, home_energy
 from mec_gym.distributed_inference.problem import DistributedInference
+from mec_gym.distributed_inference.scenario import Slot
 
 if TYPE_CHECKING:
     from agents.heads.protocol import NetworkMaker
     from agents.networks.parts import NetworkOptions, PolicyNetwork
 
-PAIR = (
-    "now", "ahead", "compute", "upload", "download", "stay", "leave", "rest", "send", "load",
-    "stays", "allowed",
-)  # fmt: skip
-DEVICE = ("exists", "active", "delay", "deadline", "blocks_left", "energy")
-ROUND = ("rounds_left", "crowd")
+NO_BATTERY = 1e-9
+"""The least battery, in J, that an energy is divided by."""
+MBIT = 1e6
+"""Bits of the transfer that ``PairDelays.send`` stands for."""
 
 
 def make_pairs_network(head: Head, options: NetworkOptions) -> PolicyNetwork:
@@ -35,37 +40,29 @@ def make_pairs_network(head: Head, options: NetworkOptions) -> PolicyNetwork:
 
 
 class PairsHead:
-    """Numbers for each device and place, in seconds; the network places the blocks itself.
+    """Numbers for each device and place; the network places the blocks itself.
 
-    Inputs are N (M + 1) rows of ``PAIR``, N rows of ``DEVICE`` and one of ``ROUND``:
-
-    - ``now``, ``ahead``: delay of the current block at the place, and the least delay of all
-      that comes after it, as in :func:`~mec_gym.distributed_inference.exact.look_ahead`;
-    - ``compute``, ``upload``, ``download``: what the block would take of the server, of its
-      station's band up and of a band down, without other tenants; 0 if nothing is shared;
-    - ``stay``: computing the next block there, too; ``leave``: moving its bits to the best place
-      for that, other than there;
-    - ``rest``: computing all the rest of the task at the place; ``send``: 1 Mbit to the
-      station; ``load``: tenants; ``stays``: whether the block before ran there;
-      ``allowed``: whether the place may be chosen;
-    - ``exists``, ``active``; ``delay``: so far; ``deadline``; ``blocks_left``: share of K;
-      ``energy``: of computing all the rest at home, share of the battery's, at most 1;
-    - ``rounds_left``: share of all; ``crowd``: devices with a task per server.
-
-    No number depends on how many devices and servers there are, so neither does a network.
+    The inputs are the records of :mod:`agents.distributed_inference.pairs.features`, in the
+    order of :class:`~agents.distributed_inference.pairs.features.Layout`; the raw outputs are
+    the places. No number's meaning depends on how many devices and servers there are, so
+    neither does a network's size.
 
     Args:
-        problem: The problem played.
-        foresight: Blocks that ``ahead`` looks ahead, by default to the end of the task; what
-            lies beyond has to be learnt.
-        room_for: Devices and servers that inputs and outputs have room for, if more than the
-            problem has; what is in excess exists not. So problems of several sizes fit into
-            one batch.
+        problem: The problem that is played.
+        foresight: How many blocks ``ahead`` looks ahead, by default to the end of the task.
+            What lies beyond has to be learnt: the less foresight, the more there is to learn.
+        room_for: Numbers of devices and servers that inputs and outputs have room for, if more
+            than the problem has. What fills the excess room does not exist. So problems of
+            several sizes fit into one batch.
+
+    Attributes:
+        layout: Where the features lie in a row of inputs.
 
     Raises:
-        ValueError: Not enough room.
+        ValueError: ``room_for`` is less than the problem's own size.
     """
 
+    device_columns = 0
     networks: Mapping[str, NetworkMaker] = {"pairs": make_pairs_network}
 
     def __init__(
@@ -77,74 +74,102 @@ class PairsHead:
         self.problem = problem
         self.foresight = foresight
         s = problem.scenario
-        self.size = room_for or (s.devices, s.servers)
-        if self.size[0] < s.devices or self.size[1] < s.servers:
+        self.layout = layout = Layout(*(room_for or (s.devices, s.servers)))
+        if layout.devices < s.devices or layout.servers < s.servers:
             raise ValueError(f"room_for must be at least {(s.devices, s.servers)}, got {room_for}")
-        self.device_columns = 0
-        devices, places = self.size[0], self.size[1] + 1
-        size = devices * (places * len(PAIR) + len(DEVICE)) + len(ROUND)
-        self.input_space: spaces.Space[Any] = spaces.Box(0.0, np.inf, (size,), np.float32)
-        self.output_space: spaces.Space[Any] = spaces.MultiDiscrete([places] * devices)
+        self.input_space: spaces.Space[Any] = spaces.Box(0.0, np.inf, (layout.width,), np.float32)
+        self.output_space: spaces.Space[Any] = spaces.MultiDiscrete(
+            [layout.places] * layout.devices
+        )
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> Float32Array:
         """Network inputs (..., inputs) for observations (..., observation)."""
         s = self.problem.scenario
+        n, p = s.devices, s.servers + 1
         slot, state = self.problem.decode(observation)
-        batch, n, p = slot.active.shape[:-1], s.devices, s.servers + 1
-        room, places = self.size[0], self.size[1] + 1
-        pairs = np.zeros((*batch, room, places, len(PAIR)), dtype=np.float32)
-        devices = np.zeros((*batch, room, len(DEVICE)), dtype=np.float32)
-        pair = {name: pairs[..., :n, :p, i] for i, name in enumerate(PAIR)}
-        device = {name: devices[..., :n, i] for i, name in enumerate(DEVICE)}
-        active = slot.active
-        # What others can be expected to place on each server.
-        others = np.maximum(active.sum(axis=-1, keepdims=True) - 1.0, 0.0)
-        crowd = others * slot.server_rate / slot.server_rate.sum(axis=-1, keepdims=True)
-        pair["now"][...] = delay_now(slot, state.place, s)
-        expected = crowd if s.contention else 0.0
-        pair["ahead"][...] = look_ahead(slot, s, expected, self.foresight)
+        rows = np.zeros((*slot.active.shape[:-1], self.layout.width), dtype=np.float32)
+        seen = self.layout.unpack(rows)
+        # Who does not exist must choose, too, and its deadline is divided by.
+        seen.pair.allowed[..., n:, 0] = 1.0
+        seen.device.deadline[..., n:] = 1.0
+        pair = PairFeatures(*(column[..., :n, :p] for column in columns(seen.pair)))
+        device = DeviceFeatures(*(column[..., :n] for column in columns(seen.device)))
+
+        pair.now[...] = delay_now(slot, state.place, s)
+        pair.ahead[...] = look_ahead(slot, s, self._expected_crowd(slot), self.foresight)
+        if s.contention:
+            self._write_what_is_shared(pair, slot, state)
+        rest = slot.work.sum(axis=-1)
+        self._write_the_rest_of_the_task(pair, slot, rest)
+        pair.send[..., 1:] = MBIT / slot.uplink
+        pair.load[..., 1:] = slot.load[..., None, :]
+        pair.stays[...] = state.place[..., None] == np.arange(p)
+        pair.allowed[...] = self._allowed(slot, state)
+        self._write_devices(device, slot, state, home_energy(slot, rest, s))
+        seen.round.rounds_left[...] = state.rounds_left / s.rounds
+        seen.round.crowd[...] = slot.active.sum(axis=-1) / s.servers
+        return rows
+
+    def _expected_crowd(self, slot: Slot) -> FloatArray | float:
+        """Blocks of other devices to expect at each server, (..., M): by the servers' rates."""
+        if not self.problem.scenario.contention:
+            return 0.0
+        others = np.maximum(slot.active.sum(axis=-1, keepdims=True) - 1.0, 0.0)
+        total_rate = slot.server_rate.sum(axis=-1, keepdims=True)
+        return np.asarray(others * slot.server_rate / total_rate)
+
+    def _write_what_is_shared(
+        self, pair: PairFeatures[Float32Array], slot: Slot, state: State
+    ) -> None:
+        """Fill in ``compute``, ``upload`` and ``download`` of a problem with contention."""
         home = state.place == 0
         bits, work = slot.bits[..., 0], slot.work[..., 0]
-        if s.contention:
-            pair["compute"][..., 1:] = work[..., None] / slot.server_rate[..., None, :]
-            pair["upload"][..., 1:] = np.where(home[..., None], bits[..., None] / slot.uplink, 0.0)
-            last = (slot.blocks_left == 1.0)[..., None] & s.return_result
-            result = np.where(last, slot.bits[..., 1], 0.0)
-            pair["download"][..., 1:] = result[..., None] / slot.downlink
-            before = np.maximum(state.place - 1, 0)[..., None]
-            rate = np.take_along_axis(slot.downlink, before, axis=-1)[..., 0]
-            pair["download"][..., 0] = np.where(home, 0.0, bits / rate)
-        share = ((1.0 + slot.load) / slot.server_rate)[..., None, :]
-        rest = slot.work.sum(axis=-1)
+        pair.compute[..., 1:] = work[..., None] / slot.server_rate[..., None, :]
+        pair.upload[..., 1:] = np.where(home[..., None], bits[..., None] / slot.uplink, 0.0)
+        last = (slot.blocks_left == 1.0)[..., None] & self.problem.scenario.return_result
+        result = np.where(last, slot.bits[..., 1], 0.0)
+        pair.download[..., 1:] = result[..., None] / slot.downlink
+        before = np.maximum(state.place - 1, 0)[..., None]
+        rate = np.take_along_axis(slot.downlink, before, axis=-1)[..., 0]
+        pair.download[..., 0] = np.where(home, 0.0, bits / rate)
+
+    def _write_the_rest_of_the_task(
+        self, pair: PairFeatures[Float32Array], slot: Slot, rest: FloatArray
+    ) -> None:
+        """Fill in ``rest``, ``stay`` and ``leave``; the whole rest is (..., N) FLOP."""
+        s = self.problem.scenario
+        share = ((1.0 + slot.load) / slot.server_rate)[..., None, :]  # s/FLOP
         following = slot.work[..., 1] if s.blocks > 1 else np.zeros_like(rest)
-        for name, flop in (("rest", rest), ("stay", following)):
-            pair[name][..., 0] = flop / slot.device_rate
-            pair[name][..., 1:] = flop[..., None] * share
+        for column, flop in ((pair.rest, rest), (pair.stay, following)):
+            column[..., 0] = flop / slot.device_rate
+            column[..., 1:] = flop[..., None] * share
         to_move = slot.bits[..., 1, None] * (slot.blocks_left[..., None, None] > 1.0)
-        pair["leave"][..., 0] = (to_move / slot.uplink).min(axis=-1)
+        pair.leave[..., 0] = (to_move / slot.uplink).min(axis=-1)
         fastest = slot.downlink if s.servers == 1 else np.maximum(slot.downlink, s.backhaul)
-        pair["leave"][..., 1:] = to_move / fastest
-        pair["send"][..., 1:] = 1e6 / slot.uplink
-        pair["load"][..., 1:] = slot.load[..., None, :]
-        pair["stays"][...] = state.place[..., None] == np.arange(p)
-        allowed = affordable(slot, state, s)
+        pair.leave[..., 1:] = to_move / fastest
+
+    def _allowed(self, slot: Slot, state: State) -> BoolArray:
+        """Which places each device may choose, (..., N, M + 1), at least one.
+
+        Those are the places that its battery can pay; all if it can pay none, for the task is
+        lost anyway. A device without a block stays at home.
+        """
+        allowed = affordable(slot, state, self.problem.scenario)
         allowed |= ~allowed.any(axis=-1, keepdims=True)
-        allowed &= active[..., None]
-        allowed[..., 0] |= ~active
-        pair["allowed"][...] = allowed
-        pairs[..., n:, 0, PAIR.index("allowed")] = 1.0  # they must choose, too
-        device["exists"][...] = 1.0
-        device["active"][...] = active
-        device["delay"][...] = state.delay
-        devices[..., DEVICE.index("deadline")] = 1.0
-        device["deadline"][...] = slot.deadline
-        device["blocks_left"][...] = slot.blocks_left[..., None] / s.blocks
-        device["energy"][...] = np.minimum(
-            home_energy(slot, rest, s) / np.maximum(state.battery, 1e-9), 1.0
-        )
-        whole = np.stack([state.rounds_left / s.rounds, active.sum(axis=-1) / s.servers], axis=-1)
-        rows = (pairs.reshape(*batch, -1), devices.reshape(*batch, -1), whole.astype(np.float32))
-        return np.concatenate(rows, axis=-1)
+        allowed &= slot.active[..., None]
+        allowed[..., 0] |= ~slot.active
+        return allowed
+
+    def _write_devices(
+        self, device: DeviceFeatures[Float32Array], slot: Slot, state: State, needed: FloatArray
+    ) -> None:
+        """Fill in what is said of the devices that exist; the rest needs (..., N) J at home."""
+        device.exists[...] = 1.0
+        device.active[...] = slot.active
+        device.delay[...] = state.delay
+        device.deadline[...] = slot.deadline
+        device.blocks_left[...] = slot.blocks_left[..., None] / self.problem.scenario.blocks
+        device.energy[...] = np.minimum(needed / np.maximum(state.battery, NO_BATTERY), 1.0)
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The places of the devices that exist."""
@@ -155,9 +180,8 @@ class PairsHead:
     ) -> list[SizedPart]:
         """The problem in each of the sizes, with heads that have room for the largest.
 
-        A problem of many devices has a large reward in every round, one of few a small one.
-        So that none drowns the others, rewards are scaled to the number of devices of the
-        head's own problem.
+        The more devices a problem has, the larger its rewards are. So that none drowns the
+        others, rewards are scaled to the number of devices of the head's own problem.
 
         Args:
             sizes: Numbers of devices and of servers, each at least 1.
@@ -173,9 +197,9 @@ class PairsHead:
         return parts
 
     def parameters(self) -> dict[str, float]:
-        """None."""
+        """The head finds nothing out about its problem, so there is nothing to keep."""
         return {}
 
-    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """0."""
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> FloatArray:
+        """Nothing is subtracted from rewards: 0 for every observation."""
         return np.zeros(observation.shape[:-1])

@@ -82,10 +82,8 @@ def numbers_of(observation, name, head_name, more):
     key = f"{name}/{head_name}/{more[0]}+{more[1]}"
     found = {f"{key}/inputs": head.inputs(observation)}
     inputs = torch.from_numpy(found[f"{key}/inputs"])
-    rng = np.random.default_rng(1)
-    places = torch.from_numpy(
-        rng.integers(head.output_space.nvec, size=(len(inputs), head.size[0]))
-    )
+    rng, nvec = np.random.default_rng(1), head.output_space.nvec
+    places = torch.from_numpy(rng.integers(nvec, size=(len(inputs), len(nvec))))
     for order in ORDERS:
         network = network_of(head, order)
         with torch.no_grad():
