@@ -165,7 +165,7 @@ def mid_paper():
 EXITS = EarlyExitPartition(EarlyExit(horizon=10))
 PLACES = DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1))
 # Heads by themselves: of early exit in tests/agents/test_partition_agents.py and
-# test_congestion.py, of distributed inference in tests/agents/heads.
+# test_congestion.py, of distributed inference in tests/distributed_inference/agents.
 ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "places": PLACES, "tiny": TinyProblem()}
 FITS = {
     "flat": dict.fromkeys(ROOMS, FlatHead),

@@ -58,7 +58,7 @@ class PairFeatures(PairDelays[A]):
     """All that is said of a (device, place) pair, each (B, N, P); delays come first.
 
     Attributes:
-        load: Tenants of other kinds at the place's server; 0 at home.
+        load: Tenants of the place's server other than the devices; 0 at home.
         stays: 1 where the block before ran (at first: at home), else 0.
         allowed: 1 if the device may choose the place, else 0.
     """

@@ -32,9 +32,12 @@ from mec_gym.distributed_inference.model import WORST_LATENESS
 SECONDS = 0.02
 """Delays enter the network as log(1 + delay / this), in seconds."""
 SHARP = 50.0
-"""How sharply the prior prefers lower costs at the start: k, per unit of reward."""
+"""How sharply the prior prefers lower costs at the start, per unit of reward.
+
+The larger, the closer an untrained network plays to the cheapest places.
+"""
 TRUST = 0.3
-"""How much of what is expected of later devices the prior counts at the start."""
+"""How much of what is expected of later devices the prior counts at the start, from 0 to 1."""
 WIDTH = 0.1
 """How wide the step is that a missed deadline makes in the prior, as a share of the deadline.
 
@@ -78,7 +81,7 @@ class Demand:
         return Demand(self.server * other.server, self.up * other.up, self.down * other.down)
 
     def of(self, which: slice) -> Demand:
-        """What is the demand of some devices."""
+        """The demand of some of the devices."""
         return self.map(lambda amount: amount[:, :, which])
 
     def sum(self) -> Demand:
@@ -171,7 +174,7 @@ class _Round:
     """What is computed once per round, before anybody has chosen.
 
     Attributes:
-        features: What the head said.
+        features: What the head says.
         allowed: Whether a place may be chosen, bool (B, N, P).
         exposure: By how much a block suffers from others and makes them suffer, if its device
             chooses a place: seconds that each other block there adds to its delay, and whether
@@ -197,29 +200,36 @@ class PairsNetwork(PolicyNetwork):
     """Scores every (device, place) pair with one small network, beside a computed prior.
 
     The prior is what a choice costs all devices together, in units of reward, as far as it can
-    be known: the change of the objective [Li2024] eq. (11) by device i's choice of place p,
+    be known: by how much device i's choice of place p changes the objective [Li2024] eq. (11),
 
-        cost_ip   = beta delay_ip + harm_ip + penalty_ip
-        delay_ip  = now_ip + ahead_ip + sum over r of take_ipr K_ir
-        harm_ip   = sum over r of use_ipr H_ir
-        penalty_ip = miss sigmoid(x / w) + late min(max(x, 0), 2),
-                     x = (spent_i + delay_ip - rho_i) / rho_i
+        cost_ip    = beta delay_ip + harm_ip + penalty_ip
+        delay_ip   = now_ip + ahead_ip + sum over r of take_ipr K_ir
+        harm_ip    = sum over r of use_ipr H_ir
+        penalty_ip = miss_cost sigmoid(x / WIDTH) + late_weight min(max(x, 0), WORST_LATENESS)
+                     with x = (spent_i + delay_ip - rho_i) / rho_i
 
-    with ``now`` by [Li2024] eq. (3), (5) and (6), ``ahead`` the least delay of the blocks that
-    follow, and the penalty of [Li2024] eq. (12), its step at the deadline rho_i made a slope of
-    width w. The resources r are servers and the bands of their stations, up and down; each is
-    shared equally, so k other blocks lengthen one that would take it ``take`` seconds by
-    k ``take``. K_ir is the number of other blocks at r, H_ir what they lose if one more comes,
-    both of the devices that have chosen already and, times a learnt trust, of those to come:
+    Here ``now`` is the current block's delay by [Li2024] eq. (3), (5) and (6), ``ahead`` the
+    least delay of the blocks that follow, and ``spent`` the task's delay so far. The penalty is
+    that of [Li2024] eq. (12), with a slope instead of the step at the deadline rho. The
+    resources r are the servers and the bands of their stations, up and down. Each is shared
+    equally, so K other blocks at r add K ``take`` to the delay of one that would take
+    ``take`` seconds by itself; ``use`` is 1 where ``take`` is above 0, else 0. K_ir is the
+    number of the other devices' blocks at r, and H_ir the reward that those devices lose by one
+    more block. Both count the devices that have chosen already and, times ``trust``, those that
+    are still to choose:
 
-        K_ir = k_ir(before) + trust k_ir(later)
-        H_ir = h_ir(before) + trust h_ir(later),  h = sum over j of price_j take_jr
-        price_j = beta + d penalty_j / d delay_j, where j chooses its fastest place
+        K_ir = sum over j before i of use_jr + trust (sum over j after i of E[use_jr])
+        H_ir = sum over j before i of price_j take_jr
+               + trust (sum over j after i of E[price_j take_jr])
+        price_j = beta + d penalty_j / d delay_j, where delay_j is the least of now + ahead
 
-    The later ones are expected to choose by a softmax of -k beta (now + ahead). The network
-    adds what it has learnt, and places that are not allowed are masked:
+    The expectation E[.] supposes that device j chooses by a softmax of
+    -SHARP beta (now_j + ahead_j) over its allowed places.
+    The network adds what it has learnt, and places that are not allowed are masked:
 
-        logit_ip = score(pair, device, mean over devices, others) - k cost_ip
+        logit_ip = score(pair, device, mean over devices, others) - sharp cost_ip
+
+    ``trust`` and ``sharp`` are learnt, too; they start at ``TRUST`` and ``SHARP``.
 
     In the ``sequential`` order device i sees what devices 1 .. i-1 of the same round have
     chosen, pi(a|s) = product over i of pi_i(a_i | s, a_1 .. a_{i-1}); in the order ``together``
@@ -294,8 +304,6 @@ class PairsNetwork(PolicyNetwork):
         other.choices, other.places = choices_of(head.output_space)
         return other
 
-    # ------------------------------------------------------------ before anybody has chosen
-
     def _look(self, inputs: Tensor) -> _Round:
         """Everything about rounds (B, D) that does not depend on choices."""
         features = Layout(self.choices, self.places - 1).unpack(inputs)
@@ -366,8 +374,6 @@ class PairsNetwork(PolicyNetwork):
         """
         expected = burden.map(lambda amount: amount * likely).at_stations(stays)
         return expected.sum() - (expected.cumsum() if self.sequential else expected)
-
-    # ------------------------------------------------------------ given what others chose
 
     def _brought(self, seen: _Round, chosen: Tensor, which: slice = EVERYBODY) -> Demand:
         """What devices bring to each station by the places they choose.
