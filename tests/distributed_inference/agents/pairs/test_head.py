@@ -34,6 +34,7 @@ CASES = {
     "not shared": dataclasses.replace(WORLD, contention=False),
     "nothing returns": dataclasses.replace(WORLD, return_result=False),
     "one block": dataclasses.replace(WORLD, blocks=1),
+    "two blocks": dataclasses.replace(WORLD, blocks=2),
     "one server": dataclasses.replace(WORLD, servers=1),
     "more servers than devices": dataclasses.replace(WORLD, devices=2, servers=4),
 }
