@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from agents.distributed_inference.clairvoyant import ClairvoyantAgent
+from agents.distributed_inference.pairs.head import PairsHead
 from agents.distributed_inference.planners import CoordinateDescentSolver, ViterbiSolver
 from agents.distributed_inference.rules import (
     FixedPlaceSolver,
@@ -13,7 +14,6 @@ from agents.distributed_inference.rules import (
     SplitSolver,
 )
 from agents.entries import AgentEntry, solver_entry
-from agents.heads.pairs import PairsHead
 from agents.heads.protocol import HeadEntry
 
 AGENTS = {

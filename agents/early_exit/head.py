@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from gymnasium import spaces
 from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
 from mec_gym.early_exit.exact import slot_optimum
 from mec_gym.early_exit.problem import EarlyExitPartition
+
+if TYPE_CHECKING:
+    from agents.heads.protocol import NetworkMaker
 
 
 class BacklogPriceHead:
@@ -28,6 +32,7 @@ class BacklogPriceHead:
     """
 
     device_columns = 0
+    networks: Mapping[str, NetworkMaker] = {}
     SPAN = 8.0
     LEAST = 1.0  # 1/s; a price of 0 could not be scaled
 

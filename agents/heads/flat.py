@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.problem import AnyProblem
+
+if TYPE_CHECKING:
+    from agents.heads.protocol import NetworkMaker
 
 
 class FlatHead:
@@ -24,6 +28,8 @@ class FlatHead:
     Raises:
         ValueError: The action space is a Box without bounds.
     """
+
+    networks: Mapping[str, NetworkMaker] = {}
 
     def __init__(self, problem: AnyProblem) -> None:
         space = problem.action_space

@@ -12,7 +12,6 @@ from agents.heads import Head
 from agents.networks.branches import BranchesNetwork
 from agents.networks.flat import FlatNetwork
 from agents.networks.fused import FusedCategorical, masked
-from agents.networks.pairs import PairsNetwork
 from agents.networks.parts import PolicyNetwork
 from agents.settings import NetworkOptions
 
@@ -24,10 +23,10 @@ __all__ = [
     "masked",
 ]
 
+# A head may offer more, see ``Head.networks``.
 NETWORKS: dict[str, Callable[[Head, NetworkOptions], PolicyNetwork]] = {
     "flat": FlatNetwork,
     "branches": BranchesNetwork,
-    "pairs": PairsNetwork,
 }
 
 
@@ -35,14 +34,18 @@ def make_network(name: str, head: Head, options: NetworkOptions | None = None) -
     """A new network, its parameters drawn from torch's global generator.
 
     Args:
-        name: One of ``NETWORKS``.
-        head: Stands between the problem and the network.
+        name: A key of ``NETWORKS`` or of ``head.networks``.
+        head: The head that stands between the problem and the network.
         options: Width and sharing; the defaults if None.
 
     Raises:
-        ValueError: Unknown name, or a problem whose actions are not N choices of equal size.
+        ValueError: The name is unknown, or the head does not offer a network of that name, or
+            the problem's actions are not N choices of equal size.
     """
-    make = NETWORKS.get(name)
-    if make is None:
-        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {name!r}")
-    return make(head, options or NetworkOptions())
+    offered = {**NETWORKS, **head.networks}
+    if name not in offered:
+        raise ValueError(
+            f"network must be one of {', '.join(offered)} with a {type(head).__name__}, "
+            f"got {name!r}"
+        )
+    return offered[name](head, options or NetworkOptions())

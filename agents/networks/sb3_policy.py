@@ -25,7 +25,7 @@ class NetworkPolicy(ActorCriticPolicy):
         observation_space: Of the network's inputs.
         action_space: MultiDiscrete([C] * N).
         lr_schedule: SB3's.
-        network: A key of ``agents.networks.NETWORKS``.
+        network: A key of ``agents.networks.NETWORKS`` or of ``head.networks``.
         head: Stands between environment and network.
         options: Of the network.
         **kwargs: Of the optimiser, as SB3's policies take them.

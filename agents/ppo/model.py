@@ -16,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 
 from agents.heads import Head, make_head
-from agents.heads.pairs import PairsHead
+from agents.heads.protocol import SizableHead
 from agents.networks import make_network
 from agents.networks.agent import network_agent, take_parameters
 from agents.networks.sb3_policy import NetworkPolicy
@@ -41,14 +41,15 @@ def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
     head = make_head(settings.head, problem)
     if not settings.sizes:
         return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
-    assert isinstance(head, PairsHead)
-    most = (max(n for n, _ in settings.sizes), max(m for _, m in settings.sizes))
+    if not isinstance(head, SizableHead):
+        raise ValueError(
+            f"sizes must be empty with head {settings.head!r}, got {settings.sizes}: it plays one "
+            "size of its problem only"
+        )
     parts = []
-    for devices, servers in settings.sizes:
-        sized = head.problem.sized(devices, servers)
-        scale = settings.reward_scale * head.problem.scenario.devices / devices
-        env = MecVectorEnv(sized, settings.num_envs // len(settings.sizes))
-        parts.append(SB3VecEnv(env, PairsHead(sized, head.foresight, most), scale))
+    for part in head.side_by_side(settings.sizes, settings.reward_scale):
+        env = MecVectorEnv(part.problem, settings.num_envs // len(settings.sizes))
+        parts.append(SB3VecEnv(env, part.head, part.reward_scale))
     return MixedVecEnv(parts)
 
 

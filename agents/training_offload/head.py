@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_
 from mec_gym.core.rollout import rollout
 from mec_gym.core.seeds import tuning_episodes
 from mec_gym.training_offload.problem import TrainingOffload
+
+if TYPE_CHECKING:
+    from agents.heads.protocol import NetworkMaker
 
 
 class EnergyPriceHead:
@@ -35,6 +39,7 @@ class EnergyPriceHead:
     """
 
     device_columns = 0
+    networks: Mapping[str, NetworkMaker] = {}
     SPAN = 8.0
     TRUST = 2.0
     SCALES = (3.0, 12.0)

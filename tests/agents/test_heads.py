@@ -10,9 +10,9 @@ from gymnasium import spaces
 from tiny_problem import TinyProblem
 
 import mec_gym
+from agents.distributed_inference.pairs.head import PairsHead
 from agents.early_exit.head import BacklogPriceHead
 from agents.heads import FlatHead, HeadName, make_head
-from agents.heads.pairs import PairsHead
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
 from agents.training_offload.head import EnergyPriceHead
@@ -167,7 +167,7 @@ def mid_paper():
 EXITS = EarlyExitPartition(EarlyExit(horizon=10))
 PLACES = DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1))
 # Heads by themselves: of early exit in tests/agents/test_partition_agents.py and
-# test_congestion.py, of distributed inference in tests/agents/heads.
+# test_congestion.py, of distributed inference in tests/distributed_inference/agents.
 ROOMS = {"paper": PAPER, "drive": DRIVE, "exits": EXITS, "places": PLACES, "tiny": TinyProblem()}
 FITS = {
     "flat": dict.fromkeys(ROOMS, FlatHead),

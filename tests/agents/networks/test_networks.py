@@ -137,7 +137,8 @@ def test_these_are_made_for_one_size(name):
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match=f"network must be one of {', '.join(NETWORKS)}, got 'dee"):
+    message = f"network must be one of {', '.join(NETWORKS)} with a FlatHead, got 'deep'"
+    with pytest.raises(ValueError, match=message):
         make_network("deep", head_of())
 
 

@@ -9,7 +9,7 @@ from distributed_inference.oracle import contended
 from places_problem import PlacesProblem
 from stable_baselines3 import PPO
 
-from agents.networks.pairs import PairsNetwork
+from agents.distributed_inference.pairs.network import PairsNetwork
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.ppo.model import agent_of, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings

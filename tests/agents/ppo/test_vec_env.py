@@ -10,8 +10,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from tiny_problem import HORIZON, TinyProblem, random_actions
 
 import mec_gym
+from agents.distributed_inference.pairs.features import Layout
+from agents.distributed_inference.pairs.head import PairsHead
 from agents.heads import FlatHead
-from agents.heads.pairs import PairsHead
 from agents.ppo.model import make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
@@ -307,7 +308,7 @@ def test_ppos_environments_of_several_sizes():
     assert type(env) is MixedVecEnv and [part.num_envs for part in env.envs] == [3, 3]
     for part, size, scale in zip(env.envs, settings.sizes, (1.0, 2 / 3), strict=True):
         assert type(part.head) is PairsHead
-        assert part.head.size == (3, 4) and part.head.foresight == 2
+        assert part.head.layout == Layout(3, 4) and part.head.foresight == 2
         scenario = part.env.problem.scenario
         assert (scenario.devices, scenario.servers) == size and scenario.blocks == 3
         assert part.head.problem is part.env.problem
@@ -342,6 +343,15 @@ def test_sizes_that_do_not_fit(changes, what):
     values = {"head": "pairs", "network": "pairs", "num_envs": 6, "minibatches": 2}
     with pytest.raises(ValueError, match=rf"sizes must be given with network 'pairs' .*{what}"):
         PPOSettings(sizes=((2, 1), (3, 2)), **{**values, **changes})
+
+
+def test_sizes_need_a_head_that_has_them():
+    problem = DistributedInference(Inference())
+    settings = PPOSettings(
+        head="flat", network="pairs", sizes=((2, 1),), num_envs=4, n_steps=2, minibatches=1
+    )
+    with pytest.raises(ValueError, match=r"sizes .*'flat'.*got \(\(2, 1\),\)"):
+        make_vec_env(problem, settings)
 
 
 def test_a_mixed_batch_takes_no_options_and_answers_for_some():

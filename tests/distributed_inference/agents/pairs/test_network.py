@@ -10,10 +10,15 @@ import torch
 from distributed_inference.oracle import contended, draw
 
 import mec_gym
+from agents.distributed_inference.pairs.features import (
+    DeviceFeatures,
+    PairFeatures,
+    columns,
+)
+from agents.distributed_inference.pairs.head import PairsHead
+from agents.distributed_inference.pairs.network import SHARP, TRUST, WIDTH
 from agents.heads import make_head
-from agents.heads.pairs import DEVICE, PAIR, PairsHead
 from agents.networks import FusedCategorical, make_network
-from agents.networks.pairs import SHARP, TRUST, WIDTH
 from agents.registry import make_agent
 from agents.settings import NetworkOptions
 from agents.trained_agent import TrainedAgent
@@ -66,25 +71,23 @@ def inputs_of(head, **arguments):
     return torch.from_numpy(head.inputs(observed(head, **arguments)))
 
 
-def taken_apart(head, inputs):
-    """Rows of pairs (B, N, P, pair), of devices (B, N, device), and the rest."""
-    n, p = head.size[0], head.size[1] + 1
-    sizes = [
-        n * p * len(PAIR),
-        n * len(DEVICE),
-        inputs.shape[1] - n * (p * len(PAIR) + len(DEVICE)),
-    ]
-    pairs, devices, rest = inputs.split(sizes, dim=1)
-    return pairs.view(-1, n, p, len(PAIR)), devices.view(-1, n, len(DEVICE)), rest
-
-
-def together(pairs, devices, rest):
-    return torch.cat([pairs.flatten(1), devices.flatten(1), rest], dim=1)
+def turned(head, inputs, devices=None, places=None):
+    """The same inputs, devices or places in another order."""
+    other = inputs.clone()
+    mine, theirs = head.layout.unpack(other), head.layout.unpack(inputs)
+    devices = torch.arange(head.layout.devices) if devices is None else devices
+    places = torch.arange(head.layout.places) if places is None else places
+    for to, of in zip(columns(mine.pair), columns(theirs.pair), strict=True):
+        to[...] = of[:, devices][:, :, places]
+    for to, of in zip(columns(mine.device), columns(theirs.device), strict=True):
+        to[...] = of[:, devices]
+    assert not torch.equal(other, inputs)
+    return other
 
 
 def random_places(head, inputs, seed=0):
     """Allowed ones."""
-    allowed = taken_apart(head, inputs)[0][..., PAIR.index("allowed")]
+    allowed = head.layout.unpack(inputs).pair.allowed
     draws = torch.rand(allowed.shape, generator=torch.Generator().manual_seed(seed))
     return (draws * allowed).argmax(-1)
 
@@ -194,14 +197,13 @@ def test_servers_have_no_names(order):
     head = head_of()
     network = made(head, order)
     inputs = inputs_of(head)
-    pairs, devices, rest = taken_apart(head, inputs)
     places = random_places(head, inputs)
-    turned = torch.tensor([0, 3, 1, 2])  # place 1 is what was place 3
-    other = together(pairs[:, :, turned], devices, rest)
+    order_of_places = torch.tensor([0, 3, 1, 2])  # place 1 is what was place 3
+    other = turned(head, inputs, places=order_of_places)
     with torch.no_grad():
         logits, values = network(inputs, places)
-        logits_too, values_too = network(other, turned.argsort()[places])
-    torch.testing.assert_close(logits_too, logits[:, :, turned], rtol=1e-5, atol=1e-4)
+        logits_too, values_too = network(other, order_of_places.argsort()[places])
+    torch.testing.assert_close(logits_too, logits[:, :, order_of_places], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(values_too, values, rtol=1e-5, atol=1e-5)
 
 
@@ -209,20 +211,19 @@ def test_devices_have_no_names_where_nobody_goes_first():
     head = head_of()
     network = made(head, "together")
     inputs = inputs_of(head)
-    pairs, devices, rest = taken_apart(head, inputs)
-    turned = torch.tensor([2, 0, 3, 1])
-    other = together(pairs[:, turned], devices[:, turned], rest)
+    order_of_devices = torch.tensor([2, 0, 3, 1])
+    other = turned(head, inputs, devices=order_of_devices)
     with torch.no_grad():
         logits, values = network(inputs)
         logits_too, values_too = network(other)
-    torch.testing.assert_close(logits_too, logits[:, turned], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(logits_too, logits[:, order_of_devices], rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(values_too, values, rtol=1e-5, atol=1e-5)
     # Where they choose one after the other, the order counts; not for the value.
     ordered = made(head, "sequential")
     with torch.no_grad():
         logits, values = ordered(inputs)
         logits_too, values_too = ordered(other)
-    assert not torch.allclose(logits_too, logits[:, turned], rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(logits_too, logits[:, order_of_devices], rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(values_too, values, rtol=1e-5, atol=1e-5)
 
 
@@ -258,9 +259,8 @@ def test_what_is_not_allowed_is_never_chosen(order):
     head = head_of(scenario=poor)
     network = made(head, order)
     inputs = inputs_of(head, batch=40, steps=3)
-    pairs, devices, _ = taken_apart(head, inputs)
-    allowed = pairs[..., PAIR.index("allowed")] > 0.5
-    idle = devices[..., DEVICE.index("active")] == 0
+    shown = head.layout.unpack(inputs)
+    allowed, idle = shown.pair.allowed > 0.5, shown.device.active == 0
     kinds = [allowed[~idle][:, 0], ~allowed[~idle][:, 0], ~allowed[~idle][:, 1], idle]
     assert all(kind.sum() > 5 for kind in kinds)
     with torch.no_grad():
@@ -406,11 +406,16 @@ def test_the_first_expects_the_second():
         assert (-logits / SHARP)[0, 1, 1].item() == pytest.approx(cost, rel=1e-4)
 
 
-def costs_by_loops(s, pairs, devices, places, order):
-    """Costs (N, P) of one round, as the docstrings say, with the names of the head's numbers."""
-    count, size = pairs.shape[:2]
-    pair = {name: pairs[..., i].tolist() for i, name in enumerate(PAIR)}
-    device = {name: devices[:, i].tolist() for i, name in enumerate(DEVICE)}
+def listed(record, kind, e):
+    """The fields of round e by name, as lists."""
+    names = [field.name for field in dataclasses.fields(kind)]
+    return {name: getattr(record, name)[e].tolist() for name in names}
+
+
+def costs_by_loops(s, shown, e, places, order):
+    """Costs (N, P) of round e, as the docstrings say, with the names of the head's numbers."""
+    pair, device = listed(shown.pair, PairFeatures, e), listed(shown.device, DeviceFeatures, e)
+    count, size = len(pair["now"]), len(pair["now"][0])
     before = [row.index(1.0) for row in pair["stays"]]
     kinds = ("compute", "upload", "download")
 
@@ -488,14 +493,14 @@ def test_the_prior_is_the_marginal_cost(order, moment):
     places = random_places(head, inputs)
     with torch.no_grad():
         logits, _ = network(inputs, places)
-    pairs, devices, _ = taken_apart(head, inputs)
+    shown = head.layout.unpack(inputs)
     shared = 0
     for e in range(n):
-        allowed = pairs[e, ..., PAIR.index("allowed")].numpy() > 0
-        costs = costs_by_loops(s, pairs[e], devices[e], places[e].tolist(), order)
+        allowed = shown.pair.allowed[e].numpy() > 0
+        costs = costs_by_loops(s, shown, e, places[e].tolist(), order)
         found = -logits[e].numpy() / SHARP
         np.testing.assert_allclose(found[allowed], costs[allowed], rtol=1e-4, atol=1e-4)
-        alone = (pairs[e, ..., 0] + pairs[e, ..., 1]).numpy()
+        alone = (shown.pair.now[e] + shown.pair.ahead[e]).numpy()
         shared += (costs > 0.8 * alone + 0.8)[allowed].sum()
     assert shared > 20  # it matters
 
@@ -509,9 +514,9 @@ def test_those_who_fetch_share_a_band():
         head.problem.start(slot), place=np.tile((2, 2, 1), (10, 1)), delay=np.full((10, 3), 0.1)
     )
     inputs = torch.from_numpy(head.inputs(head.problem.observe(slot, state)))
-    pairs, devices, _ = taken_apart(head, inputs)
+    shown = head.layout.unpack(inputs)
     with torch.no_grad():
         logits, _ = bare(head)(inputs, torch.zeros(10, 3, dtype=torch.int64))
     for e in range(10):
-        costs = costs_by_loops(s, pairs[e], devices[e], [0, 0, 0], "sequential")
+        costs = costs_by_loops(s, shown, e, [0, 0, 0], "sequential")
         np.testing.assert_allclose(-logits[e].numpy() / SHARP, costs, rtol=1e-4, atol=1e-4)

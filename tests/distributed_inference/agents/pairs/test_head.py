@@ -7,9 +7,17 @@ import pytest
 from distributed_inference.oracle import contended, draw
 from places_problem import PlacesProblem
 
+from agents.distributed_inference.pairs.features import (
+    DeviceFeatures,
+    Layout,
+    PairFeatures,
+    columns,
+)
+from agents.distributed_inference.pairs.head import PairsHead
+from agents.distributed_inference.pairs.network import PairsNetwork
 from agents.heads import FlatHead, make_head
-from agents.heads.pairs import DEVICE, PAIR, ROUND, PairsHead
 from agents.networks import make_network
+from agents.settings import NetworkOptions
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference.lookahead import look_ahead
@@ -27,6 +35,7 @@ CASES = {
     "not shared": dataclasses.replace(WORLD, contention=False),
     "nothing returns": dataclasses.replace(WORLD, return_result=False),
     "one block": dataclasses.replace(WORLD, blocks=1),
+    "two blocks": dataclasses.replace(WORLD, blocks=2),
     "one server": dataclasses.replace(WORLD, servers=1),
     "more servers than devices": dataclasses.replace(WORLD, devices=2, servers=4),
 }
@@ -50,14 +59,8 @@ def moments(s, seed=0, n=8):
         yield arrays.at(trace, (slice(None), t)), state
 
 
-def taken_apart(head, inputs):
-    """Inputs (n, D) as (n, N, P, pair), (n, N, device) and (n, round)."""
-    devices, places = head.size[0], head.size[1] + 1
-    sizes = (devices * places * len(PAIR), devices * len(DEVICE), len(ROUND))
-    assert inputs.shape[-1] == sum(sizes)
-    pairs, rows, rest = np.split(inputs, np.cumsum(sizes)[:-1], axis=-1)
-    batch = inputs.shape[:-1]
-    return pairs.reshape(*batch, devices, places, -1), rows.reshape(*batch, devices, -1), rest
+def names(kind):
+    return [field.name for field in dataclasses.fields(kind)]
 
 
 def after(s, slot, n, place, b, last, crowd):
@@ -90,7 +93,7 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
     bits, work = slot.bits[n], slot.work[n]
     before, left, m = state.place[n], int(slot.blocks_left), p - 1
     following = work[1] if s.blocks > 1 else 0.0
-    seen = dict.fromkeys(PAIR, 0.0)
+    seen = dict.fromkeys(names(PairFeatures), 0.0)
     seen["stays"] = float(before == p)
     seen["ahead"] = after(s, slot, n, p, 1, last, crowd)
     if p == 0:
@@ -135,7 +138,7 @@ def test_every_number(name, foresight):
         inputs = head.inputs(problem.observe(slots, states))
         assert inputs.dtype == np.float32
         assert all(head.input_space.contains(row) for row in inputs)
-        pairs, devices, rest = taken_apart(head, inputs)
+        shown = head.layout.unpack(inputs)
         for e in range(len(inputs)):
             slot, state = arrays.at(slots, e), arrays.at(states, e)
             active = slot.active & ~state.failed
@@ -144,19 +147,21 @@ def test_every_number(name, foresight):
             met["nobody"] += busy == 0
             crowd = max(busy - 1, 0) * slot.server_rate / sum(slot.server_rate)
             crowd = crowd if s.contention else np.zeros(s.servers)
-            expected = [state.rounds_left / s.rounds, busy / s.servers]
-            np.testing.assert_allclose(rest[e], expected, rtol=1e-6)
+            left = state.rounds_left / s.rounds
+            np.testing.assert_allclose(shown.round.rounds_left[e], left, rtol=1e-6)
+            np.testing.assert_allclose(shown.round.crowd[e], busy / s.servers, rtol=1e-6)
             for n in range(s.devices):
-                found = [
+                by_hand = [
                     pair_by_hand(s, slot, state, n, p, last, crowd) for p in range(s.servers + 1)
                 ]
-                can_pay = [paid for _, paid in found]
-                for p, (seen, paid) in enumerate(found):
+                can_pay = [paid for _, paid in by_hand]
+                for p, (seen, paid) in enumerate(by_hand):
                     seen["allowed"] = float((paid or not any(can_pay)) if active[n] else p == 0)
-                    for i, column in enumerate(PAIR):
+                    for column, expected in seen.items():
+                        found = getattr(shown.pair, column)[e, n, p]
                         message = f"{column} of device {n} at {p}"
                         np.testing.assert_allclose(
-                            pairs[e, n, p, i], seen[column], rtol=2e-5, atol=1e-9, err_msg=message
+                            found, expected, rtol=2e-5, atol=1e-9, err_msg=message
                         )
                 needed = s.energy_coefficient * slot.device_rate[n] ** 2 * sum(slot.work[n])
                 battery = state.battery[n]
@@ -168,9 +173,10 @@ def test_every_number(name, foresight):
                     "blocks_left": slot.blocks_left / s.blocks,
                     "energy": min(needed / battery, 1.0) if battery else 1.0,
                 }
-                np.testing.assert_allclose(
-                    devices[e, n], [whole[column] for column in DEVICE], rtol=2e-5
-                )
+                assert list(whole) == names(DeviceFeatures)
+                for column, expected in whole.items():
+                    found = getattr(shown.device, column)[e, n]
+                    np.testing.assert_allclose(found, expected, rtol=2e-5, err_msg=column)
                 met["idle"] += not active[n]
                 met["poor"] += active[n] and any(can_pay) and not all(can_pay)
                 met["penniless"] += active[n] and not any(can_pay)
@@ -185,12 +191,12 @@ def test_what_is_ahead_is_what_planners_look_ahead(foresight):
     head = PairsHead(problem, foresight)
     for slots, states in moments(WORLD, seed=1):
         observation = problem.observe(slots, states)
-        pairs, *_ = taken_apart(head, head.inputs(observation))
+        shown = head.layout.unpack(head.inputs(observation))
         slot, _ = problem.decode(observation)
         others = np.maximum(slot.active.sum(-1) - 1, 0)[:, None]
         crowd = others * slot.server_rate / slot.server_rate.sum(-1)[:, None]
         expected = look_ahead(slot, WORLD, crowd, foresight)
-        np.testing.assert_allclose(pairs[..., PAIR.index("ahead")], expected, rtol=1e-6)
+        np.testing.assert_allclose(shown.pair.ahead, expected, rtol=1e-6)
         assert (expected > 0).any() == (foresight != 0)
 
 
@@ -199,7 +205,7 @@ def test_heads_by_name():
     for name, foresight in (("pairs", None), ("pairs-2", 2), ("pairs-0", 0)):
         head = make_head(name, problem)
         assert type(head) is PairsHead and head.foresight == foresight
-        assert head.size == (3, 2) and head.device_columns == 0 and head.parameters() == {}
+        assert head.layout == Layout(3, 2) and head.device_columns == 0 and head.parameters() == {}
         assert head.output_space.nvec.tolist() == [3, 3, 3]
         with pytest.raises(ValueError, match=f"head '{name}' fits distributed inference only"):
             make_head(name, PlacesProblem())
@@ -214,17 +220,18 @@ def test_room_for_more():
         observation = problem.observe(slots, states)
         inputs = wide.inputs(observation)
         assert all(wide.input_space.contains(row) for row in inputs)
-        pairs, devices, rest = taken_apart(head, head.inputs(observation))
-        all_pairs, all_devices, all_rest = taken_apart(wide, inputs)
-        np.testing.assert_array_equal(all_pairs[:, :3, :3], pairs)
-        np.testing.assert_array_equal(all_devices[:, :3], devices)
-        np.testing.assert_array_equal(all_rest, rest)
-        assert (all_pairs[:, :3, 3:] == 0).all()  # not allowed, too
-        nowhere = np.zeros((5, len(PAIR)))
-        nowhere[0, PAIR.index("allowed")] = 1.0
-        assert (all_pairs[:, 3:] == nowhere).all()
-        nobody = [float(name == "deadline") for name in DEVICE]
-        assert (all_devices[:, 3:] == nobody).all()
+        shown, padded = head.layout.unpack(head.inputs(observation)), wide.layout.unpack(inputs)
+        for name in names(PairFeatures):
+            found, expected = getattr(padded.pair, name), getattr(shown.pair, name)
+            np.testing.assert_array_equal(found[:, :3, :3], expected)
+            assert (found[:, :3, 3:] == 0).all()  # not allowed, too
+            assert (found[:, 3:, 0] == (name == "allowed")).all()
+            assert (found[:, 3:, 1:] == 0).all()
+        for name in names(DeviceFeatures):
+            found, expected = getattr(padded.device, name), getattr(shown.device, name)
+            np.testing.assert_array_equal(found[:, :3], expected)
+            assert (found[:, 3:] == (name == "deadline")).all()
+        np.testing.assert_array_equal(columns(padded.round), columns(shown.round))
         one = wide.inputs(observation[0])
         np.testing.assert_array_equal(one, inputs[0])
 
@@ -234,7 +241,7 @@ def test_not_enough_room():
     for room in ((2, 2), (3, 1), (5, 1), (2, 9)):
         with pytest.raises(ValueError, match=r"room_for must be at least \(3, 2\), got \("):
             PairsHead(problem, room_for=room)
-    assert PairsHead(problem, room_for=(3, 2)).size == (3, 2)
+    assert PairsHead(problem, room_for=(3, 2)).layout == Layout(3, 2)
 
 
 def test_actions_are_those_of_the_devices_that_exist():
@@ -254,7 +261,7 @@ def test_numbers_do_not_depend_on_others_but_for_the_crowd():
     head, one = (PairsHead(DistributedInference(x)) for x in (s, single))
     narrow = ("bits", "work", "active", "deadline", "uplink", "downlink", "device_rate")
     for slots, states in moments(s, seed=3):
-        pairs, devices, _ = taken_apart(head, head.inputs(head.problem.observe(slots, states)))
+        shown = head.layout.unpack(head.inputs(head.problem.observe(slots, states)))
         for n in range(3):
             slot = dataclasses.replace(
                 slots, **{f: getattr(slots, f)[:, n : n + 1] for f in narrow}
@@ -265,19 +272,41 @@ def test_numbers_do_not_depend_on_others_but_for_the_crowd():
                    for f in ("place", "delay", "failed", "battery")},
             )  # fmt: skip
             alone = one.inputs(one.problem.observe(slot, state))
-            its_pairs, its_devices, _ = taken_apart(one, alone)
-            np.testing.assert_array_equal(its_pairs[:, 0], pairs[:, n])
-            np.testing.assert_array_equal(its_devices[:, 0], devices[:, n])
+            its = one.layout.unpack(alone)
+            for found, expected in (
+                *zip(columns(its.pair), columns(shown.pair), strict=True),
+                *zip(columns(its.device), columns(shown.device), strict=True),
+            ):
+                np.testing.assert_array_equal(found[:, 0], expected[:, n])
 
 
-def test_networks_ask_for_their_head():
+def test_the_head_offers_its_network():
     problem = DistributedInference(WORLD)
-    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
-        make_network("pairs", make_head("flat", problem))
-    with pytest.raises(ValueError, match="network 'pairs' needs head 'pairs', got FlatHead"):
-        make_network("pairs", FlatHead(PlacesProblem()))
+    head = make_head("pairs", problem)
+    assert set(head.networks) == {"pairs"}
+    assert type(make_network("pairs", head)) is PairsNetwork
+    for other in (make_head("flat", problem), FlatHead(PlacesProblem())):
+        assert not other.networks
+        with pytest.raises(ValueError, match=r"network .*FlatHead, got 'pairs'"):
+            make_network("pairs", other)
+        with pytest.raises(ValueError, match=r"network 'pairs' .*got FlatHead"):
+            PairsNetwork(other, NetworkOptions())
     # The other way round the head fits: a flat network sees the pairs as a list of numbers.
-    assert make_network("flat", make_head("pairs", problem)).choices == 3
+    assert make_network("flat", head).choices == 3
+
+
+def test_sizes_side_by_side():
+    """All have the room of the largest; rewards count as if there were as many devices."""
+    problem = DistributedInference(WORLD)
+    parts = PairsHead(problem, foresight=2).side_by_side([(2, 1), (4, 1), (1, 3)], 0.7)
+    sizes = [(part.problem.scenario.devices, part.problem.scenario.servers) for part in parts]
+    assert sizes == [(2, 1), (4, 1), (1, 3)]
+    assert [part.reward_scale for part in parts] == [0.7 * 3 / 2, 0.7 * 3 / 4, 0.7 * 3 / 1]
+    for part in parts:
+        assert part.head.problem is part.problem
+        assert part.head.foresight == 2 and part.head.layout == Layout(4, 3)
+        devices, servers = part.problem.scenario.devices, part.problem.scenario.servers
+        assert part.problem.scenario == dataclasses.replace(WORLD, devices=devices, servers=servers)
 
 
 def test_the_inputs_of_whole_episodes_are_finite():

@@ -1,0 +1,1 @@
+"""The pair scorer: a head and a network for (device, place) pairs of distributed inference."""

@@ -1,0 +1,438 @@
+"""A scorer of (device, place) pairs: the same few parameters for any number of both.
+
+Letters in shapes: B rounds, N devices (n where only some of them), P places. Place 0 is the
+device itself, place m = 1..M is server m, and station m is the radio station beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from agents.distributed_inference.pairs.features import (
+    DeviceFeatures,
+    Features,
+    Layout,
+    PairDelays,
+    PairFeatures,
+    RoundFeatures,
+    columns,
+    width,
+)
+from agents.distributed_inference.pairs.head import PairsHead
+from agents.heads import Head
+from agents.networks.fused import FusedCategorical, masked
+from agents.networks.parts import PolicyNetwork, choices_of, linear
+from agents.settings import NetworkOptions
+from mec_gym.distributed_inference.model import WORST_LATENESS
+
+SECONDS = 0.02
+"""Delays enter the network as log(1 + delay / this), in seconds."""
+SHARP = 50.0
+"""How sharply the prior prefers lower costs at the start, per unit of reward.
+
+The larger, the closer an untrained network plays to the cheapest places.
+"""
+TRUST = 0.3
+"""How much of what is expected of later devices the prior counts at the start, from 0 to 1."""
+WIDTH = 0.1
+"""How wide the step is that a missed deadline makes in the prior, as a share of the deadline.
+
+The delay is not known beforehand, so the prior has a slope where the reward has a step.
+"""
+MOST_RATIO = 3.0
+"""Delays as shares of a deadline enter the network up to this."""
+LEAST_SLACK = -2.0
+"""Slack as a share of a deadline enters the network down to this."""
+COST_SCALE = 10.0
+"""Costs enter the network as tanh(``SHARP`` * excess over the least / this)."""
+
+EVERYBODY = slice(None)
+"""All devices, where some may be picked."""
+
+
+@dataclass(slots=True)
+class Demand:
+    """Amounts for each of the three things that devices share, each field (2, B, n, P).
+
+    A station's server computes, its band up carries inputs, its band down carries blocks that
+    come home and results. Along the first axis lie two amounts, which depend on whose demand it
+    is; see :class:`_Round`.
+    """
+
+    server: Tensor
+    up: Tensor
+    down: Tensor
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Demand:
+        """The same function of all three amounts."""
+        return Demand(function(self.server), function(self.up), function(self.down))
+
+    def __add__(self, other: Demand) -> Demand:
+        return Demand(self.server + other.server, self.up + other.up, self.down + other.down)
+
+    def __sub__(self, other: Demand) -> Demand:
+        return Demand(self.server - other.server, self.up - other.up, self.down - other.down)
+
+    def __mul__(self, other: Demand) -> Demand:
+        return Demand(self.server * other.server, self.up * other.up, self.down * other.down)
+
+    def of(self, which: slice) -> Demand:
+        """The demand of some of the devices."""
+        return self.map(lambda amount: amount[:, :, which])
+
+    def sum(self) -> Demand:
+        """The sum over devices, (2, B, 1, P)."""
+        return self.map(lambda amount: amount.sum(dim=-2, keepdim=True))
+
+    def cumsum(self) -> Demand:
+        """For each device the sum over it and those before it."""
+        return self.map(lambda amount: amount.cumsum(dim=-2))
+
+    def total(self) -> Tensor:
+        """The sum over server and bands, (2, B, n, P)."""
+        return self.server + self.up + self.down
+
+    def at_stations(self, stays: Tensor) -> Demand:
+        """From what is asked if a place is chosen to what is asked of each station.
+
+        They differ in one respect: a block that is computed at home comes home by the band of
+        the station where it was.
+
+        Args:
+            stays: 1 where the devices' blocks before ran, else 0, (B, n, P).
+        """
+        fetched = self.down[..., :1] * stays
+        down = torch.cat([fetched[..., :1], fetched[..., 1:] + self.down[..., 1:]], -1)
+        return Demand(self.server, self.up, down)
+
+    def at_places(self, stays: Tensor) -> Demand:
+        """From what is asked of each station to what a device meets if it chooses a place.
+
+        Args:
+            stays: 1 where the devices' blocks before ran, else 0, (B, n, P).
+        """
+        fetched = (self.down * stays).sum(-1, keepdim=True)
+        return Demand(self.server, self.up, torch.cat([fetched, self.down[..., 1:]], -1))
+
+
+@dataclass(slots=True)
+class DeviceSummary:
+    """What the network reads of each device, each (B, N).
+
+    Attributes:
+        active: As in :class:`DeviceFeatures`.
+        blocks_left: Likewise.
+        energy: Likewise.
+        spent: The task's delay so far, as a share of its deadline.
+        deadline: Logarithm of the deadline.
+        best: Logarithm of the least delay still to come, if nobody else were there.
+        slack: What is left of the deadline after that, as a share of the deadline.
+        delay: Logarithm of the task's delay so far.
+    """
+
+    active: Tensor
+    blocks_left: Tensor
+    energy: Tensor
+    spent: Tensor
+    deadline: Tensor
+    best: Tensor
+    slack: Tensor
+    delay: Tensor
+
+
+@dataclass(slots=True)
+class Situation:
+    """What the network reads of a pair that depends on the other devices, each (B, n, P).
+
+    Attributes:
+        own: Logarithm of the delay that devices before it in the order add to the device's own.
+        harm: Logarithm of what its block costs them.
+        own_later: As ``own``, of the devices that are expected to come after it.
+        harm_later: As ``harm``, of those.
+        slack: What is left of the deadline, as a share of it.
+        slack_later: The same if all that is expected of later devices comes true.
+        cost: How much the pair costs more than the device's cheapest, between 0 and 1.
+        penalty: The expected penalty.
+    """
+
+    own: Tensor
+    harm: Tensor
+    own_later: Tensor
+    harm_later: Tensor
+    slack: Tensor
+    slack_later: Tensor
+    cost: Tensor
+    penalty: Tensor
+
+
+@dataclass(slots=True)
+class _Round:
+    """What is computed once per round, before anybody has chosen.
+
+    Attributes:
+        features: What the head says.
+        allowed: Whether a place may be chosen, bool (B, N, P).
+        exposure: By how much a block suffers from others and makes them suffer, if its device
+            chooses a place: seconds that each other block there adds to its delay, and whether
+            it adds any to theirs.
+        burden: What a block brings to a place: itself, as 1 where it shares anything, and the
+            reward that its device loses by each other block there.
+        later: The burdens, summed by station, that the devices after each in the order (all
+            others, if none goes first) are expected to bring.
+        hidden: The part of the hidden layer that does not depend on choices, (B, N, P, hidden).
+        value: The value of the round's state, (B,).
+    """
+
+    features: Features[Tensor]
+    allowed: Tensor
+    exposure: Demand
+    burden: Demand
+    later: Demand
+    hidden: Tensor
+    value: Tensor
+
+
+class PairsNetwork(PolicyNetwork):
+    """Scores every (device, place) pair with one small network, beside a computed prior.
+
+    The prior is what a choice costs all devices together, in units of reward, as far as it can
+    be known: by how much device i's choice of place p changes the objective [Li2024] eq. (11),
+
+        cost_ip    = beta delay_ip + harm_ip + penalty_ip
+        delay_ip   = now_ip + ahead_ip + sum over r of take_ipr K_ir
+        harm_ip    = sum over r of use_ipr H_ir
+        penalty_ip = miss_cost sigmoid(x / WIDTH) + late_weight min(max(x, 0), WORST_LATENESS)
+                     with x = (spent_i + delay_ip - rho_i) / rho_i
+
+    Here ``now`` is the current block's delay by [Li2024] eq. (3), (5) and (6), ``ahead`` the
+    least delay of the blocks that follow, and ``spent`` the task's delay so far. The penalty is
+    that of [Li2024] eq. (12), with a slope instead of the step at the deadline rho. The
+    resources r are the servers and the bands of their stations, up and down. Each is shared
+    equally, so K other blocks at r add K ``take`` to the delay of one that would take
+    ``take`` seconds by itself; ``use`` is 1 where ``take`` is above 0, else 0. K_ir is the
+    number of the other devices' blocks at r, and H_ir the reward that those devices lose by one
+    more block. Both count the devices that have chosen already and, times ``trust``, those that
+    are still to choose:
+
+        K_ir = sum over j before i of use_jr + trust (sum over j after i of E[use_jr])
+        H_ir = sum over j before i of price_j take_jr
+               + trust (sum over j after i of E[price_j take_jr])
+        price_j = beta + d penalty_j / d delay_j, where delay_j is the least of now + ahead
+
+    The expectation E[.] supposes that device j chooses by a softmax of
+    -SHARP beta (now_j + ahead_j) over its allowed places.
+    The network adds what it has learnt, and places that are not allowed are masked:
+
+        logit_ip = score(pair, device, mean over devices, others) - sharp cost_ip
+
+    ``trust`` and ``sharp`` are learnt, too; they start at ``TRUST`` and ``SHARP``.
+
+    In the ``sequential`` order device i sees what devices 1 .. i-1 of the same round have
+    chosen, pi(a|s) = product over i of pi_i(a_i | s, a_1 .. a_{i-1}); in the order ``together``
+    nobody has chosen before and all others are to come. No parameter depends on N or M.
+
+    Args:
+        head: A ``PairsHead``.
+        options: The network uses ``hidden`` and ``order``.
+
+    Raises:
+        ValueError: The head is another one.
+    """
+
+    def __init__(self, head: Head, options: NetworkOptions) -> None:
+        if not isinstance(head, PairsHead):
+            raise ValueError(f"network 'pairs' needs head 'pairs', got {type(head).__name__}")
+        super().__init__(*choices_of(head.output_space))
+        scenario = head.problem.scenario
+        self.beta = scenario.latency_weight
+        self.miss_cost, self.late_weight = scenario.miss_cost, scenario.late_weight
+        self.sequential = options.order == "sequential"
+        hidden, of_round = options.hidden, width(RoundFeatures)
+        self.of_device = linear(width(DeviceSummary) + of_round, hidden)
+        self.of_all = linear(hidden + of_round, hidden, bias=False)
+        self.of_pair = linear(width(PairFeatures) + width(PairDelays), hidden)
+        self.of_own = linear(hidden, hidden, bias=False)
+        self.of_others = linear(width(Situation), hidden, bias=False)
+        self.middle = linear(hidden, hidden)
+        self.score = linear(hidden, 1, gain=0.01)
+        self.trust = nn.Parameter(torch.tensor(TRUST))
+        self.log_sharp = nn.Parameter(torch.tensor(SHARP).log())
+        self.of_value = linear(2 * hidden + of_round, hidden)
+        self.value = linear(hidden, 1, gain=0.1)
+
+    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, C) of inputs (B, D), given that places (B, N) are chosen, and values.
+
+        If no places are given, or nobody sees another's choice, the logits are those of a
+        device before which nobody has chosen.
+        """
+        seen = self._look(inputs)
+        if places is None or not self.sequential:
+            before = seen.later.map(torch.zeros_like)
+        else:
+            each = self._brought(seen, nn.functional.one_hot(places, self.places).to(inputs.dtype))
+            before = each.cumsum() - each
+        return self._logits(seen, before), seen.value
+
+    def choose(
+        self, inputs: Tensor, generator: torch.Generator | None = None, greedy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Places (B, N), the logits (B, N, C) they were chosen by, and values (B,)."""
+        if not self.sequential:
+            return super().choose(inputs, generator, greedy)
+        seen = self._look(inputs)
+        before = seen.later.of(slice(0, 1)).map(torch.zeros_like)
+        all_places, all_logits = [], []
+        for i in range(self.choices):
+            device = slice(i, i + 1)
+            logits = self._logits(seen, before, device)
+            chosen = FusedCategorical(logits)
+            place = chosen.mode() if greedy else chosen.sample(generator)
+            all_places.append(place)
+            all_logits.append(logits)
+            mark = nn.functional.one_hot(place, self.places).to(inputs.dtype)
+            before = before + self._brought(seen, mark, device)
+        return torch.cat(all_places, 1), torch.cat(all_logits, 1), seen.value
+
+    def sized(self, head: Head) -> PairsNetwork:
+        """The same network, its parameters shared, for a problem of another size."""
+        other = copy.copy(self)
+        other.choices, other.places = choices_of(head.output_space)
+        return other
+
+    def _look(self, inputs: Tensor) -> _Round:
+        """Everything about rounds (B, D) that does not depend on choices."""
+        features = Layout(self.choices, self.places - 1).unpack(inputs)
+        pair, device = features.pair, features.device
+        allowed = pair.allowed > 0.5
+        base = pair.now + pair.ahead
+        best = torch.where(allowed, base, torch.inf).amin(dim=-1)
+        hidden, value = self._static(features, best)
+        price = self._deadline_price(device, best)[..., None]
+        exposure, burden = [], []
+        for takes in (pair.compute, pair.upload, pair.download):
+            uses = (takes > 0).to(takes.dtype)
+            exposure.append(torch.stack([takes, uses]))
+            burden.append(torch.stack([uses, takes * price]))
+        likely = torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1)
+        later = self._expected_demand(Demand(*burden), likely, pair.stays)
+        return _Round(features, allowed, Demand(*exposure), Demand(*burden), later, hidden, value)
+
+    def _static(self, features: Features[Tensor], best: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden layer (B, N, P, hidden) as far as choices do not matter, and values (B,)."""
+        pair, device, count = features.pair, features.device, self.choices
+        delays = torch.stack(columns(pair, PairDelays), -1)
+        ratios = (delays / device.deadline[..., None, None]).clamp(max=MOST_RATIO)
+        rest = torch.stack([pair.load, pair.stays, pair.allowed], -1)
+        of_pairs = torch.cat([_log_seconds(delays), ratios, rest], -1)
+
+        about = torch.stack(columns(_summary(device, best)), -1)
+        rounds = torch.stack(columns(features.round), -1)
+        own = torch.tanh(
+            self.of_device(torch.cat([about, rounds[:, None].expand(-1, count, -1)], -1))
+        )
+        active = device.active[..., None]
+        mean = (own * active).sum(1) / active.sum(1).clamp(min=1.0)
+        of_all = torch.cat([mean, rounds], -1)
+        hidden = (
+            self.of_pair(of_pairs)
+            + self.of_own(own)[:, :, None]
+            + self.of_all(of_all)[:, None, None]
+        )
+        stock = torch.cat([own, of_all[:, None].expand(-1, count, -1)], -1)
+        values = self.value(torch.tanh(self.of_value(stock))).squeeze(-1)
+        return hidden, (values * device.exists).sum(-1) / device.exists.sum(-1)
+
+    def _deadline_price(self, device: DeviceFeatures[Tensor], best: Tensor) -> Tensor:
+        """What a second more of each device's delay costs, (B, N): beta + d penalty / d delay.
+
+        Args:
+            device: What is said of the devices.
+            best: The least delay still to come, where the slope is taken, (B, N) s.
+        """
+        off = (device.delay + best - device.deadline) / device.deadline
+        near = torch.sigmoid(off / WIDTH)
+        price = self.beta + self.miss_cost / WIDTH * near * (1.0 - near) / device.deadline
+        return price + self.late_weight * (off > 0) * (off < WORST_LATENESS) / device.deadline
+
+    def _penalty(self, slack: Tensor) -> Tensor:
+        """The penalty to expect where so much of the deadline is left, as a share of it."""
+        penalty = self.miss_cost * torch.sigmoid(-slack / WIDTH)
+        return penalty + self.late_weight * (-slack).clamp(0.0, WORST_LATENESS)
+
+    def _expected_demand(self, burden: Demand, likely: Tensor, stays: Tensor) -> Demand:
+        """What devices yet to choose are expected to bring to each station, for each device.
+
+        Args:
+            burden: What each brings to a place if it chooses it.
+            likely: How likely it chooses it, (B, N, P).
+            stays: 1 where the devices' blocks before ran, else 0, (B, N, P).
+        """
+        expected = burden.map(lambda amount: amount * likely).at_stations(stays)
+        return expected.sum() - (expected.cumsum() if self.sequential else expected)
+
+    def _brought(self, seen: _Round, chosen: Tensor, which: slice = EVERYBODY) -> Demand:
+        """What devices bring to each station by the places they choose.
+
+        Args:
+            seen: The rounds.
+            chosen: 1 at the place of each, else 0, (B, n, P).
+            which: The devices that ``chosen`` is about.
+        """
+        asked = seen.burden.of(which).map(lambda amount: amount * chosen)
+        return asked.at_stations(seen.features.pair.stays[:, which])
+
+    def _logits(self, seen: _Round, before: Demand, which: slice = EVERYBODY) -> Tensor:
+        """Logits (B, n, P) of devices, given what those before them bring to each station."""
+        pair, device = seen.features.pair, seen.features.device
+        stays, allowed = pair.stays[:, which], seen.allowed[:, which]
+        deadline = device.deadline[:, which, None]
+        exposure = seen.exposure.of(which)
+        own, harm = (exposure * before.at_places(stays)).total()
+        own_later, harm_later = (exposure * seen.later.of(which).at_places(stays)).total()
+
+        delay = pair.now[:, which] + pair.ahead[:, which] + own + self.trust * own_later
+        slack = (deadline - device.delay[:, which, None] - delay) / deadline
+        penalty = self._penalty(slack)
+        cost = self.beta * delay + harm + self.trust * harm_later + penalty
+        least = torch.where(allowed, cost, torch.inf).amin(-1, keepdim=True)
+
+        situation = Situation(
+            own=_log_seconds(own),
+            harm=_log_seconds(harm),
+            own_later=_log_seconds(own_later),
+            harm_later=_log_seconds(harm_later),
+            slack=slack.clamp(LEAST_SLACK, 1.0),
+            slack_later=(slack - own_later / deadline).clamp(LEAST_SLACK, 1.0),
+            cost=torch.tanh(SHARP * (cost - least) / COST_SCALE),
+            penalty=penalty,
+        )
+        of_others = self.of_others(torch.stack(columns(situation), -1))
+        hidden = torch.tanh(seen.hidden[:, which] + of_others)
+        hidden = torch.tanh(self.middle(hidden))
+        scores = self.score(hidden).squeeze(-1)
+        return masked(scores - self.log_sharp.exp() * cost, allowed)
+
+
+def _log_seconds(delay: Tensor) -> Tensor:
+    return torch.log1p(delay / SECONDS)
+
+
+def _summary(device: DeviceFeatures[Tensor], best: Tensor) -> DeviceSummary:
+    """What the network reads of devices whose least delay still to come is ``best``."""
+    deadline, delay = device.deadline, device.delay
+    return DeviceSummary(
+        active=device.active,
+        blocks_left=device.blocks_left,
+        energy=device.energy,
+        spent=(delay / deadline).clamp(max=MOST_RATIO),
+        deadline=_log_seconds(deadline),
+        best=_log_seconds(best),
+        slack=((deadline - delay - best) / deadline).clamp(LEAST_SLACK, 1.0),
+        delay=_log_seconds(delay),
+    )
