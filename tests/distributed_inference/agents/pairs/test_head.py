@@ -207,7 +207,7 @@ def test_heads_by_name():
         assert type(head) is PairsHead and head.foresight == foresight
         assert head.layout == Layout(3, 2) and head.device_columns == 0 and head.parameters() == {}
         assert head.output_space.nvec.tolist() == [3, 3, 3]
-        with pytest.raises(ValueError, match=f"head '{name}' fits distributed inference only"):
+        with pytest.raises(ValueError, match=f"'{name}' fits distributed_inference"):
             make_head(name, PlacesProblem())
 
 

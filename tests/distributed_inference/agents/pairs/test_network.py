@@ -19,9 +19,9 @@ from agents.distributed_inference.pairs.head import PairsHead
 from agents.distributed_inference.pairs.network import SHARP, TRUST, WIDTH
 from agents.heads import make_head
 from agents.networks import FusedCategorical, make_network
+from agents.networks.agent import network_agent
 from agents.registry import make_agent
 from agents.settings import NetworkOptions
-from agents.trained_agent import TrainedAgent
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.vector_env import MecVectorEnv
@@ -283,7 +283,7 @@ def untrained(env_id_scenario, seed=0):
     problem = mec_gym.make_problem("mec/DistributedInference-v0", env_id_scenario)
     head = make_head("pairs", problem)
     torch.manual_seed(seed)
-    return problem, TrainedAgent(make_network("pairs", head), head)
+    return problem, network_agent(make_network("pairs", head), head)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
