@@ -24,6 +24,9 @@ from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
 from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
 
 
+ROOMS: tuple[str, ...] = ("training_offload", "early_exit", "distributed_inference")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A row of the table.
