@@ -161,7 +161,7 @@ def by_requirement(networks: Mapping[str, Network], measure: Measure) -> Figure:
         for axes, (name, network) in zip(row, networks.items(), strict=True):
             limits = requirements(network)
             slot = steady(np.full(POINTS, LINKS[LINK]), limits)
-            for scheme, line_style in LINES.items():
+            for scheme, width in LINES.items():
                 found = plan(network, scheme, load, slot)
                 latency, throughput = times(found.cost, slot)
                 accuracy = 100.0 * network.graph.accuracies[found.exit]
@@ -170,9 +170,7 @@ def by_requirement(networks: Mapping[str, Network], measure: Measure) -> Figure:
                     "latency": 1e3 * latency,
                     "throughput": throughput,
                 }[measure]
-                (line,) = axes.plot(
-                    1e3 * limits, y, color=COLORS[scheme], label=scheme, **line_style
-                )
+                (line,) = axes.plot(1e3 * limits, y, color=COLORS[scheme], label=scheme, **width)
                 if measure == "accuracy":  # a mark where the line begins
                     line.set(marker="|", ms=20, mew=2, markevery=[int(np.argmax(y > 0))])
             if measure == "latency":
