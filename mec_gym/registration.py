@@ -23,7 +23,6 @@ from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import DRIVE_PRESETS, PAPER_PRESETS
 from mec_gym.training_offload.scenario import Scenario as TrainingOffloadScenario
 
-
 ROOMS: tuple[str, ...] = ("training_offload", "early_exit", "distributed_inference")
 
 

@@ -344,7 +344,7 @@ def test_inputs_change_nothing_but_the_first_tensor():
     assert small.accuracies.tolist() == graph.accuracies.tolist()
 
 
-@pytest.mark.slow  # nine pictures
+@pytest.mark.slow  # ten pictures
 def test_files(rows, tmp_path, capsys):
     folder = tmp_path / "run"
     assert reproduce(REPRODUCTION, EarlyExitRun(folder)) == rows

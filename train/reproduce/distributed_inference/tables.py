@@ -19,8 +19,8 @@ REMARK = (
     "on our scenarios, not the same numbers. Each learner was trained once "
     f"(seed {SEED}), so intervals are over test episodes only. '{UNTRAINED}' is the network of "
     "a3c, mtl-a3c and ppo before its first step; in 'patent' it is optimal already, so only those "
-    "unaided can learn something there. The README of train/reproduce/distributed_inference says "
-    "more."
+    "unaided and networks that know nothing can learn something there. The README of "
+    "train/reproduce/distributed_inference says more."
 )
 
 
