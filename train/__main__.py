@@ -68,10 +68,16 @@ def _compare(args: Sequence[str]) -> None:
 def _reproduce(args: Sequence[str]) -> None:
     import tyro
 
-    from train.config import ReproduceRun
-    from train.reproduce import reproduce
+    from train.reproduce import load, names, reproduce
 
-    reproduce(tyro.cli(ReproduceRun, args=args, prog="mec-gym reproduce"))
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: mec-gym reproduce WHAT --out FOLDER ...")
+        print("(mec-gym reproduce WHAT --help tells more)")
+        print("\n".join(f"  {name}" for name in names()))
+        sys.exit(0 if args else 2)
+    reproduction = load(args[0])
+    run = tyro.cli(reproduction.run, args=args[1:], prog=f"mec-gym reproduce {args[0]}")
+    reproduce(reproduction, run)
 
 
 def _exits(args: Sequence[str]) -> None:
@@ -105,7 +111,7 @@ COMMANDS = {
     "mtl-a3c": (_mtl_a3c, "train multi-task A3C"),
     "evaluate": (_evaluate, "let one agent play"),
     "compare": (_compare, "let several agents play the same episodes"),
-    "reproduce": (_reproduce, "redo a source's published figures"),
+    "reproduce": (_reproduce, "redo a paper's published figures"),
     "exits": (_exits, "train the exits of a network, measure their accuracy"),
     "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),

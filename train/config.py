@@ -190,28 +190,15 @@ class EvaluateRun:
 
 @dataclass(frozen=True)
 class ReproduceRun:
-    """Redo a source's published figures.
+    """Redo a paper's published figures; each reproduction adds options of its own.
 
     Attributes:
-        what: Which source: training-offload, early-exit or distributed-inference.
-        out: Folder for the figures and the table.
-        draws: Random tasks, or random splits, behind every mean of training-offload; counts
-            for nothing elsewhere.
-        steps: Environment steps that every learner of distributed-inference is given (of flat
-            networks, which are about ten times as fast, ten times as many); counts for nothing
-            elsewhere.
-        overwrite: Replace the results in ``out``.
+        out: The folder for the pictures and the tables.
+        overwrite: Whether results that are already in ``out`` are replaced.
     """
 
-    what: Annotated[str, tyro.conf.Positional]
     out: Path
-    draws: int = 2000
-    steps: int = 50_000
     overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        positive_int("draws", self.draws)
-        positive_int("steps", self.steps)
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,7 @@ def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
 
 
 def _mean_gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64]) -> float:
-    gaps = gap_percent(returns, to)
-    assert gaps is not None
-    return float(gaps.mean())
+    return float(gap_percent(returns, to).mean())
 
 
 def _spread(values: list[float], form: str) -> str:

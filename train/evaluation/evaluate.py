@@ -30,8 +30,9 @@ class Result:
         agent: Its name.
         episodes: Number of episodes, n.
         return_mean: Mean over episodes of the sum of rewards.
-        gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`; None without a bound.
-        gap_percent_ci95: 95 % bootstrap interval of that mean; None without a bound.
+        gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`, over the episodes that
+            have one; None without any.
+        gap_percent_ci95: 95 % bootstrap interval of that mean; None without any.
         difference_mean: Mean return minus the first agent's on the same episodes.
         difference_ci95: 95 % paired bootstrap interval of that mean.
         decision_ms: Wall time per decision when all episodes decide in one batch, ms.
@@ -60,18 +61,22 @@ class Result:
         return {name: getattr(self, name) for name in names}
 
 
-def gap_percent(returns: FloatArray, bound: FloatArray | None) -> FloatArray | None:
+def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
     """How far returns (n,) stay below their bounds (n,), in percent of the bound.
 
     100 (bound - return) / |bound| per episode. An episode whose bound is 0 has no gap: NaN.
-
-    Returns:
-        The gaps (n,); None if there is no bound, or no episode that has a gap.
     """
-    if bound is None or not bound.any():
-        return None
     size = np.where(bound == 0.0, np.nan, np.abs(bound))
     return np.asarray(100.0 * (bound - returns) / size)
+
+
+def known_gaps(returns: FloatArray, bound: FloatArray | None) -> FloatArray | None:
+    """The gaps of all episodes that have one; None if there is no bound, or no such episode."""
+    if bound is None:
+        return None
+    gaps = gap_percent(returns, bound)
+    gaps = gaps[~np.isnan(gaps)]
+    return gaps if gaps.size else None
 
 
 def interval(values: FloatArray) -> tuple[float, float]:
@@ -90,6 +95,11 @@ def interval(values: FloatArray) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def decision_ms(played: Rollout) -> float:
+    """Wall time per decision when all episodes decide in one batch, ms."""
+    return 1e3 * played.decision_seconds / int(played.played.sum())
+
+
 def summarise(
     name: str, played: Rollout, bound: FloatArray | None, first_returns: FloatArray | None = None
 ) -> Result:
@@ -101,9 +111,7 @@ def summarise(
         bound: Bound on each episode's return, (n,); None without one.
         first_returns: Returns of the agent that it is compared with, (n,); by default its own.
     """
-    gaps = gap_percent(played.returns, bound)
-    if gaps is not None:
-        gaps = gaps[~np.isnan(gaps)]
+    gaps = known_gaps(played.returns, bound)
     first = played.returns if first_returns is None else first_returns
     differences = played.returns - first
     steps = played.played
@@ -119,7 +127,7 @@ def summarise(
         gap_percent_ci95=None if gaps is None else interval(gaps),
         difference_mean=float(differences.mean()),
         difference_ci95=interval(differences),
-        decision_ms=1e3 * played.decision_seconds / int(steps.sum()),
+        decision_ms=decision_ms(played),
         outcome_means={part: float(values[steps].mean()) for part, values in parts.items()},
         outcome_sums={
             part: float((values * steps).sum(axis=1).mean()) for part, values in parts.items()

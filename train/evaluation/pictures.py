@@ -11,7 +11,7 @@ from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.rollout import Rollout
 from mec_gym.core.types import FloatArray
-from train.evaluation.evaluate import Result, gap_percent, interval
+from train.evaluation.evaluate import Result, interval, known_gaps
 from train.evaluation.tables import short_name
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
     """
     from matplotlib import colormaps
 
-    gaps = [gap_percent(r.rollout.returns, bound) for r in results]
-    values: list[FloatArray] = [gap[~np.isnan(gap)] for gap in gaps if gap is not None]
+    gaps = [known_gaps(r.rollout.returns, bound) for r in results]
+    values: list[FloatArray] = [gap for gap in gaps if gap is not None]
     label, unit = "gap to the bound, %", " %"
     if len(values) < len(results):
         best = max(results, key=lambda r: r.return_mean).rollout.returns

@@ -1,50 +1,52 @@
-"""Redo the published figures of a source and hold ours against them."""
+"""Redo the published figures of a paper and hold ours against them.
+
+What is redone lies in one package per problem, ``train.reproduce.<problem>``, all of one shape:
+
+* ``README.md``: the paper, what is redone, what is ours, the command, results, and how to read
+  them;
+* ``study.py``: what is computed;
+* ``tables.py``: what is printed of it;
+* ``pictures.py``: what is drawn of it;
+* ``__init__.py``: the public face, with ``REPRODUCTION``, a :class:`Reproduction`.
+
+On the command line a package goes by its name with hyphens.
+"""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from mec_gym.core.checks import one_of
-from mec_gym.core.files import write_whole
+from mec_gym.registration import ROOMS
 from train.config import ReproduceRun
-from train.files import refuse_used, write_figure, write_json
+from train.files import refuse_used, write_csv, write_figure, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SOURCES = {
-    "training-offload": "train.reproduce.training_offload",
-    "early-exit": "train.reproduce.early_exit",
-    "distributed-inference": "train.reproduce.distributed_inference",
-}
-"""Where each source is redone: a module with ``PICTURES``, the names of the pictures it draws,
-``TABLES``, those of the tables beside ``reproduction.csv``, and ``compute(run)``, which returns
-Findings."""
-
 RESULTS, TABLE = "reproduction.json", "reproduction.csv"
-WIDTH = 140  # characters a line where there is no terminal
+WIDTH = 140  # characters per line where there is no terminal
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What came of redoing a source.
+    """What came of redoing a paper's figures.
 
     Attributes:
-        rows: Ours beside the published, instances of one dataclass; a line each.
-        tables: What is printed of them.
-        remark: What a reader must know, in plain words.
-        pictures: Figures by file name.
-        more: Further rows by file name, each instances of one dataclass.
+        rows: Ours beside the published: instances of one dataclass, a line of the files each.
+        tables: The tables that are printed.
+        remark: What a reader of the tables must know, in a few plain sentences.
+        pictures: The figures that are written, by file name.
+        more: Further rows that are written as CSV, by file name; under each name instances of
+            one dataclass.
     """
 
     rows: Sequence[Any]
@@ -54,21 +56,63 @@ class Findings:
     more: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
-def reproduce(run: ReproduceRun) -> list[Any]:
-    """Compute, print, write and draw everything. Only the source asked for is loaded.
+R = TypeVar("R", bound=ReproduceRun)
 
-    Returns:
-        What is written to ``reproduction.json``.
+
+@dataclass(frozen=True)
+class Reproduction(Generic[R]):
+    """How one paper's figures are redone.
+
+    Attributes:
+        run: The dataclass of its options, which is its command line.
+        compute: The function that computes everything, given the options.
+        pictures: The names of the pictures that it draws.
+        tables: The names of the CSV files that it may write beside ``reproduction.csv``.
+    """
+
+    run: type[R]
+    compute: Callable[[R], Findings]
+    pictures: tuple[str, ...]
+    tables: tuple[str, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """What can be redone, as it is called on the command line; nothing of it is loaded."""
+    return tuple(room.replace("_", "-") for room in ROOMS if find_spec(f"{__name__}.{room}"))
+
+
+def load(name: str) -> Reproduction[Any]:
+    """Load one reproduction, and no other.
+
+    Args:
+        name: One of :func:`names`.
 
     Raises:
-        ValueError: An unknown source, or a folder that already holds results.
+        ValueError: The name is unknown.
     """
-    one_of("what", run.what, tuple(SOURCES))
-    source = import_module(SOURCES[run.what])
+    one_of("what", name, names())
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    found: Reproduction[Any] = module.REPRODUCTION
+    return found
+
+
+def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
+    """Compute, print and write everything.
+
+    Args:
+        reproduction: What is redone.
+        run: The options, an instance of ``reproduction.run``.
+
+    Returns:
+        The rows that are written to ``reproduction.json``.
+
+    Raises:
+        ValueError: The folder already holds results.
+    """
     if not run.overwrite:
-        names = (RESULTS, TABLE, *source.TABLES, *source.PICTURES)
-        refuse_used(run.out, names, "choose another folder or give --overwrite")
-    found: Findings = source.compute(run)
+        files = (RESULTS, TABLE, *reproduction.tables, *reproduction.pictures)
+        refuse_used(run.out, files, "choose another folder or give --overwrite")
+    found = reproduction.compute(run)
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
@@ -79,17 +123,7 @@ def reproduce(run: ReproduceRun) -> list[Any]:
     for name, figure in found.pictures.items():
         write_figure(run.out / name, figure)
     for name, rows in {**found.more, TABLE: found.rows}.items():
-        write_csv(run.out / name, rows)
+        write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
     write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
     print(f"wrote {run.out}/" + ", ".join([RESULTS, TABLE, *found.more, *found.pictures]))
     return list(found.rows)
-
-
-def write_csv(path: Path, rows: Sequence[Any]) -> None:
-    """Rows, instances of one dataclass, a line each."""
-    text = io.StringIO()
-    records = [dataclasses.asdict(row) for row in rows]
-    writer = csv.DictWriter(text, records[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    write_whole(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""Pictures of seed 001's figures, and of our gains beside the published ones."""
+"""Pictures of the figures of [Ding2025], and of our gains beside the published ones."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
+from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure, style
 from mec_gym.core.types import FloatArray
 from mec_gym.early_exit.model import Decision
-from train.reproduce.early_exit import comparison as study
+from train.reproduce.early_exit import study
 from train.reproduce.early_exit.schemes import (
     LINKS,
     LOADS,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from train.reproduce.early_exit.comparison import Comparison
+    from train.reproduce.early_exit.study import Comparison
 
 Measure = Literal["accuracy", "latency", "throughput"]
 
@@ -59,10 +59,11 @@ def requirements(network: Network) -> FloatArray:
     return np.geomspace(0.7 * fastest, 1.4 * slowest, POINTS)
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, title: str = "", xlabel: str = "", ylabel: str = "") -> None:
+    """Give a panel the common look, and a grid that lies behind what is drawn."""
+    style(axes, title, xlabel, ylabel)
     axes.set_axisbelow(True)
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _plain_log(axes: Axes, which: str) -> None:
@@ -109,24 +110,25 @@ def _partitions(
 ) -> Figure:
     figure = new_figure(11, 8.5)
     panels = figure.subplots(4, len(networks), sharex="col", sharey="row", squeeze=False)
+    labels = ("exit", "layers on the device", "work on the device, %", "sent, kbit")
     for column, (name, network) in zip(panels.T, networks.items(), strict=True):
         x, slot = columns[name]
         for load in LOADS:
             for axes, y in zip(column, _decided(network, dapdee(network, load, slot)), strict=True):
                 axes.plot(x, y, label=f"{load} load", **_LOAD_LINES[load])
-        for axes in column:
-            _tidy(axes)
+        for axes, label in zip(column, labels, strict=True):
+            _tidy(
+                axes,
+                title=name if axes is column[0] else "",
+                xlabel=xlabel if axes is column[-1] else "",
+                ylabel=label if axes in panels[:, 0] else "",
+            )
         _plain_log(column[-1], "x")
-        column[-1].set_xlabel(xlabel)
-        column[0].set_title(name, fontsize=10)
     most = max(len(network.fronts) for network in networks.values())
     panels[0, 0].set_yticks(range(1, most + 1))
     panels[0, 0].set_ylim(0.7, most + 0.3)
     panels[1, 0].set_ylim(bottom=-2)
     panels[2, 0].set_ylim(-5, 105)
-    labels = ("exit", "layers on the device", "work on the device, %", "sent, kbit")
-    for axes, label in zip(panels[:, 0], labels, strict=True):
-        axes.set_ylabel(label)
     figure.suptitle(title, fontsize=11)
     handles, names = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
@@ -148,7 +150,8 @@ def by_requirement(networks: Mapping[str, Network], measure: Measure) -> Figure:
     """Figures 11 to 13: accuracy, latency or throughput of all schemes, 4G."""
     number = {"accuracy": 11, "latency": 12, "throughput": 13}[measure]
     about = {
-        "accuracy": "accuracy; a line begins where the requirement is met",
+        "accuracy": "accuracy; a line begins where the requirement is met; DAPDEE takes the "
+        "deepest exit in time, exact the most accurate one",
         "latency": "latency of a frame that does not wait; dotted: the requirement",
         "throughput": "throughput",
     }[measure]
@@ -158,7 +161,7 @@ def by_requirement(networks: Mapping[str, Network], measure: Measure) -> Figure:
         for axes, (name, network) in zip(row, networks.items(), strict=True):
             limits = requirements(network)
             slot = steady(np.full(POINTS, LINKS[LINK]), limits)
-            for scheme, style in LINES.items():
+            for scheme, width in LINES.items():
                 found = plan(network, scheme, load, slot)
                 latency, throughput = times(found.cost, slot)
                 accuracy = 100.0 * network.graph.accuracies[found.exit]
@@ -167,19 +170,20 @@ def by_requirement(networks: Mapping[str, Network], measure: Measure) -> Figure:
                     "latency": 1e3 * latency,
                     "throughput": throughput,
                 }[measure]
-                (line,) = axes.plot(1e3 * limits, y, color=COLORS[scheme], label=scheme, **style)
+                (line,) = axes.plot(1e3 * limits, y, color=COLORS[scheme], label=scheme, **width)
                 if measure == "accuracy":  # a mark where the line begins
                     line.set(marker="|", ms=20, mew=2, markevery=[int(np.argmax(y > 0))])
             if measure == "latency":
                 axes.plot(1e3 * limits, 1e3 * limits, ":", color="black", lw=1.0)
-            axes.set_title(f"{name}, {load} load", fontsize=10)
-            _tidy(axes)
+            _tidy(
+                axes,
+                title=f"{name}, {load} load",
+                xlabel="latency requirement, ms" if row is panels[-1] else "",
+                ylabel=_LABELS[measure] if axes is row[0] else "",
+            )
             _plain_log(axes, "x")
             if measure != "accuracy":
                 _plain_log(axes, "y")
-        row[0].set_ylabel(_LABELS[measure])
-    for axes in panels[-1]:
-        axes.set_xlabel("latency requirement, ms")
     figure.suptitle(
         f"Figure {number}: {about}\n{LINK} ({LINKS[LINK] / 1e6:g} Mbit/s); lines that coincide lie "
         "on one another",
@@ -226,17 +230,21 @@ def gains(rows: Sequence[Comparison], load: Load, measure: Measure) -> Figure:
             )
         axes.axhline(1.0, color="black", lw=0.8)
         axes.set_xticks(range(len(LINKS)), list(LINKS))
-        axes.set_title(title, fontsize=10)
-        _tidy(axes)
+        ylabel = f"{measure}: times better than device-only" if axes is panels[0] else ""
+        _tidy(axes, title, ylabel=ylabel)
         _plain_log(axes, "y")
     panels[0].set_ylim(LOWEST, 20)
-    panels[0].set_ylabel(f"{measure}: times better than device-only")
-    figure.suptitle(
+    caption = (
         f"Figure {number}: {measure} over device-only, {load} load, {device}, {encoding}\n"
         f"DAPDEE and exact may lose {100 * study.DAPDEE_LOSS:g} % of accuracy; no bar: as "
-        "device-only",
-        fontsize=11,
+        "device-only"
     )
+    if (load, measure) == ("heavy", "latency"):
+        caption += (
+            "\nexact lies below the others where it pays for throughput with latency: under heavy "
+            "load it minimises the slowest stage (figure 17)"
+        )
+    figure.suptitle(caption, fontsize=11)
     handles: dict[str, Any] = {}
     for axes in panels:
         found, names = axes.get_legend_handles_labels()
@@ -249,7 +257,7 @@ def gains(rows: Sequence[Comparison], load: Load, measure: Measure) -> Figure:
 
 
 def _published(name: str, load: Load, measure: Measure) -> dict[str, float] | float | None:
-    """What is published of a panel of figures 14 to 17: one number a link, or the largest.
+    """What is published of a panel of figures 14 to 17: one number per link, or the largest.
 
     Of throughput neither source says, as far as it is available, under which load.
     """
@@ -272,14 +280,14 @@ def beside_published(rows: Sequence[Comparison]) -> Figure:
     inputs = dict(zip(study.NETWORKS[name], (RED, ORANGE, BLUE), strict=True))
     for axes, (load, measure, published) in zip(panels, parts, strict=True):
         field = "latency_speed_up" if measure == "latency" else "throughput_gain"
-        for device, style in zip(study.DEVICES, ("o-", "s--"), strict=True):
+        for device, marks in zip(study.DEVICES, ("o-", "s--"), strict=True):
             for encoding, color in inputs.items():
                 those = study.pick(
                     rows, network=study.TITLES[name], device=device, input=encoding,
                     load=load, scheme="exact",
                 )  # fmt: skip
                 y = [getattr(row, field) for row in those]
-                axes.plot(list(LINKS), y, style, color=color, ms=5, label=f"{device}, {encoding}")
+                axes.plot(list(LINKS), y, marks, color=color, ms=5, label=f"{device}, {encoding}")
         axes.plot(
             list(LINKS),
             list(published.values()),
@@ -288,10 +296,9 @@ def beside_published(rows: Sequence[Comparison]) -> Figure:
             ms=7,
             label="DADS, published",
         )
-        axes.set_title(f"{measure}, {load} load", fontsize=10)
-        _tidy(axes)
+        ylabel = "times better than device-only" if axes is panels[0] else ""
+        _tidy(axes, f"{measure}, {load} load", ylabel=ylabel)
         _plain_log(axes, "y")
-    panels[0].set_ylabel("times better than device-only")
     figure.suptitle(
         f"{study.TITLES[name]}: the best that partitions can gain, and what DADS published",
         fontsize=11,

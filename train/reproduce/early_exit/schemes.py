@@ -1,4 +1,4 @@
-"""The schemes of seed 001's figures in a steady state: one frame, a constant network, no queues."""
+"""The schemes of [Ding2025] in a steady state: one frame, a constant network, no queues."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Network:
     """A network on two devices, all partitions of its N exits priced."""
 
     graph: LayerGraph
-    fronts: tuple[Front, ...]  # of each exit
+    fronts: tuple[Front, ...]  # the partitions of each exit
     lookups: tuple[Lookup, ...]  # over the fronts
-    device_only: FloatArray  # (3,) s, bit, s, at the deepest exit
+    device_only: FloatArray  # (3,) device work s, bits to send, edge work s; deepest exit
     edge_only: FloatArray  # (3,) the same
     prefixes: Lookup  # cuts in the order of the layers, at the deepest exit
     loss: FloatArray  # (N,) share of right answers that an exit gives less than the deepest
@@ -55,9 +55,9 @@ def price_network(graph: LayerGraph, device: Device | Measured, edge: Device | M
     """Price every partition of a network.
 
     Args:
-        graph: With several exits each needs a measured accuracy.
-        device: Runs the layers before the cut.
-        edge: Runs the rest.
+        graph: The network; if it has several exits, each needs a measured accuracy.
+        device: The device, which runs the layers before the cut.
+        edge: The edge server, which runs the rest.
 
     Raises:
         ValueError: An accuracy is lacking.
@@ -88,15 +88,23 @@ def steady(
     """Frames that meet an idle edge and a device that is so many times slower, fields (...).
 
     Args:
-        bandwidth: bit/s, (...).
-        deadline: s, (...).
-        slowdown: Of the device, (...).
+        bandwidth: The bandwidth of the uplink in bit/s, (...).
+        deadline: The latency requirement in s, (...).
+        slowdown: How many times slower the device is, (...).
     """
     b, t, s = np.broadcast_arrays(
         *(np.asarray(a, dtype=np.float64) for a in (bandwidth, deadline, slowdown))
     )
     one = np.ones(b.shape)
-    return Slot(b, 1.0 / s, one, one, one, t, 0.5 * one)
+    return Slot(
+        bandwidth=b,
+        device_speed=1.0 / s,
+        edge_speed=one,
+        arrival_rate=one,
+        interval=one,
+        deadline=t,
+        priority=0.5 * one,
+    )
 
 
 def times(cost: FloatArray, slot: Slot) -> tuple[FloatArray, FloatArray]:
@@ -104,7 +112,7 @@ def times(cost: FloatArray, slot: Slot) -> tuple[FloatArray, FloatArray]:
 
     Under heavy load too, latency is the way of one frame that never waits: with frames that
     come faster than the slowest stage serves them, waiting has no bound, and what it is after
-    so many frames depends on an arrival rate that the seed does not print.
+    so many frames depends on an arrival rate that [Ding2025] does not print.
     """
     service = service_times(cost, slot)
     return service.sum(axis=-1), 1.0 / service.max(axis=-1)
@@ -113,16 +121,19 @@ def times(cost: FloatArray, slot: Slot) -> tuple[FloatArray, FloatArray]:
 def plan(network: Network, scheme: str, load: Load, slot: Slot) -> Plan:
     """What a scheme does under a load that is known.
 
-    DADS: min cut (light) or weighted search (heavy). DAPDEE: algorithm 4 with the same two.
+    DADS: min cut (light) or weighted search (heavy). DAPDEE: [Ding2025] alg. 4 with the same two.
     Neurosurgeon knows no load, it always minimises the latency. Exact: the most accurate exit
     that can answer in time (light: as early as it can; heavy: of the partitions in time the
     one of the largest throughput), or the fastest one if none can.
 
     Args:
-        network: What is run.
+        network: The network that is run.
         scheme: One of ``SCHEMES``.
         load: Light or heavy.
-        slot: Fields (...).
+        slot: The frames, fields (...).
+
+    Raises:
+        ValueError: The scheme is unknown.
     """
     shape = np.shape(slot.bandwidth)
     exits = np.full(shape, len(network.fronts) - 1)
@@ -141,7 +152,7 @@ def plan(network: Network, scheme: str, load: Load, slot: Slot) -> Plan:
 
 
 def dapdee(network: Network, load: Load, slot: Slot) -> Decision:
-    """Algorithm 4's choice: the deepest exit that answers in time, and its partition."""
+    """[Ding2025] alg. 4: the deepest exit that answers in time, and its partition."""
     return choose_exit(network.lookups, slot, np.full(np.shape(slot.bandwidth), load == "heavy"))
 
 
@@ -163,11 +174,12 @@ def plan_within(network: Network, scheme: str, load: Load, slot: Slot, loss: flo
     that are accurate enough the best one counts. The others have no choice of exits.
 
     Args:
-        network: What is run.
+        network: The network that is run.
         scheme: One of ``SCHEMES``.
         load: Light or heavy.
-        slot: Fields (L,); its deadline counts for nothing.
-        loss: Share of right answers that may be lost against the deepest exit.
+        slot: The frames, fields (L,); their deadline counts for nothing.
+        loss: The share of right answers that may be lost against the deepest exit. More gives
+            a scheme more exits to choose from.
     """
     if scheme not in ("DAPDEE", "exact"):
         return plan(network, scheme, load, slot)

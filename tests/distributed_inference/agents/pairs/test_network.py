@@ -276,6 +276,16 @@ def test_what_is_not_allowed_is_never_chosen(order):
     assert chosen.entropy()[~idle].max() > 0.01
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_round_without_a_block_to_place_has_a_value(order):
+    head = head_of()
+    inputs = inputs_of(head)
+    head.layout.unpack(inputs).device.active[...] = 0.0
+    with torch.no_grad():
+        _, logits, values = made(head, order).choose(inputs, greedy=True)
+    assert values.isfinite().all() and logits.isfinite().all()
+
+
 # ---------------------------------------------------------------- the prior
 
 

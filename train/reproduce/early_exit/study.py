@@ -1,4 +1,9 @@
-"""What is compared: our variants of devices and inputs, and the published gains."""
+"""What is compared: our variants of devices and inputs, and the published gains.
+
+Two sets of numbers are published. [Hu2019] (DADS), on which [Ding2025] builds, gives for ResNet18
+the speed-up over device-only in each of four networks; the abstract of [Ding2025] (DAPDEE) gives
+the largest over CAT1, 3G and 4G for VGG16 and AlexNet.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,7 @@ from train.reproduce.early_exit.schemes import (
 DEVICES = {"Raspberry Pi 4": 1.0, "Raspberry Pi 3": 1.6}
 """How many times slower each is than the roofline of the first."""
 INPUTS = {"32 bit": 1.0, "8 bit": 1 / 4, "JPEG": 1 / 40}
-"""Size of an input that is sent as it is, as a share of 32 bit a value."""
+"""Size of an input that is sent as it is, as a share of 32 bit per value."""
 NETWORKS: dict[str, tuple[str, ...]] = {
     "vgg16-digits": ("32 bit", "8 bit"),
     "alexnet-digits": ("32 bit", "8 bit"),
@@ -40,19 +45,41 @@ DAPDEE_LINKS = ("CAT1", "3G", "4G")
 BEST = "largest of " + ", ".join(DAPDEE_LINKS)
 
 DADS_LATENCY = dict(zip(LINKS, (1.46, 4.14, 7.23, 8.32), strict=True))
-"""DADS: speed-up of the latency of ResNet18 over device-only, light load."""
+"""[Hu2019]: speed-up of the latency of ResNet18 over device-only, light load."""
 DADS_THROUGHPUT = dict(zip(LINKS, (2.03, 8.30, 9.78, 9.31), strict=True))
-"""DADS: the same of the throughput."""
+"""[Hu2019]: the same of the throughput."""
 DAPDEE_LATENCY: dict[Load, float] = {"light": 7.5, "heavy": 7.7}
-"""The seed's abstract, there as percentages; beside a throughput of 9.9 times surely factors."""
+"""[Ding2025], abstract: largest speed-up of the latency. It is printed as a percentage; beside a
+throughput of 9.9 times it is surely a factor."""
 DAPDEE_THROUGHPUT = 9.9
+"""[Ding2025], abstract: largest gain of the throughput."""
 DAPDEE_LOSS = 0.012
-"""The seed's abstract: accuracy lost is always below 1.2 %."""
+"""[Ding2025], abstract: accuracy lost is always below 1.2 %."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One scheme in one network, beside device-only and what is published."""
+    """One scheme in one network, beside device-only and what is published.
+
+    Attributes:
+        network: The title of the neural network.
+        device: The name of the device.
+        input: How an input is coded that is sent as it is.
+        load: ``light`` or ``heavy``.
+        link: The name of the uplink, or ``BEST``.
+        scheme: The name of the scheme.
+        exit: The exit that answers, or None under ``BEST``.
+        latency_s: The latency of a frame that never waits, or None under ``BEST``.
+        frames_per_s: The throughput, or None under ``BEST``.
+        latency_speed_up: How many times shorter than device-only's the latency is.
+        throughput_gain: How many times device-only's the throughput is.
+        accuracy_loss: The share of right answers that is lost against the deepest exit, or None
+            if accuracies were not measured.
+        published_latency_speed_up: The published speed-up, if there is one.
+        published_throughput_gain: The published gain, if there is one.
+        slowdown_for_published: How many times slower than our first device a device must be for
+            the exact cut to gain what is published, if that is published.
+    """
 
     network: str
     device: str
@@ -65,10 +92,10 @@ class Comparison:
     frames_per_s: float | None
     latency_speed_up: float
     throughput_gain: float
-    accuracy_loss: float | None  # share of right answers; None: not measured
+    accuracy_loss: float | None
     published_latency_speed_up: float | None = None
     published_throughput_gain: float | None = None
-    slowdown_for_published: float | None = None  # of the first device; None: nothing published
+    slowdown_for_published: float | None = None
 
 
 def with_input(graph: LayerGraph, share: float) -> LayerGraph:
@@ -90,7 +117,7 @@ def comparisons(name: str, graph: LayerGraph) -> list[Comparison]:
     throughput) and, as the largest over its links, beside DAPDEE.
 
     Args:
-        name: Of the profile.
+        name: The name of the profile, one of ``NETWORKS``.
         graph: The profile.
     """
     found = []
@@ -118,14 +145,14 @@ def _compare(
         of_scheme = [
             Comparison(
                 *about,
-                link,
-                scheme,
-                exits[plan.exit[k]].name,
-                float(latency[k]),
-                float(throughput[k]),
-                float(alone[0][k] / latency[k]),
-                float(throughput[k] / alone[1][k]),
-                float(network.loss[plan.exit[k]]) if len(exits) > 1 else None,
+                link=link,
+                scheme=scheme,
+                exit=exits[plan.exit[k]].name,
+                latency_s=float(latency[k]),
+                frames_per_s=float(throughput[k]),
+                latency_speed_up=float(alone[0][k] / latency[k]),
+                throughput_gain=float(throughput[k] / alone[1][k]),
+                accuracy_loss=float(network.loss[plan.exit[k]]) if len(exits) > 1 else None,
             )
             for k, link in enumerate(LINKS)
         ]
@@ -148,7 +175,12 @@ def _beside_dads(network: Network, row: Comparison, load: Load) -> Comparison:
 
 
 def largest(rows: Sequence[Comparison], load: Load) -> Comparison:
-    """The largest gains over the seed's three networks, beside the seed's."""
+    """The largest gains over ``DAPDEE_LINKS``, beside those of [Ding2025].
+
+    Args:
+        rows: One scheme under one load, a row per link.
+        load: The load.
+    """
     those = [row for row in rows if row.link in DAPDEE_LINKS]
     return replace(
         rows[0],
@@ -167,3 +199,19 @@ def largest(rows: Sequence[Comparison], load: Load) -> Comparison:
 def pick(rows: Sequence[Comparison], **wanted: str) -> list[Comparison]:
     """The rows whose fields have the wanted values."""
     return [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]
+
+
+def published_line() -> tuple[float, float, float]:
+    """What the speed-ups of [Hu2019] say of any testbed: the line through 3G and WiFi.
+
+    With D the time of device-only the speed-up is D / T. A cut that stays the same takes
+    T / D = c + b / B at a bandwidth B, where c is its work and b its bits, each divided by D.
+    4G is the test.
+
+    Returns:
+        c; b in bit/s; by how much the line misses T / D in 4G, relative.
+    """
+    share = {link: 1.0 / gain for link, gain in DADS_LATENCY.items()}
+    b = (share["3G"] - share["WiFi"]) / (1.0 / LINKS["3G"] - 1.0 / LINKS["WiFi"])
+    c = share["WiFi"] - b / LINKS["WiFi"]
+    return c, b, (c + b / LINKS["4G"]) / share["4G"] - 1.0

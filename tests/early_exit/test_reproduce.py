@@ -1,8 +1,7 @@
-"""Seed 001's figures: gains recomputed by other means, facts that must hold, what is written."""
+"""Figures of [Ding2025]: gains recomputed by other means, facts that must hold, what is written."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
@@ -11,15 +10,28 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.early_exit.partitions import enumerate_partitions, price
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
-from train.config import ReproduceRun
-from train.reproduce import reproduce
-from train.reproduce.early_exit import PICTURES
-from train.reproduce.early_exit.comparison import (
+from train.reproduce import WIDTH, reproduce
+from train.reproduce.early_exit import REPRODUCTION, EarlyExitRun
+from train.reproduce.early_exit.pictures import gains, requirements
+from train.reproduce.early_exit.schemes import (
+    LINKS,
+    LOADS,
+    SCHEMES,
+    chosen,
+    dapdee,
+    plan,
+    plan_within,
+    slowdown_for,
+    steady,
+    times,
+)
+from train.reproduce.early_exit.study import (
     BEST,
     DADS_LATENCY,
     DADS_THROUGHPUT,
@@ -33,38 +45,17 @@ from train.reproduce.early_exit.comparison import (
     comparisons,
     pick,
     priced,
+    published_line,
     with_input,
 )
-from train.reproduce.early_exit.pictures import requirements
-from train.reproduce.early_exit.schemes import (
-    LINKS,
-    LOADS,
-    SCHEMES,
-    chosen,
-    dapdee,
-    plan,
-    plan_within,
-    slowdown_for,
-    steady,
-    times,
-)
-from train.reproduce.early_exit.tables import published_line
+from train.reproduce.early_exit.tables import dads_table, dapdee_table, exits_table, remark
 
 CHAINS = ("vgg16-digits", "alexnet-digits")
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """The folder of a run, the rows it returned and what it printed."""
-    folder = tmp_path_factory.mktemp("seed") / "run"
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        rows = reproduce(ReproduceRun("early-exit", folder))
-    return folder, rows, printed.getvalue()
-
-
-@pytest.fixture(scope="module")
-def rows(written):
-    return written[1]
+def rows():
+    return [row for name in NETWORKS for row in comparisons(name, load_profile(name))]
 
 
 @pytest.fixture(scope="module")
@@ -353,21 +344,25 @@ def test_inputs_change_nothing_but_the_first_tensor():
     assert small.accuracies.tolist() == graph.accuracies.tolist()
 
 
-def test_files(written):
-    folder, rows, printed = written
+@pytest.mark.slow  # ten pictures
+def test_files(rows, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert reproduce(REPRODUCTION, EarlyExitRun(folder)) == rows
     assert {path.name for path in folder.iterdir()} == {
-        "reproduction.json", "reproduction.csv", *PICTURES
+        "reproduction.json", "reproduction.csv", *REPRODUCTION.pictures
     }  # fmt: skip
-    assert {f"figure_{n}.png" for n in (6, 7, 11, 12, 13, 14, 15, 16, 17)} < set(PICTURES)
+    figures = {f"figure_{n}.png" for n in (6, 7, 11, 12, 13, 14, 15, 16, 17)}
+    assert figures < set(REPRODUCTION.pictures)
     records = json.loads((folder / "reproduction.json").read_text())
     assert records == [asdict(row) for row in rows]
     assert len(records) == 640
     with (folder / "reproduction.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [{k: "" if v is None else str(v) for k, v in r.items()} for r in records] == lines
-    for name in PICTURES:
+    for name in REPRODUCTION.pictures:
         content = (folder / name).read_bytes()
         assert content.startswith(b"\x89PNG") and len(content) > 20_000
+    printed = capsys.readouterr().out
     for name in (
         TITLES["resnet18"],
         "published",
@@ -380,8 +375,12 @@ def test_files(written):
     assert "…" not in printed
 
 
-def test_the_tables_show_the_rows(written):
-    _, rows, printed = written
+def test_the_tables_show_the_rows(rows, networks):
+    console = Console(width=WIDTH, file=io.StringIO())
+    for table in (dads_table(rows), dapdee_table(rows), exits_table(networks)):
+        console.print(table)
+    printed = console.file.getvalue()
+    assert "…" not in printed
     lines = {}
     for line in printed.splitlines():
         cells = [cell.strip() for cell in line.strip("│").split("│")]
@@ -404,6 +403,25 @@ def test_the_tables_show_the_rows(written):
     )  # fmt: skip
     (cells,) = [c for c in vgg if c[1:3] == ["Raspberry Pi 3", "8 bit"]]
     assert cells[3].startswith(f"{row.latency_speed_up:.2f} (")
+
+
+def test_the_remark_has_the_numbers_of_the_run(networks):
+    text = remark(networks["resnet18"])
+    # The whole network on the device and on the edge server; what one cut sends: b times 0.2432 s.
+    assert "243 ms and 19 ms" in text and "within 1 %" in text and "34 kbit" in text
+
+
+@pytest.mark.parametrize(("load", "measure"), [("heavy", "latency"), ("light", "throughput")])
+def test_one_picture_says_why_exact_lies_below(rows, load, measure):
+    """Heavy load: exact minimises the slowest stage, so its latency may be above DAPDEE's."""
+    where = {"network": TITLES["vgg16-digits"], "device": "Raspberry Pi 4", "input": "32 bit"}
+    (exact,), (other,) = (
+        pick(rows, **where, load="heavy", link="4G", scheme=name) for name in ("exact", "DAPDEE")
+    )
+    assert exact.latency_speed_up < other.latency_speed_up
+    assert exact.throughput_gain > other.throughput_gain
+    title = gains(rows, load, measure).get_suptitle()
+    assert ("slowest stage" in title) == (load == "heavy")
 
 
 def test_nothing_is_random(rows):
