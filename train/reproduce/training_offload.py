@@ -140,14 +140,14 @@ def paper_slot(scenario: Scenario, work: FloatArray, connection_time: FloatArray
         return np.broadcast_to(np.array(servers), (*work.shape, 2, len(servers)))
 
     return Slot(
-        work,
-        connection_time,
-        connection_time,
-        np.zeros_like(work),
-        np.zeros_like(work),
-        rates(scenario.server_uplink),
-        rates(scenario.server_downlink),
-        rates(scenario.server_compute),
+        work=work,
+        connection_time=connection_time,
+        connection_estimate=connection_time,
+        position=np.zeros_like(work),
+        speed=np.zeros_like(work),
+        uplink=rates(scenario.server_uplink),
+        downlink=rates(scenario.server_downlink),
+        compute=rates(scenario.server_compute),
     )
 
 
@@ -159,10 +159,11 @@ def delays(slot: Slot, scenario: Scenario) -> FloatArray:
     can bind: all of 350 Mbit in the cloud takes 105 s, on the device 114 J.
     """
     found = [SlotFrontier(slot, scenario, r).best()[0].delay for r in _RESOURCES]
-    state = State(np.full(slot.work.shape, scenario.battery), np.ones(slot.work.shape))
+    state = State(
+        battery=np.full(slot.work.shape, scenario.battery), tasks_left=np.ones(slot.work.shape)
+    )
     decision = RandomSplitSolver(scenario.servers, SEED).solve(slot, state).decision
-    drawn = evaluate(slot, state, decision, scenario)
-    found.append(np.maximum(np.maximum(drawn.edge_s, drawn.device_s), drawn.cloud_s))
+    found.append(evaluate(slot, state, decision, scenario)[1].delay_s)
     return np.stack(found)
 
 
