@@ -199,7 +199,7 @@ def draw_road(axes: Axes, scenario: Scenario, slot: Slot, decision: Decision | N
         decision: The split, fields (); the servers that it uses are printed bold.
     """
     road = scenario.road
-    chosen = (decision.server, decision.next_server) if decision else (None, None)
+    chosen = (int(decision.server), int(decision.next_server)) if decision else (None, None)
     for region in (0, 1):
         _draw_region(axes, scenario, slot, region, chosen[region])
     length = _length(scenario)
@@ -219,7 +219,7 @@ def _length(scenario: Scenario) -> float:
 
 
 def _draw_region(
-    axes: Axes, scenario: Scenario, slot: Slot, region: int, chosen: int | np.integer | None
+    axes: Axes, scenario: Scenario, slot: Slot, region: int, chosen: int | None
 ) -> None:
     """Shade a region and list its servers with their rates; the chosen one is bold."""
     road, length = scenario.road, _length(scenario)
