@@ -5,11 +5,8 @@ from __future__ import annotations
 from agents.entries import AgentEntry, solver_entry
 from agents.heads.protocol import HeadEntry
 from agents.solver_agent import SolverAgent
-from agents.training_offload.energy_price import (
-    EnergyPriceSolver,
-    EqualBudgetSolver,
-    tune_energy_price,
-)
+from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
+from agents.training_offload.equal_budget import EqualBudgetSolver
 from agents.training_offload.exact import ExactSolver
 from agents.training_offload.head import EnergyPriceHead
 from agents.training_offload.random_split import RandomSplitSolver

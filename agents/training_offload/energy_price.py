@@ -1,4 +1,4 @@
-"""Two rules that spread a battery over the tasks of a drive."""
+"""A rule that spreads a battery over the tasks of a drive by a price of energy."""
 
 from __future__ import annotations
 
@@ -7,38 +7,26 @@ import numpy.typing as npt
 
 from agents.protocol import Solution
 from agents.solver_agent import SolverAgent
-from agents.training_offload.exact import FLOAT32_MARGIN
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
 from mec_gym.core.seeds import tuning_episodes
-from mec_gym.training_offload.exact import SlotFrontier
+from mec_gym.training_offload.exact import FLOAT32_MARGIN, SlotFrontier
 from mec_gym.training_offload.model import State
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario, Slot
 
 
-class EqualBudgetSolver:
-    """Fastest split that spends at most battery / tasks left; if none does, the cheapest."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
-
-    def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...)."""
-        frontier = SlotFrontier(slot, self.scenario, margin=FLOAT32_MARGIN)
-        return Solution(frontier.best(state.battery / np.maximum(state.tasks_left, 1.0))[1], 0)
-
-
 class EnergyPriceSolver:
-    """Split that minimises delay + price * energy, energy at one price for all tasks.
+    """The split that minimises delay + price * energy, with one energy price for all tasks.
 
     This is the answer to the Lagrangian relaxation of the battery (see
-    ``mec_gym.training_offload.exact.drive_bound``) with the price not known per episode
-    but fixed beforehand.
+    ``mec_gym.training_offload.exact.total_delay_bound``), with a price that is fixed beforehand
+    instead of one per episode.
 
     Args:
         scenario: The parameters.
-        price: s/J, one for all or one an instance; 0 is the exact myopic solver.
+        price: The energy price, s/J: one for all tasks, or one per task (...). A higher price
+            saves more energy and takes longer; with 0 the split is the fastest one.
     """
 
     def __init__(self, scenario: Scenario, price: float | npt.NDArray[np.float64]) -> None:
@@ -46,7 +34,7 @@ class EnergyPriceSolver:
         self.price = np.asarray(price)
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...); what the battery cannot pay is not considered."""
+        """Solve every task of a batch, fields (...), by a split that the battery can pay for."""
         frontier = SlotFrontier(slot, self.scenario, margin=FLOAT32_MARGIN)
         corners = frontier.corners()
         limit = state.battery * (1.0 - FLOAT32_MARGIN)
@@ -60,21 +48,21 @@ class EnergyPriceSolver:
             # Between two corners, the split that spends just what is left may be better.
             split, at_limit = frontier.best(limit)
             best = np.take_along_axis(cost, choice[..., None], axis=-1)[..., 0]
-            # Not "<": where nothing is affordable both are infinite.
+            # Where nothing is affordable, both are infinite, and the cheapest split is taken.
             spend_all = ~(best < split.delay + self.price * split.energy)
             decision = arrays.where(spend_all, at_limit, decision)
-        return Solution(decision, 0)
+        return Solution(decision=decision, evaluations=0)
 
 
 def tune_energy_price(problem: TrainingOffload, episodes: int = 128) -> float:
-    """The price that does best on average over training episodes of its own.
+    """The energy price with the highest mean return over episodes that nobody else plays.
 
     Args:
-        problem: The problem played.
-        episodes: Episodes that every price of a grid is tried on.
+        problem: The problem that is played.
+        episodes: The number of episodes that every price of a grid is tried on.
 
     Returns:
-        s/J.
+        The energy price, s/J.
     """
     trace = tuning_episodes(problem, episodes)
 

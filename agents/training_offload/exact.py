@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from agents.protocol import Solution
-from mec_gym.training_offload.exact import Resources, SlotFrontier
+from mec_gym.training_offload.exact import FLOAT32_MARGIN, Resources, SlotFrontier
 from mec_gym.training_offload.model import State
 from mec_gym.training_offload.scenario import Scenario, Slot
 
-# Observations and actions are float32: decisions keep this relative distance from
-# hand-overs and from the energy limit, so that rounding cannot cross them.
-FLOAT32_MARGIN = 1e-6
-
 
 class ExactSolver:
-    """Closed form (seed 000, (16)-(21)) under what is left of the battery.
+    """The closed form of [Chen2025] eq. (16)-(21) under what is left of the battery.
 
-    With one task this is the optimum. Over several it is what an ideal search for the
-    paper's problem does: it spends the battery as if every task were the last.
+    With one task this is the optimum. With several it does what an ideal search for the paper's
+    problem does: it spends the battery as if every task were the last.
 
     Args:
         scenario: The parameters.
-        resources: What may be used besides the device: without the edge this is the
-            paper's end-cloud scheme, without the cloud its end-edge scheme, without both
-            everything stays on the device.
-        margin: Relative distance kept from hand-overs and the energy limit.
+        resources: What may be used besides the device. Without the edge this is the end-cloud
+            scheme of [Chen2025], without the cloud its end-edge scheme; without both, everything
+            stays on the device.
+        margin: The relative distance that is kept from hand-overs and from the energy limit.
     """
 
     def __init__(
@@ -39,4 +35,4 @@ class ExactSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """The split of least delay that the battery can pay, else the cheapest one."""
         frontier = SlotFrontier(slot, self.scenario, self.resources, self.margin)
-        return Solution(frontier.best(state.battery)[1], 0)
+        return Solution(decision=frontier.best(state.battery)[1], evaluations=0)

@@ -1,4 +1,4 @@
-"""Training offload: the network names a price of energy, the closed form splits."""
+"""A head for training offload: the network outputs an energy price, the closed form splits."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 class EnergyPriceHead:
-    """The network names a price of energy and how far to trust T_ct; the split follows.
+    """The network outputs an energy price and how far to trust T_ct; the split follows.
 
-    Both raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw[0] in s/J, and the
-    connection time planned with = estimate * TRUST ** raw[1]. The closed form answers
-    with the best split at that price (``agents.training_offload.energy_price.EnergyPriceSolver``), so (0, 0) is the
-    price rule itself: what is learnt is when to leave it. In theory the best price is
-    the value of a joule, which the battery and the tasks left decide; so the network
-    also gets the logarithm of battery / (tasks left * what an average task costs when
-    all of it is offloaded), at two scales.
+    Both outputs lie in [-1, 1]. The energy price is ``price`` * SPAN ** output[0] in s/J, and
+    the task is planned for a connection time of estimate * TRUST ** output[1].
+    :class:`~agents.training_offload.energy_price.EnergyPriceSolver` answers with the best split
+    at that price, so (0, 0) is the rule of the tuned price itself, and the network learns when
+    to leave it. In theory the best price is the value of a joule, which depends on the battery
+    and the tasks left. So the network also sees the logarithm of battery / (tasks left * the
+    energy of an average task that is offloaded completely), at two scales.
 
     Args:
-        problem: The problem played.
-        price: The tuned price, s/J; by default it is tuned now.
-        reward_per_work: Reward of the largest task under the price rule; by default it
-            is measured now.
+        problem: The problem that is played.
+        price: The tuned energy price, s/J; by default it is tuned now.
+        reward_per_work: The reward of the largest task under the rule of the tuned price; by
+            default it is measured now.
     """
 
     device_columns = 0
@@ -67,7 +67,7 @@ class EnergyPriceHead:
         self._reward_per_work = reward_per_work
 
     def _measure_reward_per_work(self) -> float:
-        """Under the price rule, on episodes of its own."""
+        """The reward of the largest task under the price rule, on episodes to tune on."""
         problem, scenario = self.problem, self.problem.scenario
         trace = tuning_episodes(problem, 64)
         usual = rollout(
@@ -77,11 +77,11 @@ class EnergyPriceHead:
         return float(usual.rewards[done].sum() / trace.work[done].sum() * scenario.work[1])
 
     def parameters(self) -> dict[str, float]:
-        """What was tuned and measured."""
+        """The tuned energy price and the measured reward, as the arguments are called."""
         return {"price": self.price, "reward_per_work": self._reward_per_work}
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The observation, and how much battery there is for each task left."""
+        """The observation, and how far the battery goes for the tasks left, (..., inputs)."""
         scenario = self.problem.scenario
         battery = np.maximum(observation[..., 0] * scenario.battery, 1e-9)
         tasks = np.maximum(observation[..., 1] * scenario.horizon, 1.0)
@@ -90,7 +90,7 @@ class EnergyPriceHead:
         return np.concatenate([observation, *extra], axis=-1).astype(np.float32)
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Solve every task at the price named for it."""
+        """Solve every task at the price that the network has put out for it."""
         slot, state = self.problem.decode(observation)
         raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
         believed = np.maximum(slot.connection_time * self.TRUST ** raw[..., 1], 1e-3)
@@ -99,5 +99,5 @@ class EnergyPriceHead:
         return self.problem.encode(solver.solve(slot, state).decision)
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """In proportion to the size of the task, as measured under the price rule."""
+        """A reward in proportion to the size of the task, as the price rule earns it, (...)."""
         return np.asarray(self._reward_per_work * observation[..., 2], dtype=np.float64)

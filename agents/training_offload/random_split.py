@@ -1,4 +1,4 @@
-"""The paper's random scheme."""
+"""The random scheme of [Chen2025]."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mec_gym.training_offload.scenario import Slot
 class RandomSplitSolver:
     """A Dirichlet(1, 1, 1) split and a random pair of servers, [Chen2025] section 4.
 
-    The paper does not say how the split is distributed; Dirichlet is assumed.
+    The paper does not say how the split is distributed; the Dirichlet distribution is assumed.
 
     Args:
-        servers: S, the number of servers of a region.
-        seed: Seed of the solver's own generator.
+        servers: The number of servers per region, S.
+        seed: Seeds the solver's own generator.
     """
 
     def __init__(self, servers: int, seed: int = 0) -> None:
@@ -24,7 +24,7 @@ class RandomSplitSolver:
         self.rng = np.random.default_rng(seed)
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Draw one random decision per instance, fields (...)."""
+        """Draw one decision per task of a batch, fields (...)."""
         batch = np.shape(slot.work)
         shares = self.rng.dirichlet((1.0, 1.0, 1.0), batch)
         pair = self.rng.integers(self.servers, size=(2, *batch))
@@ -34,4 +34,4 @@ class RandomSplitSolver:
             server=pair[0],
             next_server=pair[1],
         )
-        return Solution(decision, 0)
+        return Solution(decision=decision, evaluations=0)

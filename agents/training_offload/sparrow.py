@@ -1,7 +1,7 @@
-"""Sparrow search: Xue & Shen 2020, seed 000 figure 3. Batched over instances.
+"""Sparrow search [XueShen2020] as in [Chen2025] figure 3, batched over instances.
 
-Positions live in the unit box. The update rules are free functions on arrays
-(B, P, D): B instances, P sparrows sorted from best to worst, D dimensions.
+Positions lie in the unit box. The update rules are free functions on arrays (B, P, D): B flocks,
+P sparrows sorted from best to worst, and D dimensions. Equations are those of [XueShen2020].
 """
 
 from __future__ import annotations
@@ -13,30 +13,35 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.protocol import Solution
-from agents.training_offload.exact import FLOAT32_MARGIN
 from mec_gym.core import arrays
-from mec_gym.core.checks import fraction, positive_int
+from mec_gym.core.checks import check_fields, positive_int
 from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
+from mec_gym.training_offload.exact import FLOAT32_MARGIN
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.scenario import Scenario, Slot
 
 Objective = Callable[[FloatArray], FloatArray]
-"""Cost of positions (B, P, D) -> (B, P)."""
+"""The cost of positions, (B, P, D) -> (B, P)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SparrowConfig:
-    """Parameters of the search; ST, PD and SD are the design's.
+    """Parameters of the search.
 
     Attributes:
-        population: P, sparrows of a flock.
-        first_moves: Moves of the first stage, in which every pair has its flock.
-        stages: (flocks, moves) of each later stage: how many flocks of an instance go on,
-            best first, and how often they move.
-        safety: ST, alarm value above which producers flee.
-        producers: PD, share of a flock that leads.
-        scouts: SD, share of a flock that watches for danger.
+        population: The number of sparrows per flock, P; more search better and longer.
+        first_moves: How often every flock moves in the first stage, in which each pair of
+            servers has a flock.
+        stages: (flocks, moves) of each later stage: how many flocks per task go on, best first,
+            and how often they move.
+        safety: The alarm value from which on producers flee, ST, in [0, 1]; a lower one makes
+            them jump more often.
+        producers: The share of a flock that leads, PD, in [0, 1].
+        scouts: The share of a flock that watches for danger, SD, in [0, 1].
+
+    Raises:
+        ValueError: A parameter is out of its range; the message names it.
     """
 
     population: int = 16
@@ -47,19 +52,20 @@ class SparrowConfig:
     scouts: float = 0.1
 
     def __post_init__(self) -> None:
-        positive_int("population", self.population)
-        positive_int("first_moves", self.first_moves)
+        check_fields(
+            self,
+            positive_int=("population", "first_moves"),
+            fraction=("safety", "producers", "scouts"),
+        )
         for flocks, moves in self.stages:
             positive_int("stages: flocks", flocks)
             positive_int("stages: moves", moves)
         flocks_only = [flocks for flocks, _ in self.stages]
         if flocks_only != sorted(flocks_only, reverse=True):
             raise ValueError(f"stages must not gain flocks on the way, got {self.stages}")
-        for name in ("safety", "producers", "scouts"):
-            fraction(name, getattr(self, name))
 
     def evaluations(self, pairs: int) -> int:
-        """Model evaluations an instance with so many pairs of servers."""
+        """The number of model evaluations per task with so many pairs of servers."""
         moved = sum(flocks * moves for flocks, moves in self.plan(pairs))
         return self.population * (pairs + moved)
 
@@ -72,7 +78,7 @@ class SparrowConfig:
 def move_producers(
     x: FloatArray, iterations: int, safety: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Eq. (3): search widely while it is safe, jump together when it is not."""
+    """Eq. (3): producers search widely while it is safe, and jump together when it is not."""
     batch, count, _ = x.shape
     rank = np.arange(1, count + 1)[:, None]
     alpha = 1.0 - rng.random((batch, count, 1))  # in (0, 1]
@@ -89,11 +95,11 @@ def move_scroungers(
     worst: FloatArray,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Eq. (4): follow the best producer (B, 1, D), or fly elsewhere when starving.
+    """Eq. (4): scroungers follow the best producer (B, 1, D), or fly elsewhere when they starve.
 
-    Printed as X_P + |X - X_P| A+ L with A a row of random signs and A+ = A^T / D. Taken as
-    a matrix product that is one number for all dimensions: sparrows could follow along
-    the diagonal only (measured: 20 times the gap). Taken by element, as here, each
+    The step is printed as X_P + |X - X_P| A+ L with A a row of random signs and A+ = A^T / D. As
+    a matrix product this is one number for all dimensions, and sparrows could follow along the
+    diagonal only (the gap measured was 20 times as large). Taken by element, as here, each
     dimension keeps its own distance and sign.
     """
     batch, count, dimension = x.shape
@@ -113,7 +119,7 @@ def move_scouts(
     worst_cost: FloatArray,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """Eq. (5): from the edge towards the best place; from the centre towards others."""
+    """Eq. (5): scouts move towards the best place; one at the best place moves aside."""
     beta = rng.standard_normal((*x.shape[:-1], 1))
     k = rng.uniform(-1.0, 1.0, (*x.shape[:-1], 1))
     inward = best + beta * np.abs(x - best)
@@ -134,14 +140,14 @@ def move_flock(
     """Move B flocks side by side; a sparrow only ever moves to a better place.
 
     Args:
-        objective: Cost of positions (B, P, D) -> (B, P); called twice a move, for
-            producers and for the others, each sparrow once.
+        objective: The cost of positions, (B, P, D) -> (B, P). It is called twice per move, for
+            the producers and for the others, so that each sparrow is asked for once.
         x: Positions, (B, P, D).
-        cost: Their cost, (B, P).
+        cost: Their costs, (B, P).
         moves: How often to move.
-        total_moves: Length of the whole search, which sets the producers' pace.
+        total_moves: The number of moves of the whole search, which sets the producers' pace.
         config: Parameters of the search.
-        rng: Source of every draw.
+        rng: The source of every draw.
 
     Returns:
         Positions and costs after the moves.
@@ -181,18 +187,18 @@ def move_flock(
 
 
 class SparrowSolver:
-    """Sparrow search for the split of one task, as the paper proposes it.
+    """Sparrow search for the split of one task, as [Chen2025] proposes it.
 
-    A position is (share that leaves the device, share of that for the edge). Servers are
-    not a place between others that a flock could drift to, so every pair (i, j) gets a
-    flock of its own, and flocks on poor pairs are given up: after each stage only the
-    best go on, with more sparrows and moves. The cost is T / D_m, plus what (18) is
-    exceeded by.
+    A position is (share that leaves the device, share of this that goes to the edge). A flock
+    could not drift from one server to another, for servers are no places with others between
+    them. So every pair (i, j) gets a flock of its own, and flocks on poor pairs are given up:
+    after each stage only the best go on. The cost is T / D_m, plus a penalty if the energy
+    exceeds the battery.
 
     Args:
         scenario: The parameters.
         config: Parameters of the search.
-        seed: Of the solver's own generator.
+        seed: Seeds the solver's own generator.
     """
 
     def __init__(
@@ -203,7 +209,7 @@ class SparrowSolver:
         self.rng = np.random.default_rng(seed)
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Search for every instance of a batch, fields (...)."""
+        """Search for the split of every task of a batch, fields (...)."""
         batch = np.shape(slot.work)
         flat = arrays.map_arrays(lambda a: np.reshape(a, (-1, *np.shape(a)[len(batch) :])), slot)
         battery = np.reshape(state.battery, -1)
@@ -212,7 +218,7 @@ class SparrowSolver:
         plan = self.config.plan(all_pairs)
         total_moves = sum(moves for _, moves in plan)
 
-        # Flocks of an instance stand side by side: (count, flocks, P, 2).
+        # The flocks of a task stand side by side: (count, flocks, P, 2).
         pairs = np.tile(np.arange(all_pairs), (count, 1))
         x = self.rng.random((count, all_pairs, population, 2))
         cost = np.zeros((count, all_pairs, population))
@@ -236,22 +242,27 @@ class SparrowSolver:
             x.reshape(count, -1, 2)[instance, best], pairs[instance, best // population]
         )
         decision = arrays.map_arrays(lambda a: a.reshape(batch), found)
-        return Solution(decision, self.config.evaluations(all_pairs))
+        return Solution(decision=decision, evaluations=self.config.evaluations(all_pairs))
 
     def _decision(self, x: FloatArray, pair: npt.NDArray[np.int64]) -> Decision:
         edge = x[..., 0] * x[..., 1]
         server, next_server = np.divmod(pair, self.scenario.servers)
-        return Decision(edge, x[..., 0] - edge, server, next_server)
+        return Decision(
+            edge_share=edge,
+            cloud_share=x[..., 0] - edge,
+            server=server,
+            next_server=next_server,
+        )
 
     def _objective(self, slot: Slot, battery: FloatArray, pair: npt.NDArray[np.int64]) -> Objective:
         allowed = battery * (1.0 - FLOAT32_MARGIN)
-        unlimited = State(np.full_like(battery, np.inf), battery)
+        unlimited = State(battery=np.full_like(battery, np.inf), tasks_left=battery)
 
         def cost(x: FloatArray) -> FloatArray:
             decision = self._decision(x, pair)
-            outcome = model.evaluate(slot, unlimited, decision, self.scenario)
-            delay = np.maximum(np.maximum(outcome.edge_s, outcome.device_s), outcome.cloud_s)
+            _, outcome = model.evaluate(slot, unlimited, decision, self.scenario)
             excess = np.maximum(outcome.energy_j - allowed, 0.0) / self.scenario.battery
-            return delay / self.scenario.deadline + np.where(excess > 0, 1.0 + 10.0 * excess, 0.0)
+            penalty = np.where(excess > 0, 1.0 + 10.0 * excess, 0.0)
+            return outcome.delay_s / self.scenario.deadline + penalty
 
         return cost

@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.measure import Measure, Report, interleave, rate
 from mec_gym import make_problem
 from mec_gym.core import arrays
-from mec_gym.training_offload.exact import SlotFrontier, drive_bound
+from mec_gym.training_offload.exact import SlotFrontier, episode_bound
 from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Slot
 
@@ -29,7 +29,7 @@ def _chunks(trace: Slot, size: int) -> list[Slot]:
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """Time of ``SlotFrontier(slot, scenario).best(limit)`` and of ``drive_bound``.
+    """Time of ``SlotFrontier(slot, scenario).best(limit)`` and of ``episode_bound``.
 
     Args:
         seconds: Of one measurement, at least.
@@ -55,7 +55,7 @@ def measure(seconds: float, repeats: int) -> Report:
 
         def solve() -> None:
             for part in parts:
-                drive_bound(part, drive.scenario)
+                episode_bound(part, drive.scenario)
 
         return lambda: 1e6 / rate(solve, count, seconds)
 

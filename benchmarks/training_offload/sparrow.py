@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agents.training_offload.exact import FLOAT32_MARGIN
 from agents.training_offload.sparrow import SparrowSolver
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
-from mec_gym.training_offload.exact import SlotFrontier
+from mec_gym.training_offload.exact import FLOAT32_MARGIN, SlotFrontier
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.scenario import Scenario, Slot
 
@@ -54,15 +53,14 @@ class Tally:
 
 
 def _delay(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> FloatArray:
-    outcome = model.evaluate(slot, state, decision, scenario)
-    delay = np.maximum(np.maximum(outcome.edge_s, outcome.device_s), outcome.cloud_s)
-    return np.where(outcome.battery_short, np.inf, delay)
+    _, outcome = model.evaluate(slot, state, decision, scenario)
+    return np.where(outcome.battery_short, np.inf, outcome.delay_s)
 
 
 def _ours(
     slots: Slot, optimum: FloatArray, scenario: Scenario, batch: int, tally: Tally
 ) -> Measure:
-    state = State(np.full(batch, scenario.battery), np.ones(batch))
+    state = State(battery=np.full(batch, scenario.battery), tasks_left=np.ones(batch))
     parts = [arrays.at(slots, slice(k, k + batch)) for k in range(0, len(optimum), batch)]
 
     def measure() -> float:
@@ -71,7 +69,9 @@ def _ours(
         found = [solver.solve(part, state) for part in parts]
         seconds = time.perf_counter() - begin
         decision = arrays.concatenate([solution.decision for solution in found])
-        everywhere = State(np.full(len(optimum), scenario.battery), np.ones(len(optimum)))
+        everywhere = State(
+            battery=np.full(len(optimum), scenario.battery), tasks_left=np.ones(len(optimum))
+        )
         delay = _delay(slots, everywhere, decision, scenario)
         tally.gaps.append(100.0 * (delay / optimum - 1.0))
         tally.evaluations += found[0].evaluations * len(optimum)
@@ -93,8 +93,8 @@ def _mealpy(
     from mealpy.swarm_based.SSA import OriginalSSA
 
     servers = scenario.servers
-    state = State(np.array(scenario.battery), np.array(1.0))
-    unlimited = State(np.array(np.inf), np.array(1.0))
+    state = State(battery=np.array(scenario.battery), tasks_left=np.array(1.0))
+    unlimited = State(battery=np.array(np.inf), tasks_left=np.array(1.0))
     allowed = scenario.battery * (1.0 - FLOAT32_MARGIN)
     high = [1.0, 1.0] if pairs is not None else [1.0, 1.0, float(servers**2)]
 
@@ -102,15 +102,19 @@ def _mealpy(
         edge = x[0] * x[1]
         if pair is None:
             pair = min(int(x[2]), servers**2 - 1)
-        return Decision(edge, x[0] - edge, *map(np.asarray, divmod(pair, servers)))
+        server, next_server = map(np.asarray, divmod(pair, servers))
+        return Decision(
+            edge_share=edge, cloud_share=x[0] - edge, server=server, next_server=next_server
+        )
 
     def solve(slot: Slot, pair: int | None, seed: int) -> FloatArray:
         def cost(x: FloatArray) -> float:
             begin = time.perf_counter()
-            outcome = model.evaluate(slot, unlimited, decision(x, pair), scenario)
-            delay = max(outcome.edge_s, outcome.device_s, outcome.cloud_s)
+            _, outcome = model.evaluate(slot, unlimited, decision(x, pair), scenario)
             excess = max(outcome.energy_j - allowed, 0.0) / scenario.battery
-            value = delay / scenario.deadline + (1.0 + 10.0 * excess if excess > 0 else 0.0)
+            value = outcome.delay_s / scenario.deadline + (
+                1.0 + 10.0 * excess if excess > 0 else 0.0
+            )
             tally.in_model += time.perf_counter() - begin
             tally.evaluations += 1
             return float(value)

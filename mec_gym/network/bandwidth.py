@@ -1,4 +1,4 @@
-"""Bandwidth over time: networks that come and go, or a measured trace."""
+"""Bandwidth over time, from networks that come and go or from a measured trace."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import non_negative, numbers, positive
+from mec_gym.core.checks import check_fields, numbers, positive
 from mec_gym.core.types import FloatArray
 
 CAT1, G3, G4, WIFI = 0.13e6, 1.10e6, 5.85e6, 18.88e6
-"""Mean uplink rates of networks in use, bit/s: DADS (Hu et al., INFOCOM 2019), table I."""
+"""Mean uplink rates of networks in use, [Hu2019] table I, bit/s."""
 
 
 def ornstein_uhlenbeck(
     rng: np.random.Generator, gaps: FloatArray, memory_s: npt.ArrayLike
 ) -> FloatArray:
-    """Stationary, correlated N(0, 1) noise at irregular times.
+    """Draw stationary, correlated N(0, 1) noise at irregular times.
 
-    The exact discretisation of dx = -x/m dt + sqrt(2/m) dW: correlation exp(-gap / m).
+    This is the exact discretisation of dx = -x/m dt + sqrt(2/m) dW: the correlation over a gap
+    is exp(-gap / m).
 
     Args:
-        rng: Source of every draw.
-        gaps: Time since the moment before, (n, T) s; the first one does not matter.
-        memory_s: Correlation times m of C independent series, (C,) s; 0: white noise.
+        rng: The source of every draw.
+        gaps: The time since the moment before, (n, T) s; the first one does not matter.
+        memory_s: The correlation times m of C independent series, (C,) s; with 0 a series is
+            white noise.
 
     Returns:
-        (n, T, C).
+        The noise, (n, T, C).
     """
     memory = np.asarray(memory_s, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,20 +46,20 @@ def ornstein_uhlenbeck(
 
 @dataclass(frozen=True, slots=True)
 class Regimes:
-    """A device that is now in one network, now in another.
+    """The rate of a device that changes from one network to another.
 
-    It stays in a network for an exponentially distributed time and then changes to any
-    other with equal probability. Within a network the logarithm of the rate wanders as an
+    The device stays in a network for an exponentially distributed time and then changes to any
+    other network with equal probability. Within a network the logarithm of the rate is an
     Ornstein-Uhlenbeck process, limited to two deviations.
 
     Attributes:
-        means: Median rate of each network, bit/s.
-        dwell_s: Mean stay in a network, s.
-        spread: Standard deviation of the log of the rate within a network.
-        memory_s: Correlation time of the rate within a network, s.
+        means: The median rate of each network, bit/s.
+        dwell_s: The mean time in a network, s.
+        spread: The standard deviation of the logarithm of the rate within a network, at most 2.
+        memory_s: The correlation time of the rate within a network, s.
 
     Raises:
-        ValueError: A rate or time that is not positive, a negative spread.
+        ValueError: A parameter is out of its range; the message names it.
     """
 
     means: tuple[float, ...]
@@ -67,29 +69,30 @@ class Regimes:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "means", numbers("means", self.means))
-        positive("dwell_s", self.dwell_s)
-        non_negative("spread", self.spread)
-        non_negative("memory_s", self.memory_s)
-        if self.spread > 2:
-            raise ValueError(f"spread must be at most 2, got {self.spread!r}")
+        check_fields(
+            self,
+            positive=("dwell_s",),
+            non_negative=("spread", "memory_s"),
+            at_most={"spread": 2.0},
+        )
 
     @property
     def lowest(self) -> float:
-        """No episode holds less, bit/s."""
+        """The lowest rate that can occur, bit/s."""
         return float(min(self.means) * np.exp(-2 * self.spread))
 
     @property
     def highest(self) -> float:
-        """No episode holds more, bit/s."""
+        """The highest rate that can occur, bit/s."""
         return float(max(self.means) * np.exp(2 * self.spread))
 
     def sample(self, rng: np.random.Generator, time: FloatArray) -> FloatArray:
-        """Rates at the given times, (n, T) s -> (n, T) bit/s."""
+        """Draw the rates at given times, (n, T) s -> (n, T) bit/s."""
         gaps = np.diff(time, axis=-1, prepend=time[:, :1])
         count = len(self.means)
         regime = rng.integers(count, size=(len(time), 1))
         if count > 1:
-            # Probability of another network after a gap, changes there and back included.
+            # The probability of another network after a gap; a change there and back is none.
             other = (1.0 - 1.0 / count) * (
                 1.0 - np.exp(-gaps * count / ((count - 1) * self.dwell_s))
             )
@@ -103,17 +106,19 @@ class Regimes:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredBandwidth:
-    """A measured trace, constant between its moments, entered at a random moment.
+    """A measured trace of the rate that is entered at a random moment.
 
-    After its end it begins anew; it is taken to last one median step beyond the last moment.
+    The rate is constant between the moments of the trace. After its end the trace begins anew,
+    and it is taken to last for one median step after the last moment.
 
     Attributes:
-        time: Moments, s, increasing.
-        rate: From each moment on, bit/s.
-        max_gap: A step longer than this many median steps is a gap in the trace.
+        time: The moments in increasing order, s.
+        rate: The rate from each moment on, bit/s.
+        max_gap: A step that is longer than this many median steps counts as a gap in the trace,
+            which is an error.
 
     Raises:
-        ValueError: Times that do not increase or are not finite, gaps, rates that are not
+        ValueError: Times do not increase or are not finite, there is a gap, or a rate is not
             positive.
     """
 
@@ -149,12 +154,17 @@ class MeasuredBandwidth:
 
     @classmethod
     def from_csv(cls, path: str | Path, max_gap: float = 5.0) -> MeasuredBandwidth:
-        """Read two columns: time (s) and bandwidth (bit/s); a line of headings may come first.
+        """Read a CSV file of two columns, time (s) and bandwidth (bit/s).
+
+        Args:
+            path: The file; its first line may hold headings.
+            max_gap: A step that is longer than this many median steps is an error.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: A missing, non-numeric, negative or zero value, times that do not
-                increase: names the line. A gap: names its times. No text file.
+            ValueError: The file is no CSV file, a value is missing or not a positive number, or
+                times do not increase, and the message names the line; or there is a gap, and
+                the message names its times.
         """
         time: list[float] = []
         rate: list[float] = []
@@ -176,16 +186,16 @@ class MeasuredBandwidth:
 
     @property
     def lowest(self) -> float:
-        """No episode holds less, bit/s."""
+        """The lowest rate that can occur, bit/s."""
         return min(self.rate)
 
     @property
     def highest(self) -> float:
-        """No episode holds more, bit/s."""
+        """The highest rate that can occur, bit/s."""
         return max(self.rate)
 
     def sample(self, rng: np.random.Generator, time: FloatArray) -> FloatArray:
-        """Rates at the given times, (n, T) s -> (n, T) bit/s."""
+        """Draw the rates at given times, (n, T) s -> (n, T) bit/s."""
         moments = np.array(self.time) - self.time[0]
         duration = moments[-1] + np.median(np.diff(moments))
         begin = rng.uniform(0.0, duration, size=(len(time), 1))
@@ -194,7 +204,7 @@ class MeasuredBandwidth:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, tuple[float, float]]]:
-    """The numbers of a CSV file of two columns, with the number of their line."""
+    """The line number and the two numbers of each line of a CSV file."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         try:
             rows = list(csv.reader(file))
@@ -208,7 +218,7 @@ def _rows(path: Path) -> Iterator[tuple[int, tuple[float, float]]]:
             if not np.isfinite([moment, bandwidth]).all():
                 raise ValueError
         except ValueError:
-            # Headings: words, where every later line has numbers.
+            # Headings are words where all later lines have numbers.
             if line == 1 and len(row) == 2 and all(map(_is_word, row)):
                 continue
             raise ValueError(

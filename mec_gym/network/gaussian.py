@@ -1,7 +1,6 @@
 """Gaussian noise, white and correlated, in single precision.
 
-Drawing is what limits how fast environments with channels run, and normal numbers are most
-of it.
+Drawing limits how fast environments with channels run, and normal numbers are most of it.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from mec_gym.core.types import Float32Array
 
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:
-    """Independent standard normal numbers (Box & Muller 1958).
+    """Draw independent standard normal numbers [BoxMuller1958].
 
-    Whole arrays of logarithms, sines and cosines take 4 ns a number; numpy's own
-    ``standard_normal`` takes 10 (``benchmarks``, part
-    ``distributed_inference``).
+    Whole arrays of logarithms, sines and cosines take 4 ns per number, and numpy's own
+    ``standard_normal`` takes 10 ns (``benchmarks``, part ``distributed_inference``).
 
     Args:
-        rng: Source of every draw.
-        shape: Of the result.
+        rng: The source of every draw.
+        shape: The shape of the result.
     """
     count = math.prod(shape)
     half = -(-count // 2)
@@ -42,12 +40,15 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Arra
 def correlate(noise: Float32Array, memory: float) -> Float32Array:
     """Turn white noise into a stationary autoregressive process along the first axis.
 
-    x_t = memory x_{t-1} + sqrt(1 - memory^2) w_t, x_0 = w_0, in place. Every pass adds what
-    lies twice as far back as the last one did, so T steps take log2(T) passes.
+    The process is x_t = memory x_{t-1} + sqrt(1 - memory^2) w_t with x_0 = w_0. Every pass adds
+    what lies twice as far back as in the pass before, so T steps take log2(T) passes.
 
     Args:
-        noise: w, (T, ...).
-        memory: Correlation one step apart, in [0, 1].
+        noise: The white noise w, (T, ...); it is overwritten by x.
+        memory: The correlation of x one step apart, in [0, 1].
+
+    Returns:
+        The array ``noise`` itself.
     """
     noise[1:] *= math.sqrt(1.0 - memory**2)
     back, factor = 1, memory

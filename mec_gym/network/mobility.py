@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import fraction, non_negative, positive
+from mec_gym.core.checks import check_fields
 from mec_gym.core.types import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drive:
-    """Where a vehicle was at given times. Fields (n, T).
+    """Where a vehicle was at given times, fields (n, T).
 
     Attributes:
-        position: Metres into the cell it is in, 0 <= position < cell_m.
-        speed: m/s at that time.
-        connection_time: Seconds until it leaves the cell, > 0.
+        position: The way that it has made in its cell, m, 0 <= position < cell_m.
+        speed: Its speed, m/s.
+        connection_time: The time until it leaves the cell, s, > 0.
     """
 
     position: FloatArray
@@ -29,24 +29,28 @@ class Drive:
 
 @dataclass(frozen=True, slots=True)
 class Road:
-    """A straight road, cut into equal cells with a base station beside each centre.
+    """A straight road, cut into equal cells with a base station beside the centre of each.
 
-    The speed is a Gauss-Markov process (Liang & Haas 1999; Camp, Boleng & Davies 2002,
-    eq. 1): v' = a v + (1 - a) mean + std sqrt(1 - a^2) w with w ~ N(0, 1), kept between
-    the limits, constant for ``step_s`` at a time. The defaults (assumed) are a city's main
-    road: 54 km/h on average, stop and go, satellite positions blurred by buildings.
+    The speed is a Gauss-Markov process ([LiangHaas1999], [Camp2002] eq. (1)): v' = a v + (1 - a)
+    mean + std sqrt(1 - a^2) w with w ~ N(0, 1). It is kept between the limits and is constant for
+    ``step_s`` at a time. The defaults are assumed: a main road of a city, 54 km/h on average,
+    stop and go, and satellite positions that buildings blur.
 
     Attributes:
-        cell_m: Length of road that one station covers, m.
-        offset_m: Distance of a station from the road, m.
-        mean_speed: m/s.
-        speed_std: Standard deviation of the speed, m/s.
-        memory: a, correlation of speeds one step apart; 1 is a constant speed.
-        min_speed: m/s, above 0, so that every cell is left in finite time.
-        max_speed: m/s.
-        step_s: s.
-        position_error_m: Standard deviation of the measured position, m.
-        speed_error: Standard deviation of the measured speed, m/s.
+        cell_m: The length of road that one station covers, m.
+        offset_m: The distance of a station from the road, m.
+        mean_speed: The mean speed, m/s.
+        speed_std: The standard deviation of the speed, m/s.
+        memory: The correlation a of speeds one step apart, in [0, 1]; with 1 the speed is
+            constant.
+        min_speed: The lowest speed, m/s; above 0, so that every cell is left in finite time.
+        max_speed: The highest speed, m/s.
+        step_s: The time for which the speed is constant, s.
+        position_error_m: The standard deviation of the measured position, m.
+        speed_error: The standard deviation of the measured speed, m/s.
+
+    Raises:
+        ValueError: A parameter is out of its range; the message names it.
     """
 
     cell_m: float = 500.0
@@ -61,11 +65,12 @@ class Road:
     speed_error: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("cell_m", "mean_speed", "min_speed", "max_speed", "step_s"):
-            positive(name, getattr(self, name))
-        for name in ("offset_m", "speed_std", "position_error_m", "speed_error"):
-            non_negative(name, getattr(self, name))
-        fraction("memory", self.memory)
+        check_fields(
+            self,
+            positive=("cell_m", "mean_speed", "min_speed", "max_speed", "step_s"),
+            non_negative=("offset_m", "speed_std", "position_error_m", "speed_error"),
+            fraction=("memory",),
+        )
         if not self.min_speed <= self.mean_speed <= self.max_speed:
             raise ValueError(
                 f"mean_speed must be in [min_speed, max_speed] = "
@@ -74,12 +79,21 @@ class Road:
 
     @property
     def longest_connection_s(self) -> float:
-        """Time to cross a whole cell at the lowest speed, s."""
+        """The time to cross a whole cell at the lowest speed, s."""
         return self.cell_m / self.min_speed
 
     def speeds(self, rng: np.random.Generator, n: int, steps: int) -> FloatArray:
-        """N sample paths of the speed, stationary from the start, (n, steps) m/s."""
-        # scipy.signal takes most of a second to load: not before a drive is wanted.
+        """Draw paths of the speed that are stationary from the start.
+
+        Args:
+            rng: The source of every draw.
+            n: The number of paths.
+            steps: The number of steps per path.
+
+        Returns:
+            The speed in each step, (n, steps) m/s.
+        """
+        # scipy.signal takes most of a second to load, so it is loaded for the first drive only.
         from scipy.signal import lfilter
 
         a = self.memory
@@ -92,15 +106,15 @@ class Road:
         return np.minimum(speed, self.max_speed, out=speed)
 
     def drive(self, rng: np.random.Generator, n: int, horizon: int, slot_s: float) -> Drive:
-        """N drives, seen every ``slot_s`` seconds, ``horizon`` times.
+        """Draw drives, each seen every ``slot_s`` seconds.
 
-        A drive begins at a uniformly drawn place within its first cell.
+        A drive begins at a uniformly drawn place in its first cell.
 
         Args:
-            rng: Source of every draw.
-            n: Number of drives.
-            horizon: T.
-            slot_s: Time between two looks, s.
+            rng: The source of every draw.
+            n: The number of drives.
+            horizon: How often each drive is seen, T.
+            slot_s: The time between two moments at which it is seen, s.
         """
         last = (horizon - 1) * slot_s + self.longest_connection_s
         steps = math.ceil(last / self.step_s) + 1
@@ -122,17 +136,25 @@ class Road:
             border - np.take_along_axis(place, after, -1)
         ) / np.take_along_axis(speed, after, -1)
         # Rounding may put a vehicle on the border itself; it is then just about to leave.
-        return Drive(position, now_speed, np.maximum(leaving - time, 1e-6))
+        return Drive(
+            position=position,
+            speed=now_speed,
+            connection_time=np.maximum(leaving - time, 1e-6),
+        )
 
     def measure(
         self, rng: np.random.Generator, drive: Drive
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """What the vehicle's own instruments say of a drive.
+        """Draw what the vehicle's own instruments say about a drive.
+
+        Args:
+            rng: The source of every draw.
+            drive: The true drive.
 
         Returns:
-            Position in the cell (m), speed (m/s) and the connection time these promise
-            if the speed stays (s), each (n, T). Position errors end at the cell's
-            borders, speed errors at the limits.
+            The position in the cell (m), the speed (m/s) and the connection time that follows
+            from them if the speed does not change (s), each (n, T). The measured position stays
+            in the cell, and the measured speed stays between the limits.
         """
         shape = drive.position.shape
         position = drive.position + self.position_error_m * rng.standard_normal(shape)
@@ -142,5 +164,5 @@ class Road:
         return position, speed, (self.cell_m - position) / speed
 
     def station_distance(self, position: npt.ArrayLike) -> FloatArray:
-        """Distance in metres from a place in a cell to the cell's station."""
+        """The distance from a place in a cell to the station of that cell, (...) m -> (...) m."""
         return np.hypot(np.asarray(position) - self.cell_m / 2.0, self.offset_m)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mec_gym.core.checks import fraction, non_negative, positive, positive_int
+from mec_gym.core.checks import check_fields, positive_int
 from mec_gym.core.types import Float32Array, FloatArray
 from mec_gym.network.gaussian import correlate, white_noise
 
@@ -16,17 +16,17 @@ from mec_gym.network.gaussian import correlate, white_noise
 class Plane:
     """A square, stations on a regular grid, devices in Gauss-Markov motion.
 
-    Each component of the velocity is v' = a v + std sqrt(1 - a^2) w, w ~ N(0, 1) (Camp,
-    Boleng & Davies 2002, eq. 1 with mean 0), constant for a step. Devices are reflected at
-    the border.
+    Each component of the velocity is v' = a v + std sqrt(1 - a^2) w with w ~ N(0, 1)
+    ([Camp2002] eq. (1) with mean 0), and it is constant for a step. Devices are reflected at the
+    border.
 
     Attributes:
-        side_m: Of the square, m.
-        speed_std: Standard deviation of each component of the velocity, m/s.
-        memory: a, correlation of velocities one step apart.
+        side_m: The side of the square, m.
+        speed_std: The standard deviation of each component of the velocity, m/s.
+        memory: The correlation a of velocities one step apart, in [0, 1].
 
     Raises:
-        ValueError: A side that is not positive, a memory outside [0, 1].
+        ValueError: A parameter is out of its range; the message names it.
     """
 
     side_m: float = 600.0
@@ -34,12 +34,10 @@ class Plane:
     memory: float = 0.9
 
     def __post_init__(self) -> None:
-        positive("side_m", self.side_m)
-        non_negative("speed_std", self.speed_std)
-        fraction("memory", self.memory)
+        check_fields(self, positive=("side_m",), non_negative=("speed_std",), fraction=("memory",))
 
     def stations(self, count: int) -> FloatArray:
-        """Places of the stations, (count, 2) m: rows of equal height, evenly filled."""
+        """The places of the stations, (count, 2) m: rows of equal height, evenly filled."""
         positive_int("stations", count)
         rows = max(1, round(math.sqrt(count)))
         per_row = [len(part) for part in np.array_split(np.arange(count), rows)]
@@ -53,18 +51,19 @@ class Plane:
     def walk(
         self, rng: np.random.Generator, shape: tuple[int, ...], steps: int, step_s: float
     ) -> Float32Array:
-        """Sample paths, stationary from the start.
+        """Draw paths that are stationary from the start.
 
-        In single precision and time first: drawing is what limits how fast environments run.
+        They are in single precision and time is the first axis, for drawing limits how fast
+        environments run.
 
         Args:
-            rng: Source of every draw.
-            shape: Of the batch of devices.
-            steps: Moments looked at.
-            step_s: Time between two of them, s.
+            rng: The source of every draw.
+            shape: The shape of the batch of devices.
+            steps: The number of moments.
+            step_s: The time between two moments, s.
 
         Returns:
-            Coordinates x and y, (steps, 2, *shape) m.
+            The coordinates x and y, (steps, 2, *shape) m.
         """
         side = np.float32(self.side_m)
         place = np.empty((steps, 2, *shape), dtype=np.float32)

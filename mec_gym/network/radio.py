@@ -1,4 +1,4 @@
-"""Path loss and the rate a radio link carries. Batch-first numpy, SI units."""
+"""The path loss of a radio link and the rate that it carries, in SI units."""
 
 from __future__ import annotations
 
@@ -10,38 +10,41 @@ import numpy.typing as npt
 from mec_gym.core.checks import positive
 from mec_gym.core.types import FloatArray
 
-SLOPE_DB = 37.6  # of the path loss, a decade of distance
-NEAREST_M = 35.0  # smallest separation of the path-loss model
+SLOPE_DB = 37.6  # dB of path loss per decade of distance
+NEAREST_M = 35.0  # m, the smallest distance of the path-loss model
 
 
 def path_loss_db(distance_m: npt.ArrayLike) -> FloatArray:
-    """Macro-cell path loss in dB at 2 GHz, (...) -> (...).
+    """The path loss of a macro cell at 2 GHz, (...) m -> (...) dB.
 
-    128.1 + 37.6 log10(d / km): 3GPP TR 36.942, section 4.5.2 (base antenna 15 m above the
-    roofs). Below 35 m, the model's smallest separation, the loss of 35 m is used.
+    It is 128.1 + 37.6 log10(d / km), [TR36942] section 4.5.2, with the base antenna 15 m above the
+    roofs. Below 35 m, the smallest distance of the model, the loss of 35 m is used.
     """
     distance_km = np.maximum(np.asarray(distance_m, dtype=np.float64), NEAREST_M) / 1000.0
     return np.asarray(128.1 + SLOPE_DB * np.log10(distance_km))
 
 
 def noise_power_dbm(bandwidth_hz: float, noise_figure_db: float) -> float:
-    """Thermal noise over a band, -174 dBm/Hz (kT at 290 K) plus the receiver's figure."""
+    """The thermal noise over a band, -174 dBm/Hz (kT at 290 K) plus the receiver's figure, dBm."""
     return float(-174.0 + 10.0 * np.log10(bandwidth_hz) + noise_figure_db)
 
 
 def shannon_rate(bandwidth_hz: npt.ArrayLike, snr: npt.ArrayLike) -> FloatArray:
-    """Capacity B log2(1 + SNR) in bit/s (Shannon 1948); SNR is a ratio, not dB."""
+    """The capacity B log2(1 + SNR) of [Shannon1948], (...) bit/s; SNR is a ratio, not dB."""
     return np.asarray(bandwidth_hz, dtype=np.float64) * np.log2(1.0 + np.asarray(snr))
 
 
 @dataclass(frozen=True, slots=True)
 class Radio:
-    """A link budget; the defaults are an LTE uplink (3GPP TR 36.942, table 4.8).
+    """A link budget; the defaults are those of an LTE uplink, [TR36942] table 4.8.
 
     Attributes:
-        transmit_power_dbm: dBm, 0.2 W by default.
-        bandwidth_hz: Hz.
-        noise_figure_db: dB, of the receiver at the base station.
+        transmit_power_dbm: The power of the sender, dBm; 0.2 W by default.
+        bandwidth_hz: The width of the band, Hz.
+        noise_figure_db: The noise figure of the receiver at the base station, dB.
+
+    Raises:
+        ValueError: A parameter is not finite, or the band is not wider than 0.
     """
 
     transmit_power_dbm: float = 23.0
@@ -55,11 +58,11 @@ class Radio:
                 raise ValueError(f"{name} must be finite, got {getattr(self, name)!r}")
 
     def snr(self, distance_m: npt.ArrayLike) -> FloatArray:
-        """Signal-to-noise ratio (a ratio, not dB) at a distance, (...) -> (...)."""
+        """The signal-to-noise ratio at a distance, (...) m -> (...), a ratio and not dB."""
         noise = noise_power_dbm(self.bandwidth_hz, self.noise_figure_db)
         snr_db = self.transmit_power_dbm - path_loss_db(distance_m) - noise
         return np.asarray(10.0 ** (snr_db / 10.0))
 
     def rate(self, distance_m: npt.ArrayLike) -> FloatArray:
-        """Shannon rate in bit/s at a distance, (...) -> (...)."""
+        """The Shannon rate at a distance, (...) m -> (...) bit/s."""
         return shannon_rate(self.bandwidth_hz, self.snr(distance_m))

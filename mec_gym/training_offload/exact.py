@@ -1,15 +1,16 @@
 """The optimal split in closed form, and the clairvoyant bound of an episode.
 
-For one pair of servers the delay at the edge is affine in x_i on five segments: case 4,
-3, 2, and case 1 in two parts, split where the backhaul stops being the bottleneck of
-(10). Device and cloud are affine too. So on a segment everything is decided by
-crossings of straight lines; the best of five segments and of all pairs is the optimum.
-The delay is *not* monotone in the rate of the uplink, so no pair may be skipped.
+For one pair of servers the delay at the edge is an affine function of x_i on each of five
+segments: case 4, case 3, case 2, and case 1 in two parts, for in [Chen2025] eq. (10) the backhaul
+is the bottleneck up to some x_i only. The delays of device and cloud are affine too. So within a
+segment everything is decided by where straight lines cross, and the optimum is the best of five
+segments and of all pairs. The delay is *not* monotone in the rate of the uplink, so no pair may
+be skipped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +20,21 @@ from mec_gym.core.types import FloatArray
 from mec_gym.training_offload.model import Decision, Route
 from mec_gym.training_offload.scenario import Scenario, Slot
 
-# Segments are half open; their ends are drawn in by this much, so that rounding cannot
-# put an optimum at a hand-over on the wrong side of it.
 MARGIN = 1e-12
+"""The relative width by which segments, which are half open, are drawn in at their ends.
+
+Rounding then cannot put an optimum at a hand-over on the wrong side of it.
+"""
+
+FLOAT32_MARGIN = 1e-6
+"""The margin for decisions that become actions: these and observations are rounded to float32."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segments:
-    """Edge delay as ``intercept + slope * x_i`` for low <= x_i <= high. Fields (..., S*S, 5).
+    """The edge delay as ``intercept + slope * x_i`` for low <= x_i <= high.
 
-    ``low > high`` marks a segment that does not exist.
+    Fields (..., S * S, 5). A segment with ``low > high`` does not exist.
     """
 
     intercept: FloatArray  # s
@@ -37,9 +43,9 @@ class Segments:
     high: FloatArray  # bit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A split with its delay and energy; delay is infinite where there is none."""
+    """A split with its delay and energy; the delay is infinite where there is no split."""
 
     delay: FloatArray  # (...) s
     energy: FloatArray  # (...) J
@@ -47,7 +53,7 @@ class Split:
     cloud: FloatArray  # (...) bit, x_c
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     """What may be used besides the device."""
 
@@ -56,26 +62,26 @@ class Resources:
 
 
 def pair_routes(slot: Slot, scenario: Scenario) -> Route:
-    """Routes of all S*S pairs, fields (..., S*S); pair p is (i, j) = divmod(p, S)."""
+    """The routes of all pairs, fields (..., S * S); pair p is (i, j) = divmod(p, S)."""
     i, j = np.divmod(np.arange(scenario.servers**2), scenario.servers)
     return Route(
-        slot.uplink[..., 0, i],
-        slot.downlink[..., 0, i],
-        slot.compute[..., 0, i],
-        slot.uplink[..., 1, j],
-        slot.downlink[..., 1, j],
-        slot.compute[..., 1, j],
-        np.asarray(slot.connection_time)[..., None],
+        uplink_i=slot.uplink[..., 0, i],
+        downlink_i=slot.downlink[..., 0, i],
+        compute_i=slot.compute[..., 0, i],
+        uplink_j=slot.uplink[..., 1, j],
+        downlink_j=slot.downlink[..., 1, j],
+        compute_j=slot.compute[..., 1, j],
+        connection_time=np.asarray(slot.connection_time)[..., None],
     )
 
 
 def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments:
-    """The five affine pieces of the edge delay of every pair: (1)-(12) solved for x_i.
+    """The five affine pieces of the edge delay of every pair, [Chen2025] eq. (1)-(12).
 
     Args:
-        slot: Fields (...).
+        slot: The task, fields (...).
         scenario: The parameters.
-        margin: Relative width by which segments are drawn in at a hand-over.
+        margin: The relative width by which segments are drawn in at a hand-over.
     """
     r = pair_routes(slot, scenario)
     rho, backhaul, handover = scenario.result_ratio, scenario.backhaul, scenario.handover_s
@@ -109,10 +115,10 @@ def segments(slot: Slot, scenario: Scenario, margin: float = MARGIN) -> Segments
         return np.stack([piece + nothing for piece in pieces], axis=-1)
 
     return Segments(
-        join([intercept_4, intercept_3, intercept_2, intercept_1a, intercept_1b]),
-        join([slope_4, slope_3, slope_2, slope_1a, slope_1b]),
-        join([0.0, *[end * (1.0 + margin) for end in ends]]),
-        join([*[np.minimum(end * (1.0 - margin), work) for end in ends], work]),
+        intercept=join([intercept_4, intercept_3, intercept_2, intercept_1a, intercept_1b]),
+        slope=join([slope_4, slope_3, slope_2, slope_1a, slope_1b]),
+        low=join([0.0, *[end * (1.0 + margin) for end in ends]]),
+        high=join([*[np.minimum(end * (1.0 - margin), work) for end in ends], work]),
     )
 
 
@@ -123,22 +129,22 @@ def _take(splits: Split, choice: npt.NDArray[np.int64]) -> Split:
 
 
 class SlotFrontier:
-    """Delay against energy of one slot: every question about a single task is asked here.
+    """Delay against energy of one slot; it answers every question about a single task.
 
-    Within a segment, given a delay T, the split that spends least energy is known: if
-    offloading a bit saves energy, as much as fits into T goes to edge and cloud, else as
-    little. So energy is a convex, piecewise linear function of T with at most three
-    corners a segment.
+    Within a segment, the split that spends least energy for a given delay T is known: if
+    offloading a bit saves energy, as much as fits into T goes to edge and cloud, otherwise as
+    little as possible. So the energy is a convex, piecewise linear function of T with at most
+    three corners per segment.
 
-    For ``literal`` the optimum is that of the closed segments: the paper sends the exact
-    boundaries between the cases to case 4, single points that are left out here.
+    For ``literal`` the optimum is that of the closed segments: the paper assigns the exact
+    boundaries between the cases to case 4, and these single points are left out here.
 
     Args:
-        slot: Fields (...); T_ct is ``connection_time``.
+        slot: The tasks, fields (...); T_ct is ``connection_time``.
         scenario: The parameters.
         resources: What may be used besides the device.
-        margin: See :func:`segments`; for decisions that pass through a float32 action,
-            something above its rounding.
+        margin: The relative distance that decisions keep from hand-overs and from the energy
+            limit; ``FLOAT32_MARGIN`` is for decisions that become actions.
     """
 
     def __init__(
@@ -153,10 +159,10 @@ class SlotFrontier:
         self.segments = segments(slot, scenario, margin)
         if not resources.edge:
             keep = arrays.map_arrays(lambda a: a[..., :1, :1], self.segments)
-            self.segments = Segments(keep.intercept, keep.slope, keep.low, 0.0 * keep.high)
+            self.segments = replace(keep, high=0.0 * keep.high)
         self.work = np.asarray(slot.work)[..., None, None]
-        # Bits per second of the cloud's part and the delay per bit of what the edge does
-        # not take, shared between device and cloud so that both end together.
+        # The rate at which the cloud works, bit/s, and the delay per bit that the edge does not
+        # take, s/bit, if device and cloud share these bits so that both end together.
         self.cloud_rate = 1.0 / scenario.cloud_seconds_per_bit if resources.cloud else 0.0
         self.rest_slope = 1.0 / (scenario.device_compute + self.cloud_rate)
         self.saving = scenario.device_energy - scenario.energy_per_offloaded_bit
@@ -164,19 +170,23 @@ class SlotFrontier:
         self._least = self._least_delay()
 
     def best(self, energy_limit: npt.ArrayLike = np.inf) -> tuple[Split, Decision]:
-        """The split of least delay that spends at most ``energy_limit`` J (...).
+        """The split of least delay that spends at most ``energy_limit``.
+
+        Args:
+            energy_limit: The most energy that each task may cost, (...) J.
 
         Returns:
-            The split (...) and the decision (...). Where no split is cheap enough the
-            delay is infinite and the decision is the fastest of the cheapest splits.
+            The split (...) and the decision (...). Where no split is cheap enough, the delay is
+            infinite and the decision is the fastest of the cheapest splits.
         """
         s = self.segments
         limit = np.asarray(energy_limit, dtype=np.float64)[..., None, None]
         least, cheapest_delay = self._least, self._cheapest_delay()
         cheapest = self._split(np.where(self.exists, cheapest_delay, np.inf))
-        # Equal is affordable too, rounding aside; what does not exist costs infinitely much.
+        # A split that costs just the limit is affordable, whatever the rounding. The energy of
+        # a segment that does not exist is infinite.
         possible = self.exists & (cheapest.energy <= limit * (1.0 + MARGIN))
-        # The margin keeps away from the limit, but never below what is possible at all.
+        # The margin keeps away from the limit, but no split costs less than the cheapest.
         target = np.maximum(limit * (1.0 - self.margin), cheapest.energy)
         device_only = self.work * self.scenario.device_energy
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -191,21 +201,20 @@ class SlotFrontier:
         none = np.asarray(~possible.any(axis=(-1, -2), keepdims=True))
         split = self._split(np.where(none, cheapest_delay, np.where(possible, delay, np.inf)))
         flat = arrays.map_arrays(self._flatten, split)
-        # Many splits cost least: all that offload everything, say. The fastest of them.
+        # Many splits may cost least, such as all that offload everything: take the fastest.
         least_energy = cheapest.energy.min(axis=(-1, -2), keepdims=True)
         is_cheapest = cheapest.energy <= least_energy * (1.0 + MARGIN)
         objective = self._flatten(np.where(none & ~is_cheapest, np.inf, split.delay))
         choice = objective.argmin(axis=-1)
         chosen = _take(flat, choice)
         decision = self._decision(chosen, choice // s.low.shape[-1])
-        delay = np.where(none[..., 0, 0], np.inf, chosen.delay)
-        return Split(delay, chosen.energy, chosen.edge, chosen.cloud), decision
+        return replace(chosen, delay=np.where(none[..., 0, 0], np.inf, chosen.delay)), decision
 
     def corners(self) -> Split:
-        """All corners of the frontier, fields (..., pairs * segments * 3).
+        """All corners of the frontier, fields (..., corners), in each segment two or three.
 
-        Any objective that grows with delay and is linear in energy has its optimum at
-        one of them. Missing corners have infinite delay.
+        Any objective that grows with the delay and is linear in the energy has its optimum at
+        one of them. Corners that do not exist have an infinite delay.
         """
         least = self._least
         delays = [least, self._cheapest_delay()]
@@ -218,7 +227,12 @@ class SlotFrontier:
         )
 
     def decide(self, corners: Split, choice: npt.NDArray[np.int64]) -> Decision:
-        """The decision of corner ``choice`` (...)."""
+        """The decision at a corner.
+
+        Args:
+            corners: What :meth:`corners` returned, fields (..., corners).
+            choice: The index of the corner of each task, (...).
+        """
         chosen = _take(corners, choice)
         pairs, pieces = self.segments.low.shape[-2:]
         return self._decision(chosen, choice % (pairs * pieces) // pieces)
@@ -231,17 +245,22 @@ class SlotFrontier:
         work = self.work[..., 0, 0]
         server, next_server = np.divmod(pair, self.scenario.servers)
         edge = np.minimum(split.edge / work, 1.0)
-        return Decision(edge, np.minimum(split.cloud / work, 1.0 - edge), server, next_server)
+        return Decision(
+            edge_share=edge,
+            cloud_share=np.minimum(split.cloud / work, 1.0 - edge),
+            server=server,
+            next_server=next_server,
+        )
 
     def _least_delay(self) -> FloatArray:
-        """Least delay of each segment: where edge meets the balanced rest, clipped."""
+        """The least delay of each segment: where edge and the balanced rest end together."""
         s = self.segments
         cross = (self.rest_slope * self.work - s.intercept) / (s.slope + self.rest_slope)
         edge = np.clip(cross, s.low, np.maximum(s.low, s.high))
         return np.maximum(s.intercept + s.slope * edge, self.rest_slope * (self.work - edge))
 
     def _delay_to_offload(self, share: FloatArray) -> FloatArray:
-        """Least T within which edge and cloud together can take ``share`` bits."""
+        """The least T within which edge and cloud together can take ``share`` bits."""
         s = self.segments
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             by_cloud = (share - s.high) / self.cloud_rate if self.cloud_rate > 0 else np.inf
@@ -251,7 +270,7 @@ class SlotFrontier:
         return np.where(share > s.high, np.maximum(by_cloud, by_both), by_both)
 
     def _cheapest_delay(self) -> FloatArray:
-        """Least T at which each segment's energy is as low as it gets."""
+        """The least T at which the energy of each segment is as low as it can be."""
         s, least = self.segments, self._least
         if self.saving > 0:
             most = self.work if self.cloud_rate > 0 else s.high
@@ -279,31 +298,47 @@ class SlotFrontier:
             cloud = offloaded - edge
         energy = self.work * self.scenario.device_energy - self.saving * (edge + cloud)
         return Split(
-            np.where(finite, delay, np.inf),
-            np.where(finite, energy, np.inf),
-            edge,
-            cloud,
+            delay=np.where(finite, delay, np.inf),
+            energy=np.where(finite, energy, np.inf),
+            edge=edge,
+            cloud=cloud,
         )
 
 
-def drive_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> FloatArray:
-    """A lower bound on the total delay of any policy, clairvoyant or not.
+def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
+    """An upper bound on the return of any policy, clairvoyant or not.
 
-    Lagrangian relaxation of the battery, everything known: max over price >= 0 of
-
-        sum_k min( min_s [T_k(s) + price E_k(s)], D_m ) - price * battery
-
-    where s runs over the frontier of task k and a dropped task costs D_m and no energy.
-    Every price gives a valid bound; bisection on the slope finds the best one. For
-    ``literal`` it leaves out the single points that :class:`SlotFrontier` leaves out.
+    It is :func:`total_delay_bound` as a return: a task of T seconds earns -T / D_m.
 
     Args:
-        trace: Fields (n, T, ...).
+        trace: The episodes, fields (n, T, ...).
         scenario: The parameters.
-        iterations: Of the bisection.
 
     Returns:
-        Seconds, (n,). With a single task it is the optimum itself.
+        One bound per episode, (n,).
+    """
+    return -total_delay_bound(trace, scenario) / scenario.deadline
+
+
+def total_delay_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> FloatArray:
+    """A lower bound on the total delay of an episode under any policy, clairvoyant or not.
+
+    It is the Lagrangian relaxation of the battery with everything known: the maximum over
+    prices of energy >= 0 of
+
+        sum_k min( min_s [T_k(s) + price E_k(s)], D_m ) - price * battery,
+
+    where s runs over the frontier of task k. A dropped task costs D_m seconds and no energy.
+    Every price gives a valid bound, and bisection on the slope finds the best one. For
+    ``literal`` the bound leaves out the single points that :class:`SlotFrontier` leaves out.
+
+    Args:
+        trace: The episodes, fields (n, T, ...).
+        scenario: The parameters.
+        iterations: The number of bisections; each halves the range of prices.
+
+    Returns:
+        One bound per episode, (n,) s. With a single task it is the optimum itself.
     """
     if scenario.horizon == 1:
         slot = arrays.at(trace, (slice(None), 0))

@@ -1,8 +1,9 @@
-"""Delay and energy of one split training task: seed 000, equations (1)-(18).
+"""Delay and energy of one split training task, [Chen2025] eq. (1)-(18).
 
-Every function broadcasts over all axes it is given. The symbols: x_i and x_c are the
-bits trained at the edge and in the cloud, i the server that receives, j the one that
-takes over, T_ct the time the vehicle stays with i.
+Every function broadcasts over all axes that it is given. The symbols are those of the paper:
+x_i and x_c are the bits trained at the edge and in the cloud, i is the server that receives,
+j is the server that takes over, and T_ct is the time for which the vehicle stays with i.
+Equations are cited by their number alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.training_offload.scenario import Scenario, Slot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What the agent's own decisions have changed."""
 
@@ -23,17 +24,17 @@ class State:
     tasks_left: FloatArray  # (...) tasks still to come, the one at hand included
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """How one task is split. Shares are of W; what remains stays on the device."""
+    """How one task is split. Shares are shares of W; what remains is trained on the device."""
 
     edge_share: FloatArray  # (...) x_i / W
     cloud_share: FloatArray  # (...) x_c / W
-    server: IntArray  # (...) i, of region 0
-    next_server: IntArray  # (...) j, of region 1
+    server: IntArray  # (...) i, a server of region 0
+    next_server: IntArray  # (...) j, a server of region 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one task."""
 
@@ -47,10 +48,15 @@ class Outcome:
     battery_short: BoolArray  # (...) not started: the battery cannot pay for it
     dropped: BoolArray  # (...) one of the two
 
+    @property
+    def delay_s(self) -> FloatArray:
+        """The delay of the split, (9), whether the task was dropped or not, (...) s."""
+        return slowest(self.edge_s, self.device_s, self.cloud_s)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """The chosen pair of servers and the times that decide the case. Fields (...)."""
+    """The rates of the chosen pair of servers, and the connection time. Fields (...)."""
 
     uplink_i: FloatArray  # bit/s
     downlink_i: FloatArray  # bit/s
@@ -62,7 +68,7 @@ class Route:
 
 
 def route(slot: Slot, server: IntArray, next_server: IntArray) -> Route:
-    """Rates of servers i and j, (...), from a slot (...)."""
+    """The rates of servers i and j (...) in a slot (...)."""
 
     def pick(rates: FloatArray, region: int, index: IntArray) -> FloatArray:
         index = np.asarray(index)
@@ -72,36 +78,39 @@ def route(slot: Slot, server: IntArray, next_server: IntArray) -> Route:
         return np.asarray(np.take_along_axis(of_region, chosen, axis=-1)[..., 0])
 
     return Route(
-        pick(slot.uplink, 0, server),
-        pick(slot.downlink, 0, server),
-        pick(slot.compute, 0, server),
-        pick(slot.uplink, 1, next_server),
-        pick(slot.downlink, 1, next_server),
-        pick(slot.compute, 1, next_server),
-        slot.connection_time,
+        uplink_i=pick(slot.uplink, 0, server),
+        downlink_i=pick(slot.downlink, 0, server),
+        compute_i=pick(slot.compute, 0, server),
+        uplink_j=pick(slot.uplink, 1, next_server),
+        downlink_j=pick(slot.downlink, 1, next_server),
+        compute_j=pick(slot.compute, 1, next_server),
+        connection_time=slot.connection_time,
     )
 
 
 def migration_case(x_i: FloatArray, r: Route, scenario: Scenario) -> IntArray:
     """Which of the four cases of figure 2 applies, (...).
 
-    The conditions of (1), (2), (4), (5), (8) and (9). The paper leaves their boundaries
-    to "otherwise" (case 4), which ``literal`` follows; the other variants give a boundary
-    to the side with less migration.
+    The conditions are those of (1), (2), (4), (5), (8) and (9). The paper leaves their
+    boundaries to "otherwise" (case 4), and ``literal`` follows it; the other variants give a
+    boundary to the side with less migration.
     """
     received = x_i / r.uplink_i
     trained = received + x_i / r.compute_i
     returned = trained + scenario.result_ratio * x_i / r.downlink_i
     tau = r.connection_time
     if scenario.variant == "literal":
-        conditions = [tau < received, (received < tau) & (tau < trained),
-                      (trained < tau) & (tau < returned)]  # fmt: skip
+        conditions = [
+            tau < received,
+            (received < tau) & (tau < trained),
+            (trained < tau) & (tau < returned),
+        ]
         return np.select(conditions, [1, 2, 3], 4)
     return 4 - (tau < received).astype(np.int64) - (tau < trained) - (tau < returned)
 
 
 def communication_i(x_i: FloatArray, r: Route, case: IntArray, rho: float) -> FloatArray:
-    """Time spent on the link to server i, (1), s."""
+    """The time spent on the link to server i, (1), (...) s."""
     received = x_i / r.uplink_i
     return np.choose(
         case - 1,
@@ -115,13 +124,13 @@ def communication_i(x_i: FloatArray, r: Route, case: IntArray, rho: float) -> Fl
 
 
 def unreturned(x_i: FloatArray, r: Route, rho: float) -> FloatArray:
-    """Bits of results not yet returned when the vehicle leaves in case 3: (2), (8)."""
+    """Results that are not returned yet when the vehicle leaves in case 3, (2), (...) bit."""
     returning = r.connection_time - x_i / r.uplink_i - x_i / r.compute_i
     return rho * x_i - r.downlink_i * returning
 
 
 def communication_j(x_i: FloatArray, r: Route, case: IntArray, rho: float) -> FloatArray:
-    """Time spent on the link to server j, (2), s."""
+    """The time spent on the link to server j, (2), (...) s."""
     results = rho * x_i / r.downlink_j
     return np.choose(
         case - 1,
@@ -135,7 +144,7 @@ def communication_j(x_i: FloatArray, r: Route, case: IntArray, rho: float) -> Fl
 
 
 def cloud_delay(x_c: FloatArray, scenario: Scenario) -> FloatArray:
-    """Sending, training and returning through the cloud, (3) + (7), s."""
+    """The time to send, train and return the cloud's part, (3) + (7), (...) s."""
     communication = (
         x_c / scenario.cloud_uplink + scenario.result_ratio * x_c / scenario.cloud_downlink
     )
@@ -143,15 +152,18 @@ def cloud_delay(x_c: FloatArray, scenario: Scenario) -> FloatArray:
 
 
 def device_delay(work: FloatArray, x_i: FloatArray, x_c: FloatArray, rate: float) -> FloatArray:
-    """Training what stays on the device, (6), s; shares that sum to 1 leave exactly 0."""
+    """The time to train what stays on the device, (6), (...) s.
+
+    It is exactly 0 where the shares sum to 1.
+    """
     return np.maximum(work - x_i - x_c, 0.0) / rate
 
 
 def migration(x_i: FloatArray, r: Route, case: IntArray, scenario: Scenario) -> FloatArray:
-    """Hand-over and transfer from i to j, (8), s.
+    """The time for the hand-over and the transfer from i to j, (8), (...) s.
 
-    (8) charges T_HO even when nobody moves, which only ``literal`` follows; otherwise
-    T_HO is due on a hand-over (cases 1-3) with something at the edge.
+    The paper charges T_HO even when nobody moves. Only ``literal`` follows it; the other
+    variants charge T_HO for a hand-over (cases 1 to 3).
     """
     rho = scenario.result_ratio
     moved = np.choose(
@@ -168,15 +180,15 @@ def migration(x_i: FloatArray, r: Route, case: IntArray, scenario: Scenario) -> 
 
 
 def edge_delay(x_i: FloatArray, r: Route, scenario: Scenario) -> FloatArray:
-    """Delay of the edge's part: first argument of the maxima in (10)-(12), (...) s.
+    """The delay of the edge's part, the first argument of the maxima in (10)-(12), (...) s.
 
-    Case 1, (10), as printed: upload until T_ct, hand over, then the two transfers to j
-    side by side, training at j, results. Case 2 depends on ``scenario.variant``:
+    Case 1 is (10) as printed: upload until T_ct, hand-over, then the two transfers to j side by
+    side, training at j, and the return of the results. Case 2 depends on ``scenario.variant``:
 
-    * ``finish``: (11) in the form of (12): i trains all of x_i, results move.
-    * ``split``: figure 2(b): C = V_Ci (T_ct - recv) is trained at i; x_i - C and the
-      results of C move; j trains the rest and returns all results.
-    * ``literal``: (11) as printed: training ends at T_ct; what is left is never trained.
+    * ``finish`` gives (11) the form of (12): server i trains all of x_i, and the results move.
+    * ``split`` is figure 2(b): server i trains C = V_Ci (T_ct - x_i / V_R^u); the other x_i - C
+      bits and the results of C move; j trains the rest and returns all results.
+    * ``literal`` is (11) as printed: training ends at T_ct, and what is left is never trained.
     """
     rho, variant = scenario.result_ratio, scenario.variant
     tau = r.connection_time
@@ -212,10 +224,10 @@ def edge_delay(x_i: FloatArray, r: Route, scenario: Scenario) -> FloatArray:
 
 
 def energy(work: FloatArray, x_i: FloatArray, x_c: FloatArray, scenario: Scenario) -> FloatArray:
-    """Energy the device spends, (13) + (14) = (15), J.
+    """The energy that the device spends, (13) + (14) = (15), (...) J.
 
-    (14) is written as a function of T_ct but does not depend on it: every bit and every
-    result crosses the vehicle's radio once, whichever server is at the other end.
+    The paper writes (14) as a function of T_ct, but it does not depend on it: every bit and
+    every result crosses the vehicle's radio once, whichever server is at the other end.
     """
     training = (work - x_i - x_c) * scenario.device_energy
     offloaded = x_i + x_c
@@ -223,18 +235,28 @@ def energy(work: FloatArray, x_i: FloatArray, x_c: FloatArray, scenario: Scenari
     return training + radio
 
 
-def evaluate(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> Outcome:
-    """What a decision leads to: (9)/(16) under the limits (17) and (18).
+def slowest(edge_s: FloatArray, device_s: FloatArray, cloud_s: FloatArray) -> FloatArray:
+    """The delay of the slowest of the three parts, the maximum in (9), (...) s."""
+    return np.maximum(np.maximum(edge_s, device_s), cloud_s)
 
-    A task that the battery cannot pay for is not started and costs no energy (the energy
-    depends on the split alone, so the device knows beforehand). One that misses the
+
+def evaluate(
+    slot: Slot, state: State, decision: Decision, scenario: Scenario
+) -> tuple[State, Outcome]:
+    """What a decision leads to: (9) and (16) under the limits (17) and (18).
+
+    A task that the battery cannot pay for is not started and costs no energy: the energy
+    depends on the split alone, so the device knows it beforehand. A task that misses the
     deadline has spent its energy. Both are dropped and count as D_m seconds.
 
     Args:
-        slot: Fields (...).
-        state: Fields (...).
-        decision: Fields (...).
+        slot: The task, fields (...).
+        state: The state before the task, fields (...).
+        decision: The split, fields (...).
         scenario: The parameters.
+
+    Returns:
+        The state after the task, and what became of the task, fields (...).
     """
     x_i = decision.edge_share * slot.work
     x_c = decision.cloud_share * slot.work
@@ -242,19 +264,21 @@ def evaluate(slot: Slot, state: State, decision: Decision, scenario: Scenario) -
     edge_s = edge_delay(x_i, r, scenario)
     device_s = device_delay(slot.work, x_i, x_c, scenario.device_compute)
     cloud_s = cloud_delay(x_c, scenario)
-    delay = np.maximum(np.maximum(edge_s, device_s), cloud_s)
+    delay = slowest(edge_s, device_s, cloud_s)
     needed = energy(slot.work, x_i, x_c, scenario)
     battery_short = needed > state.battery
     deadline_missed = ~battery_short & (delay > scenario.deadline)
     dropped = battery_short | deadline_missed
-    return Outcome(
-        np.where(dropped, scenario.deadline, delay),
-        edge_s,
-        device_s,
-        cloud_s,
-        np.where(battery_short, 0.0, needed),
-        migration_case(x_i, r, scenario),
-        deadline_missed,
-        battery_short,
-        dropped,
+    outcome = Outcome(
+        latency_s=np.where(dropped, scenario.deadline, delay),
+        edge_s=edge_s,
+        device_s=device_s,
+        cloud_s=cloud_s,
+        energy_j=np.where(battery_short, 0.0, needed),
+        case=migration_case(x_i, r, scenario),
+        deadline_missed=deadline_missed,
+        battery_short=battery_short,
+        dropped=dropped,
     )
+    after = State(battery=state.battery - outcome.energy_j, tasks_left=state.tasks_left - 1.0)
+    return after, outcome

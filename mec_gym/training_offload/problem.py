@@ -1,4 +1,4 @@
-"""Training offload as a Problem: spaces, observe/decode, reward."""
+"""Training offload as a Problem: spaces, observations, actions and the reward."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from gymnasium import spaces
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
-from mec_gym.training_offload.exact import drive_bound
+from mec_gym.training_offload.exact import episode_bound
 from mec_gym.training_offload.model import Decision, Outcome, State
 from mec_gym.training_offload.scenario import Scenario, Slot
 
 
 class TrainingOffload:
-    """Where to train each task of a drive: device, edge server or cloud.
+    """Split every training task over device, edge and cloud while the vehicle moves.
 
-    **Observation**, float32 in [0, 1], 6 + 6 S numbers for S servers a region:
+    **Description.** A vehicle has T tasks, one after the other. Each task trains on W bits of
+    data, and any share of them may be trained on the device, on an edge server i of the region
+    that the vehicle is in, or in the cloud; the three work side by side. If the vehicle leaves
+    the region before the results of server i are back, the rest goes through a server j of the
+    next region, which was chosen beforehand. The equations are those of [Chen2025]. As in that
+    paper, at most one hand-over happens per task: after it, the vehicle stays connected to
+    server j until the results have arrived. One battery has to last for all tasks. On a drive
+    the vehicle knows its connection time T_ct only as an estimate from its measured place and
+    speed; these errors and the radio are added here.
+
+    **Observation.** ``Box(0, 1)`` of float32, 6 + 6 S numbers for S servers per region:
 
     ======== ============================== ==================================
     index    meaning                        scale
@@ -31,23 +41,42 @@ class TrainingOffload:
     4        measured speed                 ``road.max_speed`` (0 without one)
     5        estimate of T_ct               ``scenario.longest_connection_s``
     6..      uplink, downlink, training     ``scenario.largest_rate``
-             rate: (2, S) each, the cell's
-             servers first, then the next's
+             rate: (2, S) each, the
+             region's servers first, then
+             those of the next region
     ======== ============================== ==================================
 
-    **Action**, Box [0, 1] of 2 + S*S numbers:
+    The true T_ct and all later tasks are hidden.
 
-    * 0: share of W that leaves the device; 1: share of that which goes to the edge (the
-      rest goes to the cloud);
-    * 2..: a score for each pair (i, j), row by row; the highest wins, the first on a tie.
+    **Action.** ``Box(0, 1)`` of 2 + S * S numbers:
 
-    **Reward** of a task: -T / D_m, and -1 if it is dropped.
+    * 0: the share of W that leaves the device;
+    * 1: the share of this that goes to the edge (the rest goes to the cloud);
+    * 2..: a score for each pair (i, j), row by row; the pair of the highest score is taken,
+      the first one on a tie.
 
-    As in the paper, a task meets one hand-over at most: server j stays within reach until
-    the results are back, however long that takes.
+    **Reward.** The reward of a task is -T / D_m, its latency divided by the deadline. A task is
+    dropped, with reward -1, if it misses the deadline or needs more energy than the battery
+    holds; in the latter case it is not started and costs nothing.
+
+    **Starting state.** The battery is full, and all tasks are still to come. Sizes, rates and
+    the drive are drawn from the scenario.
+
+    **Episode end.** The episode terminates after T tasks; it is never truncated.
+
+    **Arguments.** ``gymnasium.make("mec/TrainingOffload-v0", scenario=...)`` takes the name of
+    a preset or a ``Scenario``; ``drive``, 30 tasks on the road, is the default.
+    ``mec/TrainingOffloadPaper-v0`` is the problem of [Chen2025] itself, one task with known
+    T_ct; its default is ``paper``.
+
+    **Version history.** v0: first version.
 
     Args:
         scenario: The parameters.
+
+    Attributes:
+        costs: Names of the parts of an ``Outcome`` of which less is better.
+        gains: Names of the parts of which more is better.
     """
 
     costs = ("latency_s", "energy_j", "dropped")
@@ -76,23 +105,32 @@ class TrainingOffload:
         return self.scenario.sample(rng, n)
 
     def check(self, trace: Slot) -> None:
-        """Work, times and rates must be positive: T_ct = 0 would be read as "never leaves"."""
+        """Raise ValueError unless work, times and rates are positive.
+
+        A T_ct of 0 would mean that the vehicle never leaves.
+        """
         for name in (
-            "work", "connection_time", "connection_estimate", "uplink", "downlink", "compute",
-        ):  # fmt: skip
+            "work",
+            "connection_time",
+            "connection_estimate",
+            "uplink",
+            "downlink",
+            "compute",
+        ):
             smallest = getattr(trace, name).min()
             if smallest <= 0:
                 raise ValueError(f"trace.{name} must be positive, got {smallest}")
 
     def start(self, slot: Slot) -> State:
-        """A full battery and all tasks to come."""
+        """The battery is full, and all tasks are still to come."""
         shape = np.shape(slot.work)
         return State(
-            np.full(shape, self.scenario.battery), np.full(shape, float(self.scenario.horizon))
+            battery=np.full(shape, self.scenario.battery),
+            tasks_left=np.full(shape, float(self.scenario.horizon)),
         )
 
     def observe(self, slot: Slot, state: State) -> npt.NDArray[np.float32]:
-        """The observation (..., 6 + 6 S); T_ct itself is not shown, only its estimate."""
+        """The observation, (..., 6 + 6 S); of T_ct it shows the estimate only."""
         batch = np.shape(slot.work)
         parts = np.empty((*batch, len(self._scales)))
         parts[..., 0] = state.battery
@@ -109,7 +147,7 @@ class TrainingOffload:
         return observation
 
     def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:
-        """Slot and state as the agent knows them: T_ct is the estimate of it."""
+        """Slot and state as the agent knows them; T_ct is its estimate."""
         parts = np.asarray(observation, dtype=np.float64) * self._scales
         batch = parts.shape[:-1]
         rates = parts[..., 6:].reshape(*batch, 3, 2, self.scenario.servers)
@@ -123,19 +161,24 @@ class TrainingOffload:
             downlink=rates[..., 1, :, :],
             compute=rates[..., 2, :, :],
         )
-        return slot, State(parts[..., 0], np.rint(parts[..., 1]))
+        return slot, State(battery=parts[..., 0], tasks_left=np.rint(parts[..., 1]))
 
     def decision(self, action: npt.NDArray[Any]) -> Decision:
-        """The split an action (..., 2 + S*S) stands for."""
+        """The split that an action (..., 2 + S * S) stands for."""
         action = np.asarray(action)
         offloaded = action[..., 0].astype(np.float64)
         edge = offloaded * action[..., 1]
         pair = action[..., 2:].argmax(axis=-1)
         server, next_server = np.divmod(pair, self.scenario.servers)
-        return Decision(edge, offloaded - edge, server, next_server)
+        return Decision(
+            edge_share=edge,
+            cloud_share=offloaded - edge,
+            server=server,
+            next_server=next_server,
+        )
 
     def encode(self, decision: Decision) -> npt.NDArray[np.float32]:
-        """The action of a decision; its pair scores 1, the others 0."""
+        """The action that stands for a decision: its pair scores 1, all others score 0."""
         offloaded = np.clip(decision.edge_share + decision.cloud_share, 0.0, 1.0)
         to_edge = np.divide(
             decision.edge_share, offloaded, out=np.zeros_like(offloaded), where=offloaded > 0
@@ -148,11 +191,10 @@ class TrainingOffload:
 
     def step(self, slot: Slot, state: State, decision: Decision) -> tuple[State, Outcome]:
         """Train one task."""
-        outcome = model.evaluate(slot, state, decision, self.scenario)
-        return State(state.battery - outcome.energy_j, state.tasks_left - 1.0), outcome
+        return model.evaluate(slot, state, decision, self.scenario)
 
     def reward(self, outcome: Outcome) -> FloatArray:
-        """-T / D_m; a dropped task counts as D_m."""
+        """The reward -T / D_m, (...); a dropped task counts as D_m."""
         return -outcome.latency_s / self.scenario.deadline
 
     def done(self, state: State) -> npt.NDArray[np.bool_]:
@@ -160,8 +202,8 @@ class TrainingOffload:
         return np.asarray(state.tasks_left <= 0)
 
     def bound(self, trace: Slot) -> FloatArray:
-        """No policy returns more on this trace, (n,); see :func:`drive_bound`."""
-        return -drive_bound(trace, self.scenario) / self.scenario.deadline
+        """An upper bound on the return of any policy, see ``exact.episode_bound``."""
+        return episode_bound(trace, self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """A matplotlib Figure of the episode so far."""

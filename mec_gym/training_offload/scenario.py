@@ -1,8 +1,4 @@
-"""Parameters of the training-offload problem, and nature's part of its episodes.
-
-Seed 000 is Chen, Jiang & Feng, "Research on Training Acceleration for Deep Learning
-Models Based on End-Edge-Cloud Collaboration in Mobile Scenarios" (2025).
-"""
+"""Parameters of the training-offload problem of [Chen2025], and nature's part of its episodes."""
 
 from __future__ import annotations
 
@@ -13,14 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mec_gym.core.checks import (
-    fraction,
-    non_negative,
-    numbers,
-    one_of,
-    positive,
-    positive_int,
-)
+from mec_gym.core.checks import check_fields, numbers
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import FloatArray
 from mec_gym.network.mobility import Road
@@ -32,17 +21,17 @@ VARIANTS: tuple[str, ...] = get_args(Variant)
 MEGA = 1e6
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One task and the network it meets. A trace is a Slot with leading axes (n, T).
+    """One task and the network that it meets. A trace is a Slot with leading axes (n, T).
 
-    The region axis (2) holds the servers at hand and those of the next region; the
-    server axis (S) the servers of a region.
+    The region axis (2) holds the region that the vehicle is in and the next one. The server
+    axis (S) holds the servers of a region.
     """
 
     work: FloatArray  # (...) bit, W
     connection_time: FloatArray  # (...) s until region 0 is left, T_ct; hidden on a drive
-    connection_estimate: FloatArray  # (...) s, what the vehicle believes of it
+    connection_estimate: FloatArray  # (...) s, the vehicle's own estimate of it
     position: FloatArray  # (...) m into the cell, as measured; 0 without a road
     speed: FloatArray  # (...) m/s, as measured; 0 without a road
     uplink: FloatArray  # (..., 2, S) bit/s, V_R^u
@@ -54,44 +43,47 @@ class Slot:
 class Scenario:
     """Everything that does not change during an episode, in SI units.
 
-    The defaults are the paper's section 4 and what the design calibrated to it: device
-    1 GHz at 1900 cycle/byte, cloud 10 GHz (Chen, Liang & Dong, INFOCOM 2017, seed 000's
-    reference [16]), cloud link 4 Mbit/s (calibrated to figures 4 and 5), result ratio
-    and energies per bit (the same reference), backhaul and hand-over (assumed).
+    The defaults are those of [Chen2025] section 4, as far as it gives them. The device (1 GHz
+    at 1900 cycles per byte), the cloud (10 GHz), the result ratio and the energies per bit are
+    those of [ChenLiangDong2017], its reference [16]. The cloud link is calibrated to its figures
+    4 and 5, and backhaul and hand-over time are assumed.
 
     Attributes:
-        variant: Reading of equation (11): what becomes of work not yet trained when the
-            vehicle leaves. ``finish``: server i finishes, results move. ``split``: the
-            rest moves to j and is trained there. ``literal``: as printed, the rest is
-            never trained.
-        horizon: Tasks an episode, T.
-        work: Range of a task's size, bit (U[low, high]).
-        connection_time: Range of T_ct, s (U[low, high]); used without a road.
-        road: Mobility that yields T_ct; None draws it from ``connection_time``.
-        radio: Link budget that shapes the rate over a cell; None: the same everywhere.
-        slot_s: Time between two tasks on a road, s; at least the deadline, so that
+        variant: The reading of [Chen2025] eq. (11): what becomes of work that is not trained
+            yet when the vehicle leaves. ``finish``: server i finishes it and the results move.
+            ``split``: the rest moves to server j and is trained there. ``literal``: as printed,
+            the rest is never trained.
+        horizon: The number of tasks per episode, T.
+        work: Smallest and largest size W of a task, bit; sizes are drawn uniformly.
+        connection_time: Shortest and longest connection time T_ct, s; times are drawn
+            uniformly. It is used without a road only.
+        road: The mobility that determines T_ct; None draws T_ct from ``connection_time``.
+        radio: The link budget that determines how the rate changes over a cell; with None it
+            is the same everywhere.
+        slot_s: The time between two tasks on a road, s. It is at least the deadline, so that
             tasks never overlap.
-        deadline: D_m, s; a task that misses it is dropped.
-        battery: Energy for the whole episode, J; E_th of equation (18) with one task.
+        deadline: D_m, s. A task that misses it is dropped.
+        battery: The energy for the whole episode, J; with one task it is E_th of eq. (18).
         server_uplink: V_R^u of each server of a region, bit/s.
-        server_downlink: V_R^d, bit/s.
-        server_compute: V_C, bit/s.
-        link_spread: Log-standard deviation of a server's rate about its class, limited
-            to two deviations; 0: none. Median 1.
-        compute_spread: The same for computing.
-        device_compute: V_Cl, bit/s.
-        cloud_compute: V_Cc, bit/s.
+        server_downlink: V_R^d of each server of a region, bit/s.
+        server_compute: V_C of each server of a region, bits trained per second.
+        link_spread: The link rates of every server and task are multiplied by a random factor
+            of median 1; this is the standard deviation of its logarithm, which is limited to
+            two deviations. 0 turns it off.
+        compute_spread: The same for the computing rates.
+        device_compute: V_Cl, bits trained per second.
+        cloud_compute: V_Cc, bits trained per second.
         cloud_uplink: V_Rc^u, bit/s.
         cloud_downlink: V_Rc^d, bit/s.
-        result_ratio: rho, size of results over size of work.
-        device_energy: P_Cl, J/bit trained.
-        radio_energy: P_Rl, J/bit sent or received.
+        result_ratio: rho, the size of the results divided by the size of the work.
+        device_energy: P_Cl, J per bit trained on the device.
+        radio_energy: P_Rl, J per bit sent or received by the device.
         backhaul: R_ij, bit/s.
         handover_s: T_HO, s.
 
     Raises:
-        ValueError: A rate that is not positive, a number that is not finite, rho outside
-            [0, 1], T_ct that may be 0, ranges upside down, unequal numbers of servers.
+        ValueError: A parameter is out of its range, or two do not fit together; the message
+            names it.
     """
 
     variant: Variant = "finish"
@@ -119,34 +111,35 @@ class Scenario:
     handover_s: float = 0.5
 
     def __post_init__(self) -> None:
-        one_of("variant", self.variant, VARIANTS)
-        positive_int("horizon", self.horizon)
-        for name in ("work", "connection_time"):
-            low, high = numbers(name, getattr(self, name), 2)
-            if low > high:
-                raise ValueError(f"{name} must be (low, high) with low <= high, got {low, high}")
-            object.__setattr__(self, name, (low, high))
+        check_fields(
+            self,
+            choices={"variant": VARIANTS},
+            positive_int=("horizon",),
+            ranges=("work", "connection_time"),
+            kinds={"road": (Road, type(None)), "radio": (Radio, type(None))},
+            positive=(
+                "slot_s",
+                "deadline",
+                "battery",
+                "device_compute",
+                "cloud_compute",
+                "cloud_uplink",
+                "cloud_downlink",
+                "backhaul",
+            ),
+            non_negative=(
+                "link_spread",
+                "compute_spread",
+                "device_energy",
+                "radio_energy",
+                "handover_s",
+            ),
+            fraction=("result_ratio",),
+            at_most={"link_spread": 5.0, "compute_spread": 5.0},
+        )
         servers = len(numbers("server_uplink", self.server_uplink))
         for name in ("server_uplink", "server_downlink", "server_compute"):
             object.__setattr__(self, name, numbers(name, getattr(self, name), servers))
-        for name, kind in (("road", Road), ("radio", Radio)):
-            if not isinstance(getattr(self, name), (kind, type(None))):
-                raise ValueError(
-                    f"{name} must be a {kind.__name__} or None, got {getattr(self, name)!r}"
-                )
-        for name in (
-            "slot_s", "deadline", "battery", "device_compute", "cloud_compute", "cloud_uplink",
-            "cloud_downlink", "backhaul",
-        ):  # fmt: skip
-            positive(name, getattr(self, name))
-        for name in (
-            "link_spread", "compute_spread", "device_energy", "radio_energy", "handover_s",
-        ):  # fmt: skip
-            non_negative(name, getattr(self, name))
-        fraction("result_ratio", self.result_ratio)
-        for name in ("link_spread", "compute_spread"):
-            if getattr(self, name) > 5:
-                raise ValueError(f"{name} must be at most 5, got {getattr(self, name)!r}")
         if self.horizon > 1 and self.slot_s < self.deadline:
             raise ValueError(
                 f"slot_s must be at least the deadline ({self.deadline} s), got {self.slot_s}"
@@ -156,12 +149,12 @@ class Scenario:
 
     @property
     def servers(self) -> int:
-        """S, servers of a region."""
+        """The number of servers per region, S."""
         return len(self.server_uplink)
 
     @property
     def cloud_seconds_per_bit(self) -> float:
-        """Time to send, train and return one bit through the cloud: (3) and (7), s/bit."""
+        """The time to send, train and return one bit in the cloud, eq. (3) + (7), s/bit."""
         return (
             1.0 / self.cloud_uplink
             + self.result_ratio / self.cloud_downlink
@@ -170,17 +163,17 @@ class Scenario:
 
     @property
     def energy_per_offloaded_bit(self) -> float:
-        """P_Rl (1 + rho) of (14), J/bit."""
+        """The energy to send one bit and to receive its results, eq. (14), J/bit."""
         return self.radio_energy * (1.0 + self.result_ratio)
 
     @property
     def longest_connection_s(self) -> float:
-        """The largest T_ct, or estimate of it, that an episode can hold, s."""
+        """The longest T_ct, or estimate of it, that can occur in an episode, s."""
         return self.connection_time[1] if self.road is None else self.road.longest_connection_s
 
     @property
     def largest_rate(self) -> float:
-        """The largest rate that an episode can hold, bit/s."""
+        """The highest rate that can occur in an episode, bit/s."""
         profile = 1.0 if self.radio is None else float(_rate_profile(self)[1].max())
         link = max(*self.server_uplink, *self.server_downlink) * profile
         return max(
@@ -199,7 +192,7 @@ class Scenario:
         else:
             drive = self.road.drive(rng, n, self.horizon, self.slot_s)
             position, speed, estimate = self.road.measure(rng, drive)
-            # The measured place may be the border; what is planned with is never 0.
+            # The measured place may be the border, but an estimate of 0 could not be planned with.
             estimate = np.maximum(estimate, 1e-3)
             connection_time = drive.connection_time
             if self.radio is not None:
@@ -209,14 +202,14 @@ class Scenario:
         link = factor * _spread(rng, self.link_spread, full)
         compute = _spread(rng, self.compute_spread, full)
         return Slot(
-            work,
-            connection_time,
-            estimate,
-            position,
-            speed,
-            link * np.array(self.server_uplink),
-            link * np.array(self.server_downlink),
-            compute * np.array(self.server_compute),
+            work=work,
+            connection_time=connection_time,
+            connection_estimate=estimate,
+            position=position,
+            speed=speed,
+            uplink=link * np.array(self.server_uplink),
+            downlink=link * np.array(self.server_downlink),
+            compute=compute * np.array(self.server_compute),
         )
 
 
@@ -231,10 +224,10 @@ def _spread(rng: np.random.Generator, spread: float, shape: tuple[int, ...]) -> 
 
 @lru_cache(maxsize=32)
 def _rate_profile(scenario: Scenario) -> tuple[FloatArray, FloatArray]:
-    """Mean rate over the rest of a cell, relative to the mean over the whole cell.
+    """The mean rate over the rest of a cell, relative to the mean over the whole cell.
 
-    A class's rate is what it gives on average over a cell. From a place on, the vehicle
-    gets the Shannon rate averaged over the road still ahead in this cell.
+    The rate of a server is its average over a cell. From a place on, the vehicle gets the
+    Shannon rate averaged over the road that is still ahead of it in this cell.
 
     Returns:
         Places (m into the cell) and factors, each (65,).

@@ -107,7 +107,7 @@ def test_without_errors_a_steady_vehicle_knows_when_it_leaves():
 def test_measurement_errors_have_the_stated_size():
     road = Road(cell_m=500.0, position_error_m=6.0, speed_error=0.5)
     middle = np.full((50_000, 1), 250.0)
-    drive = Drive(middle, np.full_like(middle, 20.0), middle / 20)
+    drive = Drive(position=middle, speed=np.full_like(middle, 20.0), connection_time=middle / 20)
     position, speed, estimate = road.measure(np.random.default_rng(6), drive)
     assert (position - 250).mean() == pytest.approx(0.0, abs=0.15)
     assert position.std() == pytest.approx(6.0, abs=0.1)

@@ -1,7 +1,7 @@
 """A scalar second opinion on the training-offload equations.
 
-Written from the paper (seed 000, equations (1)-(15)) and the design page's table of readings,
-one branch per printed case, before the implementation was read. Plain Python floats throughout.
+Written from [Chen2025] eq. (1)-(15) and the readings of eq. (11), one branch per printed case,
+before the implementation was read. Plain Python floats throughout.
 """
 
 import math

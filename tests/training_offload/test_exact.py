@@ -13,16 +13,23 @@ import pytest
 import scipy.sparse as sp
 import training_offload.oracle as oracle
 from scipy.optimize import linprog
+from training_offload.cases import delay_and_energy, rich
 from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
 from mec_gym.core import arrays
 from mec_gym.training_offload import model
-from mec_gym.training_offload.exact import Resources, SlotFrontier, drive_bound, segments
+from mec_gym.training_offload.exact import (
+    Resources,
+    SlotFrontier,
+    episode_bound,
+    segments,
+    total_delay_bound,
+)
 from mec_gym.training_offload.model import Decision, State
 from mec_gym.training_offload.problem import TrainingOffload
-from mec_gym.training_offload.scenario import Scenario
+from mec_gym.training_offload.scenario import Scenario, Slot
 
-SCENARIOS, SLOTS = 125, 8  # 1000 instances a variant
+SCENARIOS, SLOTS = 125, 8  # 1000 instances per variant
 
 
 def blocks(scenario, slot):
@@ -121,16 +128,12 @@ def chunks(items, size=10):
     return [items[n : n + size] for n in range(0, len(items), size)]
 
 
-def rich(shape=()):
-    return State(np.full(shape, 1e12), np.ones(shape))
-
-
 ALL = Resources()
 PAPER = {"connection_time": (15.0, 15.0), "work": (350 * MBIT, 350 * MBIT)}
 
 
 def paper_optimum(servers=1, resources=ALL, **changes):
-    """The design page's check values are for MEC1 -> MEC4 alone."""
+    """The check values are for the pair MEC 1, MEC 4 alone."""
     base = Scenario()
     scenario = Scenario(
         **PAPER,
@@ -151,9 +154,9 @@ def paper_optimum(servers=1, resources=ALL, **changes):
         ("literal", 17.1874, 220.101, 57.531),
     ],
 )
-def test_optimum_of_the_design(variant, delay, edge, cloud):
+def test_optimum_by_hand(variant, delay, edge, cloud):
     split, decision = paper_optimum(variant=variant)
-    # The page rounds some of its last digits and cuts others off.
+    # Some of the last digits are rounded and others cut off.
     assert split.delay == pytest.approx(delay, abs=1e-4)
     assert split.edge / MBIT == pytest.approx(edge, abs=1e-3)
     assert split.cloud / MBIT == pytest.approx(cloud, abs=1e-3)
@@ -163,7 +166,7 @@ def test_optimum_of_the_design(variant, delay, edge, cloud):
     assert nine.delay <= split.delay
 
 
-def test_baselines_of_the_design():
+def test_baselines_by_hand():
     end_cloud, decision = paper_optimum(resources=Resources(edge=False))
     assert end_cloud.delay == pytest.approx(46.310, abs=5e-4)
     assert decision.edge_share == 0
@@ -226,8 +229,8 @@ def test_the_model_agrees_with_the_returned_split(variant, limited):
     for scenario, slots, limit, _ in instances(variant):
         split, decision = SlotFrontier(slots, scenario).best(limit if limited else np.inf)
         possible = np.isfinite(split.delay)
-        state = State(limit, np.ones(SLOTS)) if limited else rich((SLOTS,))
-        outcome = model.evaluate(slots, state, decision, scenario)
+        state = State(battery=limit, tasks_left=np.ones(SLOTS)) if limited else rich((SLOTS,))
+        _, outcome = model.evaluate(slots, state, decision, scenario)
         assert (outcome.battery_short == ~possible).all()
         assert (outcome.energy_j <= state.battery).all()
         for got, promised in (
@@ -244,7 +247,12 @@ def grid(servers, points):
     x, y, pair = (a.ravel() for a in np.meshgrid(share, share, np.arange(servers**2)))
     keep = x + y <= 1
     i, j = np.divmod(pair[keep], servers)
-    return Decision(x[keep, None], y[keep, None], i[:, None], j[:, None])
+    return Decision(
+        edge_share=x[keep, None],
+        cloud_share=y[keep, None],
+        server=i[:, None],
+        next_server=j[:, None],
+    )
 
 
 def near(decision, rng, size):
@@ -256,7 +264,7 @@ def near(decision, rng, size):
     server, next_server = (
         np.broadcast_to(a, shape) for a in (decision.server, decision.next_server)
     )
-    return Decision(x, y, server, next_server)
+    return Decision(edge_share=x, cloud_share=y, server=server, next_server=next_server)
 
 
 @pytest.mark.parametrize("limited", [False, True])
@@ -265,9 +273,9 @@ def test_no_grid_beats_it(variant, limited):
     rng = np.random.default_rng(3)
     for scenario, slots, limit, _ in instances(variant)[:30]:
         split, best = SlotFrontier(slots, scenario).best(limit if limited else np.inf)
-        state = State(limit, np.ones(SLOTS)) if limited else rich((SLOTS,))
+        state = State(battery=limit, tasks_left=np.ones(SLOTS)) if limited else rich((SLOTS,))
         for decision in (grid(scenario.servers, 50), near(best, rng, 500)):
-            outcome = model.evaluate(slots, state, decision, scenario)
+            _, outcome = model.evaluate(slots, state, decision, scenario)
             delay = np.where(outcome.dropped, np.inf, outcome.latency_s).min(axis=0)
             assert (delay >= split.delay * (1 - 1e-9)).all()
 
@@ -302,7 +310,7 @@ def test_corners_can_be_reached(variant):
             real = np.isfinite(corner.delay)
             if not real.any():
                 continue
-            outcome = model.evaluate(
+            _, outcome = model.evaluate(
                 *(arrays.at(a, real) for a in (slots, rich((SLOTS,)), decision)), scenario
             )
             np.testing.assert_allclose(outcome.latency_s, corner.delay[real], rtol=1e-9)
@@ -342,12 +350,12 @@ def relaxed_drive(scenario, drive):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_drive_bound_is_the_best_lagrangian(variant):
+def test_the_bound_is_the_best_lagrangian(variant):
     rng = np.random.default_rng(5)
     binding = 0
     for horizon in (2, 3, 3, 3, 4, 4, 5, 5):
         scenario, trace = tiny_drives(rng, variant, horizon)
-        got = drive_bound(trace, scenario)
+        got = total_delay_bound(trace, scenario)
         expected = [relaxed_drive(scenario, arrays.at(trace, n)) for n in range(len(got))]
         np.testing.assert_allclose(got, expected, rtol=1e-7)
         free = SlotFrontier(trace, scenario).best()[0].delay
@@ -371,14 +379,14 @@ def cheapest_plan(delay, energy, battery):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_plan_beats_the_drive_bound(variant):
+def test_no_plan_beats_the_bound(variant):
     rng = np.random.default_rng(6)
     for _ in range(3):
         scenario, trace = tiny_drives(rng, variant, horizon=3)
-        bound = drive_bound(trace, scenario)
+        bound = total_delay_bound(trace, scenario)
         flat = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[2:]), trace)
         shape = trace.work.shape
-        outcome = model.evaluate(flat, rich(flat.work.shape), grid(2, 25), scenario)
+        _, outcome = model.evaluate(flat, rich(flat.work.shape), grid(2, 25), scenario)
         delay = outcome.latency_s.T.reshape(*shape, -1)
         energy = np.where(outcome.dropped, 0.0, outcome.energy_j).T.reshape(*shape, -1)
         free_drop = np.full((*shape, 1), scenario.deadline)
@@ -412,7 +420,7 @@ def test_bound_of_a_single_task_is_its_optimum(variant):
         tables = [blocks(scenario, arrays.at(trace, (n, 0))) for n in range(4)]
         best = lp_optimum(tables, np.full(4, scenario.battery))
         expected = np.minimum(best, scenario.deadline)
-        np.testing.assert_allclose(drive_bound(trace, scenario), expected, rtol=1e-8)
+        np.testing.assert_allclose(total_delay_bound(trace, scenario), expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -424,7 +432,9 @@ def test_bound_of_an_ample_battery_is_the_sum_of_optima(variant):
         lp_optimum([blocks(ample, arrays.at(trace, (n, t))) for t in range(4)]) for n in range(4)
     ]
     expected = np.minimum(best, ample.deadline).sum(axis=1)
-    np.testing.assert_allclose(drive_bound(trace, ample), expected, rtol=1e-8)
+    np.testing.assert_allclose(total_delay_bound(trace, ample), expected, rtol=1e-8)
+    returns = -expected / ample.deadline
+    np.testing.assert_allclose(episode_bound(trace, ample), returns, rtol=1e-8)
 
 
 @pytest.mark.parametrize("resources", [Resources(edge=False), Resources(cloud=False)])
@@ -436,9 +446,14 @@ def test_fewer_resources_under_an_energy_limit(resources):
         for i, j in itertools.product(range(scenario.servers), repeat=2):
             zero = np.zeros_like(share)
             x, y = (share, zero) if resources.edge else (zero, share)
-            decision = Decision(x, y, np.full(share.shape, i), np.full(share.shape, j))
-            state = State(limit, np.ones(SLOTS))
-            outcome = model.evaluate(slots, state, decision, scenario)
+            decision = Decision(
+                edge_share=x,
+                cloud_share=y,
+                server=np.full(share.shape, i),
+                next_server=np.full(share.shape, j),
+            )
+            state = State(battery=limit, tasks_left=np.ones(SLOTS))
+            _, outcome = model.evaluate(slots, state, decision, scenario)
             delay = np.where(outcome.dropped, np.inf, outcome.latency_s).min(axis=0)
             assert (delay >= split.delay * (1 - 1e-9)).all()
             if scenario.servers == 1:  # and the grid comes close
@@ -453,7 +468,9 @@ def test_a_wider_margin_survives_a_float32_action(variant, limited):
         limit = limit if limited else np.full(SLOTS, 1e9)
         split, decision = SlotFrontier(slots, scenario, margin=1e-6).best(limit)
         played = problem.decision(problem.encode(decision))
-        outcome = model.evaluate(slots, State(limit, np.ones(SLOTS)), played, scenario)
+        _, outcome = model.evaluate(
+            slots, State(battery=limit, tasks_left=np.ones(SLOTS)), played, scenario
+        )
         possible = np.isfinite(split.delay)
         assert not outcome.dropped[possible].any()
         np.testing.assert_allclose(outcome.latency_s[possible], split.delay[possible], rtol=1e-4)
@@ -494,12 +511,14 @@ def test_device_alone_cannot_save_energy():
     assert np.isinf(split.delay)
 
 
-def test_drive_bound_with_free_computing():
+def test_the_bound_with_free_computing():
     changes = {"horizon": 3, "battery": 5.0}
     free, slot = one_server(device_energy=0.0, **changes)
     nearly, _ = one_server(device_energy=1e-9 / MBIT, **changes)
     trace = arrays.map_arrays(lambda a: np.stack([a] * 3)[None], slot)
-    assert drive_bound(trace, free) == pytest.approx(drive_bound(trace, nearly), rel=1e-6)
+    assert total_delay_bound(trace, free) == pytest.approx(
+        total_delay_bound(trace, nearly), rel=1e-6
+    )
 
 
 def test_fallback_is_the_fastest_of_the_cheapest_splits():
@@ -510,5 +529,31 @@ def test_fallback_is_the_fastest_of_the_cheapest_splits():
     split, decision = SlotFrontier(slot, scenario).best(cheapest / 2)
     assert np.isinf(split.delay)
     assert split.energy == pytest.approx(cheapest)
-    outcome = model.evaluate(slot, rich(()), decision, scenario)
+    _, outcome = model.evaluate(slot, rich(()), decision, scenario)
     assert outcome.latency_s == pytest.approx(affordable.delay, rel=1e-6)
+
+
+def test_best_without_a_limit_is_a_delay_that_can_be_had():
+    scenario = Scenario(
+        device_compute=1.1 * MBIT,
+        server_uplink=(24 * MBIT,),
+        server_downlink=(5 * MBIT,),
+        server_compute=(4.8 * MBIT,),
+        cloud_uplink=2.7 * MBIT,
+        backhaul=82 * MBIT,
+    )
+    both = np.ones((2, 1))
+    slot = Slot(
+        work=np.array(117 * MBIT),
+        connection_time=np.array(5.2),
+        connection_estimate=np.array(5.2),
+        position=np.array(0.0),
+        speed=np.array(0.0),
+        uplink=both * 24 * MBIT,
+        downlink=both * 5 * MBIT,
+        compute=MBIT * np.array([[4.8], [22.0]]),
+    )
+    limited, _ = SlotFrontier(slot, scenario).best(1e9)
+    best, decision = SlotFrontier(slot, scenario).best()
+    assert delay_and_energy(scenario, slot, decision)[0] == pytest.approx(best.delay, rel=1e-9)
+    assert best.delay == limited.delay

@@ -1,4 +1,4 @@
-"""The equations of seed 000 against hand arithmetic and against a scalar oracle."""
+"""The equations of [Chen2025] against hand arithmetic and against a scalar oracle."""
 
 import dataclasses
 
@@ -60,7 +60,16 @@ def asymmetric_slot(work=200.0):
 
 
 def full_battery(joules=1e9):
-    return State(np.array(joules), np.array(1.0))
+    return State(battery=np.array(joules), tasks_left=np.array(1.0))
+
+
+def split(edge, cloud, server=0, next_server=0):
+    return Decision(
+        edge_share=np.asarray(edge),
+        cloud_share=np.asarray(cloud),
+        server=np.asarray(server),
+        next_server=np.asarray(next_server),
+    )
 
 
 def bits(mbit):
@@ -77,12 +86,11 @@ def bits(mbit):
     ],
 )
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_check_values_of_the_design(variant, x, delays):
-    slot = arrays.at(Scenario(variant=variant, connection_time=(15, 15)).sample(
-        np.random.default_rng(0), 1), (0, 0))  # fmt: skip
+def test_edge_delays_of_the_paper(variant, x, delays):
+    scenario = Scenario(variant=variant, connection_time=(15, 15))
+    slot = arrays.at(scenario.sample(np.random.default_rng(0), 1), (0, 0))
     slot = dataclasses.replace(slot, work=bits(350.0))
-    decision = Decision(np.array(x / 350), np.array(60 / 350), np.array(0), np.array(0))
-    outcome = model.evaluate(slot, full_battery(), decision, Scenario(variant=variant))
+    _, outcome = model.evaluate(slot, full_battery(), split(x / 350, 60 / 350), scenario)
     assert outcome.edge_s == pytest.approx(delays[variant], abs=5e-5)
 
 
@@ -196,9 +204,9 @@ def test_equations_13_to_15():
     [(30.0, 40.0, 40.0), (30.0, 100.0, 58.75), (120.0, 10.0, 49.05)],  # device, cloud, edge
 )
 def test_equation_9_is_the_slowest_of_three(x, y, latency):
-    decision = Decision(np.array(x / 200), np.array(y / 200), np.array(1), np.array(2))
-    outcome = model.evaluate(asymmetric_slot(), full_battery(), decision, asymmetric())
-    assert outcome.latency_s == pytest.approx(latency, rel=1e-12)
+    decision = split(x / 200, y / 200, 1, 2)
+    _, outcome = model.evaluate(asymmetric_slot(), full_battery(), decision, asymmetric())
+    assert outcome.latency_s == outcome.delay_s == pytest.approx(latency, rel=1e-12)
 
 
 # Boundaries hit exactly: all numbers are short binary fractions of Mbit.
@@ -236,9 +244,11 @@ def test_evaluate_equals_the_scalar_oracle(variant):
         slots = random_slot(rng, (50,), servers)
         shares = rng.dirichlet([1, 1, 1], 50)
         shares[rng.random((50, 3)) < 0.05] = 0  # nothing at the edge, in the cloud
-        decision = Decision(shares[:, 0], shares[:, 1], *rng.integers(servers, size=(2, 50)))
-        state = State(rng.uniform(0, 150, 50), np.ones(50))
-        outcome = model.evaluate(slots, state, decision, scenario)
+        decision = split(shares[:, 0], shares[:, 1], *rng.integers(servers, size=(2, 50)))
+        state = State(battery=rng.uniform(0, 150, 50), tasks_left=1.0 + np.arange(50) % 8)
+        after, outcome = model.evaluate(slots, state, decision, scenario)
+        assert np.array_equal(after.battery, state.battery - outcome.energy_j)
+        assert np.array_equal(after.tasks_left, state.tasks_left - 1)
         for n in range(50):
             d, got = arrays.at(decision, n), arrays.at(outcome, n)
             k = oracle.link(scenario, arrays.at(slots, n), d.server, d.next_server)
@@ -249,6 +259,7 @@ def test_evaluate_equals_the_scalar_oracle(variant):
             assert got.device_s == pytest.approx(oracle.comp_l(k, x, y), rel=1e-9, abs=1e-9)
             assert got.cloud_s == pytest.approx(oracle.com_c(k, y) + oracle.comp_c(k, y), rel=1e-11)
             delay, joules = oracle.delay(k, x, y, variant), oracle.energy(k, x, y)
+            assert got.delay_s == pytest.approx(delay, rel=1e-11)
             short = joules > state.battery[n]
             late = not short and delay > scenario.deadline
             assert (got.battery_short, got.deadline_missed) == (short, late)
@@ -259,7 +270,7 @@ def test_evaluate_equals_the_scalar_oracle(variant):
     assert seen[1:].min() > 100  # else the comparison says little
 
 
-SPLIT_60 = Decision(np.array(30 / 200), np.array(40 / 200), np.array(1), np.array(2))
+SPLIT_60 = split(30 / 200, 40 / 200, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -273,17 +284,20 @@ SPLIT_60 = Decision(np.array(30 / 200), np.array(40 / 200), np.array(1), np.arra
 )
 def test_limits_17_and_18(battery, deadline, short, late, latency, joules):
     scenario = asymmetric(deadline=deadline)
-    got = model.evaluate(asymmetric_slot(), full_battery(battery), SPLIT_60, scenario)
+    after, got = model.evaluate(asymmetric_slot(), full_battery(battery), SPLIT_60, scenario)
     assert (got.battery_short, got.deadline_missed, got.dropped) == (short, late, short or late)
     assert got.latency_s == pytest.approx(latency, rel=1e-12)
     assert got.energy_j == pytest.approx(joules, rel=1e-12)
+    assert after.battery == pytest.approx(battery - joules, rel=1e-12)
+    assert after.tasks_left == 0
 
 
 def test_a_limit_met_exactly_is_met():
-    free = model.evaluate(asymmetric_slot(), full_battery(), SPLIT_60, asymmetric())
+    _, free = model.evaluate(asymmetric_slot(), full_battery(), SPLIT_60, asymmetric())
     scenario = asymmetric(deadline=float(free.latency_s))
     state = full_battery(float(free.energy_j))
-    assert not model.evaluate(asymmetric_slot(), state, SPLIT_60, scenario).dropped
+    after, outcome = model.evaluate(asymmetric_slot(), state, SPLIT_60, scenario)
+    assert not outcome.dropped and after.battery == 0
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -292,13 +306,13 @@ def test_broadcasting_equals_a_loop(variant):
     p, b, servers = 7, 11, 3
     scenario = random_scenario(rng, variant, servers, deadline=60.0)
     slots = random_slot(rng, (b,), servers)
-    state = State(rng.uniform(20, 150, b), np.ones(b))
+    state = State(battery=rng.uniform(20, 150, b), tasks_left=np.ones(b))
     shares = rng.dirichlet([1, 1, 1], (p, b))
-    decision = Decision(shares[..., 0], shares[..., 1], *rng.integers(servers, size=(2, p, b)))
-    together = model.evaluate(slots, state, decision, scenario)
+    decision = split(shares[..., 0], shares[..., 1], *rng.integers(servers, size=(2, p, b)))
+    _, together = model.evaluate(slots, state, decision, scenario)
     for q in range(p):
         for n in range(b):
-            alone = model.evaluate(
+            _, alone = model.evaluate(
                 arrays.at(slots, n), arrays.at(state, n), arrays.at(decision, (q, n)), scenario
             )
             for name, value in arrays.as_dict(alone).items():

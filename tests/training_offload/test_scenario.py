@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from mec_gym.core import arrays
 from mec_gym.network.radio import Radio
-from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario
 
 UP, DOWN, TRAIN = (1e6, 2e6), (30e6, 40e6), (5e6, 7e6)
@@ -18,33 +16,25 @@ def test_rates_are_those_of_the_servers():
         np.testing.assert_array_equal(field, np.broadcast_to(rates, (3, 1, 2, 2)))
 
 
-def test_the_fastest_rate_fits_the_observation():
-    problem = TrainingOffload(UNEQUAL)
-    slot = arrays.at(problem.sample(np.random.default_rng(0), 50), (slice(None), 0))
-    observation = problem.observe(slot, problem.start(slot))
-    assert observation.min() >= 0 and observation.max() <= 1
-    np.testing.assert_allclose(observation[0, 10:14], [0.75, 1.0, 0.75, 1.0])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"server_uplink": 15e6}, "server_uplink must hold numbers, got 15000000.0"),
-        ({"server_uplink": (1e6, 0.0, 1e6)}, r"server_uplink\[1\] must be positive, got 0.0"),
-        ({"server_downlink": (1e6,)}, "server_downlink must hold 3 numbers"),
-        ({"work": 5e6}, "work must hold 2 numbers, got 5000000.0"),
-        ({"work": (1.0, 2.0, 3.0)}, "work must hold 2 numbers"),
-        ({"work": (3.0, 2.0)}, "low <= high"),
-        ({"connection_time": (0.0, 2.0)}, r"connection_time\[0\] must be positive, got 0.0"),
-        ({"backhaul": -1.0}, "backhaul must be positive, got -1.0"),
-        ({"cloud_uplink": float("nan")}, "cloud_uplink must be finite, got nan"),
-        ({"result_ratio": 1.5}, r"result_ratio must be in \[0, 1\], got 1.5"),
-        ({"link_spread": 400.0}, "link_spread must be at most 5, got 400.0"),
-        ({"variant": "other"}, "variant must be one of finish, split, literal"),
-        ({"horizon": 0}, "horizon must be a whole number"),
-        ({"road": "x"}, "road must be a Road or None, got 'x'"),
-        ({"radio": Radio()}, "radio needs a road"),
-        ({"horizon": 5, "slot_s": 10.0}, "slot_s must be at least the deadline"),
+        ({"server_uplink": 15e6}, r"server_uplink.*got 15000000\.0"),
+        ({"server_uplink": (1e6, 0.0, 1e6)}, r"server_uplink\[1\].*got 0\.0"),
+        ({"server_downlink": (1e6,)}, r"server_downlink.* 3 .*got \(1000000\.0,\)"),
+        ({"work": 5e6}, r"work.* 2 .*got 5000000\.0"),
+        ({"work": (1.0, 2.0, 3.0)}, r"work.* 2 .*got \(1\.0, 2\.0, 3\.0\)"),
+        ({"work": (3.0, 2.0)}, r"work.*low <= high.*got \(3\.0, 2\.0\)"),
+        ({"connection_time": (0.0, 2.0)}, r"connection_time\[0\].*got 0\.0"),
+        ({"backhaul": -1.0}, r"backhaul.*got -1\.0"),
+        ({"cloud_uplink": float("nan")}, "cloud_uplink.*got nan"),
+        ({"result_ratio": 1.5}, r"result_ratio.*got 1\.5"),
+        ({"link_spread": 400.0}, r"link_spread.* 5, got 400\.0"),
+        ({"variant": "other"}, "variant.*finish, split, literal.*got 'other'"),
+        ({"horizon": 0}, "horizon.*got 0"),
+        ({"road": "x"}, "road.*Road or None.*got 'x'"),
+        ({"radio": Radio()}, "radio.*road"),
+        ({"horizon": 5, "slot_s": 10.0}, r"slot_s.*180\.0.*got 10\.0"),
     ],
 )
 def test_bad_values_are_named(changes, message):
