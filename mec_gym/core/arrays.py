@@ -29,7 +29,9 @@ def map_arrays(function: Callable[..., Any], first: T, *rest: T) -> T:
     """Apply ``function`` to the same field of every argument."""
     records = (first, *rest)
     cls = type(first)
-    return cls(*[function(*[getattr(r, name) for r in records]) for name in field_names(cls)])
+    return cls(
+        **{name: function(*[getattr(r, name) for r in records]) for name in field_names(cls)}
+    )
 
 
 def at(record: T, index: Any) -> T:

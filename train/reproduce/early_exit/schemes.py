@@ -17,7 +17,7 @@ from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, service_times
-from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.scenario import Slot
 from mec_gym.early_exit.table import Front, front
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
@@ -69,7 +69,7 @@ def price_network(graph: LayerGraph, device: Device | Measured, edge: Device | M
     times = device.layer_seconds(deepest), edge.layer_seconds(deepest)
     layers = np.zeros((2, len(deepest)), dtype=np.bool_)
     layers[1, 1:] = True
-    device_only, edge_only = price(deepest, layers, *times)
+    device_only, edge_only = partition_cost(deepest, layers, *times)
     accuracy = graph.accuracies if len(parts) > 1 else np.ones(1)
     return Network(
         graph,
@@ -96,7 +96,15 @@ def steady(
         *(np.asarray(a, dtype=np.float64) for a in (bandwidth, deadline, slowdown))
     )
     one = np.ones(b.shape)
-    return Slot(b, 1.0 / s, one, one, one, t, 0.5 * one)
+    return Slot(
+        bandwidth=b,
+        device_speed=1.0 / s,
+        edge_speed=one,
+        arrival_rate=one,
+        interval=one,
+        deadline=t,
+        priority=0.5 * one,
+    )
 
 
 def times(cost: FloatArray, slot: Slot) -> tuple[FloatArray, FloatArray]:
