@@ -101,7 +101,7 @@ class EarlyExitPartition:
         return self.scenario.sample(rng, n)
 
     def check(self, trace: Slot) -> None:
-        """Raise ValueError if a rate, speed or deadline is not positive, or the rest is negative."""
+        """Raise ValueError if rates, speeds or deadlines are not positive or others negative."""
         for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
             smallest = getattr(trace, name).min()
             if smallest <= 0:

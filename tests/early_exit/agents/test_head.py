@@ -118,7 +118,7 @@ def test_models_of_another_multidiscrete_do_not_fit():
     deeper, _ = cases.random_problem(np.random.default_rng(10), exits=3)
     for head, found in (
         (FlatHead(wider), r"\[2 7\].*\[2 9\]"),
-        (FlatHead(deeper), r"\[2 7\].*\[3 "),
+        (FlatHead(deeper), r"\[2 7\].*\[ 3 "),
         (BacklogPriceHead(HAND, **PRICES), r"\(2,\).*\(3,\)"),
     ):
         with pytest.raises(ValueError, match=f"^it .*{found}"):
