@@ -132,27 +132,17 @@ def test_heavy_load_tests_the_end_to_end_time():
     assert choose(0.1, True) == (0, 0)
 
 
-def test_fastest_if_none_meets_even_if_deeper():
-    # The early head is slow: (0, 1/4, 0.4) or (0.9, 0, 0); the late one 0.375 s.
-    graph = cases.network(
-        ((0, 1), (0, 2)), (0.25, 0, 0), (0, 0.9, 1.2), (0, 0.4, 0.125), ((1, 0.5), (2, 0.9))
-    )
-    scenario = cases.scenario(network=graph, bandwidth=Regimes((0.5, 2.0)))
-    slot = one_slot(**UNIT, deadline=0.1)
-    assert pair(choose_exit(lookups(scenario), slot, np.array(False))) == (1, 0)
-
-
-def test_heavy_cuts_where_asked_for_only():
+@pytest.mark.parametrize("config", [SearchConfig(), SearchConfig(steps=2, rounds=1)])
+def test_heavy_cuts_where_asked_for_only(config):
     rng = np.random.default_rng(12)
     cost = rng.lognormal(0, 1, (30, 3))
     slots = cases.random_slots(rng, (4, 6))
     mask = rng.random((4, 6)) < 0.5
-    found = heavy_cut(cost, slots, mask, SearchConfig())
-    service = service_times(cost, cases.widen(slots))
-    every, _ = weighted_search(service)
+    found = heavy_cut(cost, slots, mask, config)
+    every, _ = weighted_search(service_times(cost, cases.widen(slots)), config)
     assert np.array_equal(found, np.where(mask, every, 0))
-    assert heavy_cut(cost, slots, np.zeros((4, 6), dtype=bool), SearchConfig()).sum() == 0
-    assert heavy_cut(cost, one_slot(), np.array(True), SearchConfig()).shape == ()
+    assert heavy_cut(cost, slots, np.zeros((4, 6), dtype=bool), config).sum() == 0
+    assert heavy_cut(cost, one_slot(), np.array(True), config).shape == ()
 
 
 @pytest.mark.parametrize("exits", [1, 2, 4])
