@@ -1,4 +1,4 @@
-"""Who plays early-exit partition: exact rules, published schemes, and the head of learners."""
+"""What plays early-exit partition: exact rules, published schemes, and the head of learners."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agents.solver_agent import SolverAgent
 
 AGENTS = {
     "price": AgentEntry(
-        "best for cost + price * backlog left for later frames, tuned prices of backlog",
+        "least cost + price * backlog left to later frames, with tuned backlog prices",
         lambda problem, seed: SolverAgent(
             problem, BacklogPriceSolver(problem.scenario, tune_backlog_price(problem))
         ),
@@ -55,10 +55,10 @@ AGENTS = {
         lambda scenario: FixedCutSolver(scenario, on_edge=True),
     ),
 }
-"""Better ones first by and large."""
+"""The agents by name, better ones first by and large."""
 
 HEADS = {
     "congestion": HeadEntry(
-        "prices of backlog at the three stages; one step of look-ahead decides", BacklogPriceHead
+        "backlog prices of the three stages; one step of look-ahead decides", BacklogPriceHead
     ),
 }

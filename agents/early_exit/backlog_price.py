@@ -1,4 +1,4 @@
-"""Early exit with a price on backlog: what a frame costs those that come after it."""
+"""Early exit with a backlog price: it stands for what a frame costs those that come after it."""
 
 from __future__ import annotations
 
@@ -20,24 +20,30 @@ from mec_gym.early_exit.scenario import Scenario, Slot
 
 
 def backlog_at_next_arrival(free: FloatArray, rate: npt.ArrayLike) -> FloatArray:
-    """Expected backlog, (...) s, when the next frame comes after an Exp(rate) time.
+    """The expected backlog when the next frame comes, (...) s.
 
-    E[max(free - I, 0)] = free - (1 - exp(-rate free)) / rate.
+    The time I until then is Exp(rate), so E[max(free - I, 0)] = free - (1 - exp(-rate free)) /
+    rate.
+
+    Args:
+        free: When a stage is free, (...) s from now.
+        rate: The arrival rate, (...) frames/s.
     """
     rate = np.maximum(rate, 1e-9)
     return np.asarray(free + np.expm1(-rate * free) / rate)
 
 
 class BacklogPriceSolver:
-    """The decision that minimises cost + price * expected backlog at the next arrival.
+    """The decision that minimises cost + backlog price * expected backlog at the next arrival.
 
-    One step of look-ahead with a linear value of the three backlogs. At a price of 0 it is
-    the slot's optimum.
+    This is one step of look-ahead with a linear value of the three backlogs. At a price of 0
+    the decision is the slot's optimum.
 
     Args:
         scenario: The parameters.
-        price: Cost of a second of backlog of device, link and edge, (3,) for all or (..., 3)
-            one an instance, 1/s.
+        price: The cost of a second of backlog at device, link and edge, 1/s: (3,) for all
+            instances or (..., 3) for each of them. A higher price leaves shorter queues to the
+            frames that follow.
     """
 
     def __init__(self, scenario: Scenario, price: npt.ArrayLike) -> None:
@@ -54,17 +60,18 @@ class BacklogPriceSolver:
 
 
 def tune_backlog_price(problem: EarlyExitPartition, episodes: int = 64) -> tuple[float, ...]:
-    """The three prices that do best on average over episodes of their own.
+    """The three backlog prices that do best on average over episodes of their own.
 
-    First one price for all stages, over a grid; then each stage's in turn, as long as that
-    helps.
+    First one price for all stages is chosen from a grid; then each stage's price is changed in
+    turn where that helps.
 
     Args:
-        problem: The problem played.
-        episodes: That every price is tried on.
+        problem: The problem that is played.
+        episodes: The number of episodes that every price is tried on. More of them take longer
+            and find prices that do well on other episodes too.
 
     Returns:
-        1/s, of device, link and edge.
+        The prices of device, link and edge, 1/s.
     """
     trace = tuning_episodes(problem, episodes)
 

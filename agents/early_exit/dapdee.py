@@ -1,4 +1,4 @@
-"""DAPDEE's joint choice of exit and partition (seed 001, algorithm 4), and DADS's rule."""
+"""DAPDEE's joint choice of exit and partition, [Ding2025] alg. 4, and DADS's rule, [Hu2019]."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 
 INDICATORS = ("cpu", "memory", "uplink", "network delay", "battery", "deadline", "priority")
-HEAVY_FROM = 0.4  # load score from which load is heavy, algorithm 4, line 13
+HEAVY_FROM = 0.4  # the score from which load is heavy, [Ding2025] alg. 4, line 13
 
 
 class DADSSolver:
-    """DADS (Hu et al., INFOCOM 2019): no exits; heavy load if the light cut cannot keep up.
+    """DADS, [Hu2019]: it knows no exits, and load is heavy if the light cut cannot keep up.
 
-    Load is heavy when max(Td, Tt, Te) of the light-load cut exceeds the time between two
+    Load is heavy when max(Td, Tt, Te) of the light-load cut exceeds the mean time between two
     frames. Then the cut is the weighted search's.
 
     Args:
         scenario: The parameters.
-        config: Of the weighted search.
+        config: The settings of the weighted search.
     """
 
     def __init__(self, scenario: Scenario, config: SearchConfig = SearchConfig()) -> None:
@@ -45,11 +45,21 @@ class DADSSolver:
         stage = service_times(cost[choice], slot).max(axis=-1)
         heavy = stage * slot.arrival_rate > 1.0
         choice = np.where(heavy, heavy_cut(cost, slot, heavy, self.config), choice)
-        return Solution(Decision(np.full_like(choice, self.exit), choice), len(cost))
+        return Solution(Decision(exit=np.full_like(choice, self.exit), partition=choice), len(cost))
 
 
 def heavy_cut(cost: FloatArray, slot: Slot, mask: BoolArray, config: SearchConfig) -> IntArray:
-    """The weighted search's cut where ``mask`` (...) holds, else 0, (...)."""
+    """The weighted search's cut of each slot, as an index into the costs.
+
+    Args:
+        cost: The costs of F partitions, (F, 3).
+        slot: Fields (...).
+        mask: Which slots are searched, (...); the others get 0.
+        config: The settings of the weighted search.
+
+    Returns:
+        The index of each slot's cut, (...).
+    """
     choice = np.zeros(mask.shape, dtype=np.int64)
     if mask.any():
         part = arrays.map_arrays(lambda a: np.asarray(a)[mask][:, None], slot)
@@ -57,44 +67,45 @@ def heavy_cut(cost: FloatArray, slot: Slot, mask: BoolArray, config: SearchConfi
     return choice
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What algorithm 4 remembers of each episode's frames. k indicators."""
+    """What DAPDEE remembers of the frames of B episodes; there are k indicators."""
 
-    seen: FloatArray  # (B,) frames
-    last: FloatArray  # (B, k) indicators of the frame before
-    mean: FloatArray  # (B, k) of the indicators
-    spread: FloatArray  # (B, k) sum of squared deviations of the indicators
-    change_mean: FloatArray  # (B, k) mean of the indicators' changes, mu
-    change_spread: FloatArray  # (B, k) sum of squared deviations of the changes
-    weights: FloatArray  # (B, k) omega
+    seen: FloatArray  # (B,) the number of frames seen
+    last: FloatArray  # (B, k) the indicators of the frame before
+    mean: FloatArray  # (B, k) the mean of the indicators
+    spread: FloatArray  # (B, k) the sum of squared deviations of the indicators
+    change_mean: FloatArray  # (B, k) the mean of the indicators' changes, mu
+    change_spread: FloatArray  # (B, k) the sum of squared deviations of the changes
+    weights: FloatArray  # (B, k) the weights of the indicators, omega
 
 
 class DAPDEEAgent:
-    """DAPDEE, the whole of algorithm 4.
+    """DAPDEE, the whole of [Ding2025] alg. 4.
 
-    Exits from the deepest on: partition by the light (min cut) or the heavy algorithm
-    (weighted search), take the first exit whose time meets the deadline. What the seed
-    leaves open, and how it is read here:
+    It goes through the exits from the deepest on, cuts each by the algorithm for light load
+    (min cut) or for heavy load (weighted search), and takes the first exit whose time meets the
+    deadline. The paper leaves some points open; this is how they are read here:
 
-    * Indicators, each in [0, 1], 1 = much load: CPU = load of the device; memory = backlog of
-      the device / timeout (frames that wait fill the memory; the seed measures usage); uplink
-      = scarcity of bandwidth on a log scale over the scenario's range; network delay = time to
-      send a raw frame / deadline, at most 1; battery = share used; deadline = shortest
-      deadline / deadline; priority = P_task.
-    * Weights sum to 1 and start equal. When an indicator changes by more than
-      mu + 2 sigma of its own changes so far (lines 7, 8), they become proportional to the
-      standard deviations of the indicators so far: what varies more tells more.
-    * Load (lines 9 to 14): priority 1 or a score below 0.4 is light, else heavy. The score
-      does not depend on the exit, so it is computed once a frame.
+    * Each indicator lies in [0, 1], and 1 means much load. CPU is the load of the device.
+      Memory is the device's backlog / timeout, because waiting frames fill the memory; the
+      paper measures usage. Uplink is the scarcity of bandwidth on a log scale over the
+      scenario's range. Network delay is the time to send a raw frame / deadline, at most 1.
+      Battery is the share that is used. Deadline is the shortest deadline / deadline. Priority
+      is P_task.
+    * The weights sum to 1 and start equal. When an indicator changes by more than
+      mu + 2 sigma of its own changes so far (lines 7 and 8), the weights become proportional to
+      the standard deviations of the indicators so far: what varies more tells more.
+    * Load (lines 9 to 14) is light if the priority is 1 or the score is below 0.4; otherwise it
+      is heavy. The score does not depend on the exit, so it is computed once per frame.
     * In heavy mode too, line 16 compares the end-to-end time Td + Tt + Te with the deadline.
-      Waiting in queues is not in the algorithm.
-    * If no exit meets the deadline the fastest one found is taken. Line 20 (update from
-      measured accuracy and latency) has nothing to learn here, both being known.
+      The algorithm does not consider waiting in queues.
+    * If no exit meets the deadline, the fastest one found is taken. Line 20 (the update from
+      measured accuracy and latency) has nothing to learn here, because both are known.
 
     Args:
-        problem: The problem played.
-        config: Of the weighted search.
+        problem: The problem that is played.
+        config: The settings of the weighted search.
     """
 
     def __init__(self, problem: EarlyExitPartition, config: SearchConfig = SearchConfig()) -> None:
@@ -126,7 +137,16 @@ class DAPDEEAgent:
 
 
 def load_indicators(scenario: Scenario, slot: Slot, state: State) -> FloatArray:
-    """The seven indicators of ``INDICATORS``, (..., 7) in [0, 1]; see :class:`DAPDEEAgent`."""
+    """The load indicators that :class:`DAPDEEAgent` describes.
+
+    Args:
+        scenario: The parameters.
+        slot: Fields (...).
+        state: Fields (...).
+
+    Returns:
+        The indicators in the order of ``INDICATORS``, (..., 7) in [0, 1].
+    """
     lowest, highest = scenario.bandwidth.lowest, scenario.bandwidth.highest
     plenty = np.log(slot.bandwidth / lowest) / (np.log(highest / lowest) or 1.0)
     raw_bits = scenario.graph.layers[0].output_bits
@@ -145,14 +165,30 @@ def load_indicators(scenario: Scenario, slot: Slot, state: State) -> FloatArray:
 def _start(indicators: FloatArray) -> Memory:
     zero = np.zeros_like(indicators)
     weights = np.full_like(indicators, 1.0 / indicators.shape[-1])
-    return Memory(np.zeros(len(indicators)), indicators, zero, zero, zero, zero, weights)
+    return Memory(
+        seen=np.zeros(len(indicators)),
+        last=indicators,
+        mean=zero,
+        spread=zero,
+        change_mean=zero,
+        change_spread=zero,
+        weights=weights,
+    )
 
 
 def remember(memory: Memory, indicators: FloatArray) -> Memory:
-    """Running means and variances (Welford 1962), and new weights where a change stands out."""
+    """The memory after one more frame: running moments (Welford, 1962) and weights.
+
+    Args:
+        memory: The memory before the frame, fields (B, ...).
+        indicators: The indicators of the frame, (B, k).
+
+    Returns:
+        The new memory. Its weights are new where a change stands out.
+    """
     before = memory.seen[:, None]
     change = np.abs(indicators - memory.last)
-    # A deviation is known from the third frame on: two changes.
+    # Two changes, and with them their deviation, are known from the third frame on.
     sigma = np.sqrt(memory.change_spread / np.maximum(before - 1.0, 1.0))
     stands_out = (before >= 3) & (change > memory.change_mean + 2.0 * sigma)
 
@@ -183,13 +219,13 @@ def remember(memory: Memory, indicators: FloatArray) -> Memory:
 def choose_exit(
     lookups: Sequence[Lookup], slot: Slot, heavy: BoolArray, config: SearchConfig = SearchConfig()
 ) -> Decision:
-    """Algorithm 4, lines 2 to 21, for loads that are known.
+    """The exit and the cut for loads that are known, [Ding2025] alg. 4, lines 2 to 21.
 
     Args:
-        lookups: Partitions of each exit, from the earliest on.
+        lookups: The partitions of each exit, from the earliest on.
         slot: Fields (...).
         heavy: Where load is heavy, (...).
-        config: Of the weighted search.
+        config: The settings of the weighted search.
     """
     best_exit = np.zeros(heavy.shape, dtype=np.int64)
     best_cut = np.zeros(heavy.shape, dtype=np.int64)
@@ -207,4 +243,4 @@ def choose_exit(
         best_cut = np.where(taken, choice, best_cut)
         fastest = np.where(taken, time, fastest)
         settled |= meets
-    return Decision(best_exit, best_cut)
+    return Decision(exit=best_exit, partition=best_cut)

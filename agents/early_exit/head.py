@@ -1,4 +1,4 @@
-"""Early exit: the network names prices of backlog, one step of look-ahead decides."""
+"""The head for early exit: a network names backlog prices, and one step of look-ahead decides."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
 class BacklogPriceHead:
     """The network names the price of a second of backlog at each of the three stages.
 
-    Raw outputs lie in [-1, 1]: price = tuned * SPAN ** raw in 1/s. The decision is that of
-    :class:`agents.early_exit.backlog_price.BacklogPriceSolver`. At (0, 0, 0) it is the tuned rule, with prices
-    raised to ``LEAST`` where they were tuned lower: what is learnt is when to leave it.
+    Raw outputs lie in [-1, 1], and a backlog price is tuned price * SPAN ** raw, 1/s. The
+    decision is that of :class:`~agents.early_exit.backlog_price.BacklogPriceSolver`. At
+    (0, 0, 0) it is the tuned rule, whose prices are raised to ``LEAST`` where they were tuned
+    lower. So the network learns when to deviate from the tuned rule.
 
     Args:
-        problem: The problem played.
-        device: Tuned price of the device's backlog, 1/s; by default all are tuned now.
-        link: Of the link's.
-        edge: Of the edge's.
+        problem: The problem that is played.
+        device: The tuned price of the device's backlog, 1/s. If one of the three prices is
+            None, all of them are tuned now.
+        link: The tuned price of the link's backlog, 1/s.
+        edge: The tuned price of the edge's backlog, 1/s.
     """
 
     device_columns = 0
@@ -51,26 +53,27 @@ class BacklogPriceHead:
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (3,), np.float32)
 
     def parameters(self) -> dict[str, float]:
-        """What was tuned."""
+        """The tuned prices by stage."""
         names = ("device", "link", "edge")
         return dict(zip(names, self.price.tolist(), strict=True))
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The observation, the backlogs' square roots in place of the backlogs.
+        """The observation, with the backlogs' square roots in place of the backlogs.
 
-        What matters are backlogs of about a service time, small beside the timeout.
+        The backlogs that matter are about as long as a service time, which is short beside the
+        timeout that backlogs are scaled by.
         """
         inputs = observation.copy()
         inputs[..., 6:9] = np.sqrt(observation[..., 6:9])
         return inputs
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Decide at the prices named."""
+        """The actions at the backlog prices that the raw outputs name."""
         raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
         solver = BacklogPriceSolver(self.problem.scenario, self.price * self.SPAN**raw)
         return self.problem.encode(solver.solve(*self.problem.decode(observation)).decision)
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """What the frame would earn at best with empty queues and a full battery."""
+        """The most that the frame could earn with empty queues and a full battery."""
         slot, _ = self.problem.decode(observation)
         return slot_optimum(slot, self.problem.start(slot), self.problem.scenario)[1]

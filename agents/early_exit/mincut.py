@@ -1,4 +1,4 @@
-"""Min cut for light load, weighted search for heavy load: seed 001, algorithms 1 to 3."""
+"""Min cut for light load and weighted search for heavy load, [Ding2025] alg. 1 to 3."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import numpy as np
 from agents.early_exit.rules import nearest_candidate
 from agents.protocol import Solution
 from mec_gym.core import arrays
-from mec_gym.core.checks import positive, positive_int
+from mec_gym.core.checks import check_fields
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit.cuts import CutGraph
 from mec_gym.early_exit.model import Decision, State, service_times
-from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.scenario import Scenario, Slot
 
-_CHUNK = 1 << 18  # numbers worked on at a time
+_CHUNK = 1 << 18  # how many numbers are worked on at a time
 
 
 class MinCutSolver:
-    """Algorithm 1: the deepest exit, cut where Td + Tt + Te is least; a max-flow a frame.
+    """The deepest exit, cut where Td + Tt + Te is least, [Ding2025] alg. 1.
+
+    It solves a max-flow problem per frame.
 
     Args:
         scenario: The parameters.
@@ -44,21 +46,27 @@ class MinCutSolver:
         )
         found = [cut.solve(1.0 / b, (1.0 / device, 1.0, 1.0 / edge)) for device, b, edge in rows]
         on_edge = np.reshape(found, (*batch, len(cut.graph)))
-        cost = price(cut.graph, on_edge, cut.device_s, cut.edge_s)
+        cost = partition_cost(cut.graph, on_edge, cut.device_s, cut.edge_s)
         choice = nearest_candidate(self.scenario, self.exit, cost)
-        return Solution(Decision(np.full_like(choice, self.exit), choice), 1)
+        return Solution(Decision(exit=np.full_like(choice, self.exit), partition=choice), 1)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
-    """What the pseudocode of algorithms 2 and 3 leaves open; these are our choices.
+    """What the pseudocode of [Ding2025] alg. 2 and 3 leaves open; these are our choices.
 
     Attributes:
-        widest: First range of alpha and of gamma, [0, widest]; beta is 1.
-        steps: Values of each in a range; delta = range / (steps - 1).
-        narrowing: K: each further range is so many times narrower, about the best pair.
-        tolerance: epsilon, relative: stop when T_max changes by less.
-        rounds: The largest number of ranges.
+        widest: The first range of alpha and of gamma is [0, widest]; beta is 1.
+        steps: The number of values of each in a range, so delta = range / (steps - 1). More
+            steps find better cuts and take longer, with their square.
+        narrowing: Each further range is so many times narrower, about the best pair; the K of
+            the paper.
+        tolerance: The search stops when T_max changes by less than this share of it; the
+            epsilon of the paper.
+        rounds: The largest number of ranges. More rounds find better cuts and take longer.
+
+    Raises:
+        ValueError: A value is outside its range.
     """
 
     widest: float = 10.0
@@ -68,10 +76,11 @@ class SearchConfig:
     rounds: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("widest", "narrowing", "tolerance"):
-            positive(name, getattr(self, name))
-        for name in ("steps", "rounds"):
-            positive_int(name, getattr(self, name))
+        check_fields(
+            self,
+            positive=("widest", "narrowing", "tolerance"),
+            positive_int=("steps", "rounds"),
+        )
         if self.steps < 2 or self.narrowing <= 1:
             raise ValueError(
                 f"steps must be at least 2 and narrowing above 1, got {self.steps}, "
@@ -82,22 +91,22 @@ class SearchConfig:
 def weighted_search(
     service: FloatArray, config: SearchConfig = SearchConfig()
 ) -> tuple[IntArray, FloatArray]:
-    """Algorithms 2 and 3: search for weights whose min cut has the least slowest stage.
+    """Searches for weights whose min cut has the least slowest stage, [Ding2025] alg. 2 and 3.
 
-    Algorithm 3 walks a grid of alpha and gamma and calls algorithm 1, here read as called
-    *with* these weights, on each; T*_max starts at infinity. Algorithm 2 repeats it until
-    T_max settles; K, which its input names but its text does not use, narrows the grid
-    about the best pair, as in DADS. The min cut of weights is looked up: it is the entry of
-    the table of partitions with the least alpha Td + Tt + gamma Te (equal to max-flow, see
-    the tests). It finds supported points only: with (Td, Tt, Te) = (0, 2, 10), (6, 5, 5) and
-    (12, 0, 0) the best is 6, and no weights find it.
+    Algorithm 3 walks over a grid of alpha and gamma and calls algorithm 1 on each pair, which is
+    read here as called *with* these weights; T*_max starts at infinity. Algorithm 2 repeats it
+    until T_max settles. Its input names K but its text does not use it; here K narrows the grid
+    about the best pair, as in [Hu2019]. The min cut for a pair of weights is looked up: it is
+    the entry of the table of partitions with the least alpha Td + Tt + gamma Te, which equals
+    that of max-flow. The search finds supported points only: with (Td, Tt, Te) = (0, 2, 10),
+    (6, 5, 5) and (12, 0, 0) the best slowest stage is 6, and no weights find it.
 
     Args:
-        service: Td, Tt, Te of F partitions, (..., F, 3) s.
-        config: The open choices.
+        service: Td, Tt and Te of F partitions, (..., F, 3) s.
+        config: The choices that the paper leaves open.
 
     Returns:
-        Index of the partition found and its slowest stage, (...) and (...) s.
+        The index of the partition found and its slowest stage, (...) and (...) s.
     """
     batch = service.shape[:-2]
     flat = service.reshape(-1, *service.shape[-2:])
@@ -140,11 +149,11 @@ def _search(service: FloatArray, config: SearchConfig) -> tuple[IntArray, FloatA
 
 
 class WeightedSearchSolver:
-    """Algorithm 2: the deepest exit, cut where the slowest stage is least, as found by search.
+    """The deepest exit, cut where a search finds the least slowest stage, [Ding2025] alg. 2.
 
     Args:
         scenario: The parameters.
-        config: What the pseudocode leaves open.
+        config: The settings of the search.
     """
 
     def __init__(self, scenario: Scenario, config: SearchConfig = SearchConfig()) -> None:
@@ -157,4 +166,5 @@ class WeightedSearchSolver:
         wide = arrays.map_arrays(lambda a: np.asarray(a)[..., None], slot)
         choice, _ = weighted_search(service_times(self.cost, wide), self.config)
         evaluations = self.config.rounds * self.config.steps**2
-        return Solution(Decision(np.full_like(choice, self.exit), choice), evaluations)
+        decision = Decision(exit=np.full_like(choice, self.exit), partition=choice)
+        return Solution(decision, evaluations)

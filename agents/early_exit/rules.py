@@ -1,4 +1,4 @@
-"""Rules for early exit that look at one frame: fixed cuts, Neurosurgeon, exact optima."""
+"""Rules for early exit that look at one frame: fixed cuts, Neurosurgeon and exact optima."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.exact import slot_optimum
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, State
-from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.scenario import Scenario, Slot
 
 Load = Literal["light", "heavy"]
 
 
 def nearest_candidate(scenario: Scenario, exit_index: int, cost: FloatArray) -> IntArray:
-    """The candidates that come nearest to partitions of one exit, (...).
+    """The candidates that come nearest to partitions of one exit, as indices (...).
 
-    Candidates hold every partition worth having of a small network, so that the nearest
-    one is the partition itself or costs the same; of a large network they are thinned.
+    The candidates of a small network hold every partition worth having, so the nearest one is
+    the partition itself or costs the same. The candidates of a large network are thinned.
 
     Args:
         scenario: The parameters.
-        exit_index: Of the exit.
-        cost: Of the partitions, (..., 3).
+        exit_index: The index of the exit.
+        cost: The costs of the partitions, (..., 3).
     """
     known = scenario.table.candidates(exit_index)
     largest = known.max(axis=0)
@@ -37,11 +37,11 @@ def nearest_candidate(scenario: Scenario, exit_index: int, cost: FloatArray) -> 
 
 
 class FixedCutSolver:
-    """The deepest exit, everything on one side: device-only or edge-only.
+    """The deepest exit, with everything on one side.
 
     Args:
         scenario: The parameters.
-        on_edge: Send each frame as it is.
+        on_edge: Whether each frame is sent to the edge as it is, or stays on the device.
     """
 
     def __init__(self, scenario: Scenario, on_edge: bool) -> None:
@@ -50,13 +50,16 @@ class FixedCutSolver:
         layers = np.zeros(len(front.graph), dtype=np.bool_)
         layers[1:] = on_edge
         times = [d.layer_seconds(front.graph) for d in (scenario.device, scenario.edge)]
-        cost = price(front.graph, layers, *times)
+        cost = partition_cost(front.graph, layers, *times)
         self.partition = int(nearest_candidate(scenario, self.exit, cost))
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """The same decision for every instance."""
+        """Solve a batch, fields (...): the decision is the same for every instance."""
         shape = np.shape(slot.bandwidth)
-        return Solution(Decision(np.full(shape, self.exit), np.full(shape, self.partition)), 0)
+        decision = Decision(
+            exit=np.full(shape, self.exit), partition=np.full(shape, self.partition)
+        )
+        return Solution(decision, 0)
 
 
 class ExactLoadSolver:
@@ -64,7 +67,7 @@ class ExactLoadSolver:
 
     Args:
         scenario: The parameters.
-        load: Which of seed 001's two objectives.
+        load: Which of the two objectives of [Ding2025] is minimised.
     """
 
     def __init__(self, scenario: Scenario, load: Load) -> None:
@@ -75,21 +78,31 @@ class ExactLoadSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...); queues are not looked at."""
         choice, _ = self.lookup.light(slot) if self.load == "light" else self.lookup.heavy(slot)
-        return Solution(Decision(np.full_like(choice, self.exit), choice), len(self.lookup.cost))
+        decision = Decision(exit=np.full_like(choice, self.exit), partition=choice)
+        return Solution(decision, len(self.lookup.cost))
 
 
 def prefix_costs(graph: LayerGraph, device_s: FloatArray, edge_s: FloatArray) -> FloatArray:
-    """Costs of cutting after each layer in topological order, all crossing tensors, (V, 3)."""
+    """What it costs to cut after each layer in topological order, with all crossing tensors.
+
+    Args:
+        graph: V layers, one exit.
+        device_s: The time of every layer on the device, (V,) s.
+        edge_s: The time of every layer on the edge, (V,) s.
+
+    Returns:
+        Device work (s), bits to send and edge work (s) of each cut, (V, 3).
+    """
     count = len(graph)
     on_edge = np.arange(count) > np.arange(count)[:, None]
-    return price(graph, on_edge, device_s, edge_s)
+    return partition_cost(graph, on_edge, device_s, edge_s)
 
 
 class NeurosurgeonSolver:
-    """Neurosurgeon (Kang et al., ASPLOS 2017): one cut in the order of the layers, no exits.
+    """Neurosurgeon, [Kang2017]: one cut in the order of the layers, at the deepest exit.
 
     It was made for chains. On a graph the layers are taken in topological order, and every
-    tensor that crosses the cut is charged. Objective: Td + Tt + Te.
+    tensor that crosses the cut is charged. It minimises Td + Tt + Te.
 
     Args:
         scenario: The parameters.
@@ -106,13 +119,14 @@ class NeurosurgeonSolver:
         """Solve a batch, fields (...)."""
         cut, _ = self.lookup.light(slot)
         choice = self.candidate[cut]
-        return Solution(Decision(np.full_like(choice, self.exit), choice), len(self.candidate))
+        decision = Decision(exit=np.full_like(choice, self.exit), partition=choice)
+        return Solution(decision, len(self.candidate))
 
 
 class SlotOptimumSolver:
     """The exit and partition that earn most for the frame at hand, waiting included.
 
-    Exact, and blind to the frames to come.
+    The decision is exact, and blind to the frames to come.
 
     Args:
         scenario: The parameters.

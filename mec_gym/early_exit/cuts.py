@@ -1,4 +1,4 @@
-"""Optimal partitions without enumeration: min cut for light load, a MILP for heavy load."""
+"""Optimal partitions without enumeration: a min cut for light load, a MILP for heavy load."""
 
 from __future__ import annotations
 
@@ -6,34 +6,36 @@ import numpy as np
 
 from mec_gym.core.types import BoolArray, FloatArray
 from mec_gym.dnn.graph import LayerGraph
-from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.partitions import partition_cost
 
 # Finite capacities sum up to this after scaling, so that float64 keeps them apart and int64
 # holds any flow.
 _RESOLUTION = 2.0**52
 _INFINITE = 1 << 60
-_UNITS = 1e3  # of the stage times in the MILP: its solver's tolerances are about 1e-6
+# The scale of the stage times in the MILP, whose solver's tolerances are about 1e-6.
+_UNITS = 1e3
 
 
 class CutGraph:
-    """Seed 001, algorithm 1: the s-t graph whose minimum cut is the best partition.
+    """The s-t graph whose minimum cut is the best partition, [Ding2025] alg. 1.
 
-    Source = device, sink = edge; a layer on the sink's side runs on the edge. Arcs, with
-    weights (alpha, beta, gamma) of device, link and edge:
+    The source is the device and the sink is the edge; a layer on the sink's side runs on the
+    edge. With the weights (alpha, beta, gamma) of device, link and edge, these are the arcs:
 
-    * source -> v: gamma te[v];  v -> sink: alpha td[v];
-    * v -> u, if u is v's only reader, else v -> v' -> each reader with an auxiliary v':
-      beta d[v] / B on the first, infinite on the others, so a tensor is paid once;
-    * source -> input: infinite, it is on the device; u -> v infinite for every link v -> u:
-      nothing comes back.
+    * source -> v costs gamma te[v], and v -> sink costs alpha td[v].
+    * If u is the only reader of v, v -> u costs beta d[v] / B. If v has several readers, an
+      auxiliary node v' comes between: v -> v' costs beta d[v] / B and v' -> each reader is
+      infinite, so a tensor is paid for once.
+    * source -> input is infinite, because the input is on the device. For every link v -> u
+      the arc u -> v is infinite, because nothing comes back.
 
-    The last row is missing from the published construction. Without it 30 of 300 random
-    graphs with a uniformly faster edge gave a partition that is not valid.
+    The arcs against the links are missing from the published construction. Without them 30 of
+    300 random graphs with a uniformly faster edge gave a partition that is not valid.
 
     Args:
         graph: V layers, one exit.
-        device_s: td, (V,) s.
-        edge_s: te, (V,) s.
+        device_s: The time td of every layer on the device, (V,) s.
+        edge_s: The time te of every layer on the edge, (V,) s.
     """
 
     def __init__(self, graph: LayerGraph, device_s: FloatArray, edge_s: FloatArray) -> None:
@@ -63,19 +65,20 @@ class CutGraph:
         ).astype(np.int32)
         self._free = np.full(len(free), _INFINITE)
         self._in_order = _in_order(graph)
-        self._known = price(graph, self._in_order, self.device_s, self.edge_s)
+        self._known = partition_cost(graph, self._in_order, self.device_s, self.edge_s)
 
     def solve(
         self, seconds_per_bit: float, weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     ) -> BoolArray:
         """The partition that minimises alpha Td + beta Tt + gamma Te, ``on_edge`` (V,).
 
-        Capacities are scaled to whole numbers: max-flow on floats can go wrong (networkx
-        issues 4592, 4972). The value of the cut is not used; price the partition instead.
+        Capacities are scaled to whole numbers, because max-flow on floats can go wrong
+        (networkx issues 4592 and 4972). The value of the cut is therefore rounded; use
+        :func:`~mec_gym.early_exit.partitions.partition_cost` of the partition instead.
 
         Args:
             seconds_per_bit: 1 / B.
-            weights: alpha, beta, gamma, none negative.
+            weights: alpha, beta and gamma; none may be negative.
         """
         from ortools.graph.python import max_flow
 
@@ -107,19 +110,20 @@ class CutGraph:
     def light_optima(self, slowest: float, fastest: float) -> BoolArray:
         """Every partition that is best for light load at some bandwidth in a range, (P, V).
 
-        The least Td + Te + bits / B is concave and piecewise linear in 1 / B: two solved
-        ends, then the crossing of their lines, and so on (Eisner & Severance 1976).
+        The least Td + Te + bits / B is concave and piecewise linear in 1 / B. So the two ends
+        are solved first, then the crossing of their lines, and so on (Eisner and Severance,
+        1976).
 
         Args:
-            slowest: Smallest B, bit/s.
-            fastest: Largest B, bit/s.
+            slowest: The smallest B, bit/s.
+            fastest: The largest B, bit/s.
         """
         found: dict[bytes, BoolArray] = {}
 
         def line(seconds_per_bit: float) -> tuple[float, float]:
             on_edge = self.solve(seconds_per_bit)
             found[on_edge.tobytes()] = on_edge
-            device, bits, edge = price(self.graph, on_edge, self.device_s, self.edge_s)
+            device, bits, edge = partition_cost(self.graph, on_edge, self.device_s, self.edge_s)
             return float(device + edge), float(bits)
 
         waiting = [(line(1.0 / fastest), line(1.0 / slowest))]
@@ -136,7 +140,7 @@ class CutGraph:
 
 
 def _in_order(graph: LayerGraph) -> BoolArray:
-    """The V partitions that cut the list of layers: valid, as it is in topological order."""
+    """The V partitions that cut the list of layers; valid, since its order is topological."""
     return ~np.tri(len(graph), dtype=np.bool_)
 
 
@@ -145,9 +149,15 @@ def heavy_milp(
 ) -> BoolArray:
     """The partition whose slowest stage is fastest, min max(Td, Tt, Te), ``on_edge`` (V,).
 
-    A mixed-integer linear program, solved by HiGHS: x[v] = 1 on the edge, y[v] >= x[u] - x[v]
-    for each reader u of v, a stage time at least each of the three sums. Exact to about one
-    part in 10^7, the solver's tolerance.
+    This is a mixed-integer linear program that HiGHS solves: x[v] is 1 on the edge, y[v] is at
+    least x[u] - x[v] for each reader u of v, and the stage time is at least each of the three
+    sums. The answer is exact to about one part in 10^7, the solver's tolerance.
+
+    Args:
+        graph: V layers, one exit.
+        device_s: The time of every layer on the device, (V,) s.
+        edge_s: The time of every layer on the edge, (V,) s.
+        seconds_per_bit: 1 / B.
 
     Raises:
         RuntimeError: The solver gave up.
@@ -156,7 +166,7 @@ def heavy_milp(
     from scipy.sparse import lil_array
 
     def slowest(on_edge: BoolArray) -> FloatArray:
-        stages = price(graph, on_edge, device_s, edge_s) * [1.0, seconds_per_bit, 1.0]
+        stages = partition_cost(graph, on_edge, device_s, edge_s) * [1.0, seconds_per_bit, 1.0]
         return np.asarray(stages.max(axis=-1))
 
     known = _in_order(graph)

@@ -1,6 +1,6 @@
 """The exact optimum of one slot, and the clairvoyant bound of an episode.
 
-The two objectives of seed 001, light and heavy load, are in ``lookup.py``.
+The two objectives of [Ding2025], for light and for heavy load, are in ``lookup.py``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from mec_gym.early_exit import model
 from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.scenario import Scenario, Slot
 
-_CHUNK = 1 << 15  # numbers worked on at a time, so that they stay in the cache
+_CHUNK = 1 << 15  # how many numbers are worked on at a time, so that they stay in the cache
 _COARSE = 12  # levels of backlog on which each stage is tried
-_TICKS = 2000  # of the ruler that backlogs are read on
+_TICKS = 2000  # how many ticks the ruler has that backlogs are read on
 _ROUNDING = 1e-12  # relative; every comparison errs on the side of the bound
 
 
 def all_decisions(scenario: Scenario) -> Decision:
-    """Every decision there is, fields (A,), by exit and device work."""
+    """All A decisions that there are, ordered by exit and device work; fields (A,)."""
     sizes = scenario.table.sizes
     return Decision(
-        np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(s) for s in sizes])
+        exit=np.repeat(np.arange(len(sizes)), sizes),
+        partition=np.concatenate([np.arange(s) for s in sizes]),
     )
 
 
@@ -40,14 +41,14 @@ def try_all(
         scenario: The parameters.
 
     Returns:
-        All decisions, fields (A,); when each stage is free after each, (..., A, 3) s; the
-        cost of each, the negative reward, (..., A).
+        All decisions, fields (A,); when each stage is free after each of them, (..., A, 3) s
+        from now; and what each costs, its negative reward, (..., A).
     """
     decisions = all_decisions(scenario)
     wide = arrays.map_arrays(lambda a: np.expand_dims(a, -1), state)
     wide = replace(wide, backlog=np.expand_dims(state.backlog, -2))
     slot = arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot)
-    free, outcome = model.evaluate(slot, wide, decisions, scenario)
+    free, outcome = model.serve(slot, wide, decisions, scenario)
     cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost + outcome.energy_cost
     return decisions, free, cost
 
@@ -55,7 +56,7 @@ def try_all(
 def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:
     """The decision that earns most in a slot, waiting in the queues included.
 
-    Blind to the frames to come.
+    It is blind to the frames to come.
 
     Args:
         slot: Fields (...).
@@ -74,26 +75,29 @@ def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision
 def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArray:
     """An upper bound on the return of any policy, clairvoyant or not.
 
-    The problem is relaxed to one queue: at one of the three stages frames wait as they do,
-    at the other two never; the battery is never short, and a frame may be dropped at will.
-    Dynamic programming backward over the backlog of that stage solves this on a grid, each
-    backlog taken for the next lower one of the grid. Each stage gives a bound, the least
-    counts; all are tried on a coarse grid, each episode's best one on a fine grid too.
+    The problem is relaxed to one queue. At one of the three stages frames wait as they do in
+    the problem, and at the other two they never wait. The battery is never short, and a frame
+    may be dropped at will. Dynamic programming backward over the backlog of that stage solves
+    the relaxed problem on a grid, where every backlog is rounded down to the next level. Each
+    stage gives a bound, and the least one counts. All three are tried on a coarse grid, and
+    each episode's best one on a fine grid too.
 
-    Why it bounds: let a policy play, and let the relaxed problem take the same decisions,
-    dropping what the policy drops. By induction its backlog is never larger: a smaller
-    backlog and no other queues finish each frame no later, and free the stage no later. So
-    each frame that was served may be served, with no larger latency, miss or energy cost.
-    The relaxed value does not increase with the backlog, by the same argument, so rounding
-    a backlog down does not lower it. The maximum over decisions is no less than these.
+    This is a bound for the following reason. Let a policy play, and let the relaxed problem
+    take the same decisions and drop what the policy drops. By induction its backlog is never
+    larger: a smaller backlog and no other queues finish each frame no later, and free the
+    stage no later. So each frame that was served may be served, with no larger cost of
+    latency, miss or energy. By the same argument the relaxed value does not increase with the
+    backlog, so rounding a backlog down does not lower it. The maximum over all decisions is no
+    less than the value of these.
 
     Args:
         trace: Fields (n, T).
         scenario: The parameters.
-        levels: Of the fine grid of backlogs; time grows with it, and by and large tightness.
+        levels: The number of levels of the fine grid of backlogs. More of them take longer
+            and by and large give a tighter bound.
 
     Returns:
-        (n,).
+        The bound of each episode, (n,).
     """
     coarse = np.stack([_in_chunks(trace, scenario, stage, _COARSE) for stage in range(3)])
     bounds, chosen = coarse.min(axis=0), coarse.argmin(axis=0)
@@ -105,7 +109,7 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
 
 
 def _in_chunks(trace: Slot, scenario: Scenario, stage: int, levels: int) -> FloatArray:
-    """:func:`_one_queue` of any number of episodes, (n,)."""
+    """The values of :func:`_one_queue` for any number of episodes, (n,)."""
     n = len(trace.bandwidth)
     chunk = max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
     values = np.empty(n)
@@ -116,7 +120,7 @@ def _in_chunks(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
 
 
 def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> FloatArray:
-    """Value of the relaxed problem with a queue at one stage only, (n,)."""
+    """The value of the relaxed problem with a queue at one stage only, (n,)."""
     n, horizon = trace.bandwidth.shape
     decisions = all_decisions(scenario)
     cost = scenario.table.cost[decisions.exit, decisions.partition]  # (A, 3)
@@ -143,7 +147,7 @@ def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
         served = timeout * (1.0 + _ROUNDING)
         value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
 
-        # What does not touch the queue: the best of it, or a drop.
+        # Of the decisions that do not touch the queue, and a drop, only the best one matters.
         latency = service[:, ~works].sum(axis=-1)
         others = fixed[:, ~works] + per_second * latency + miss * (latency > in_time)
         others[latency > served] = np.inf
@@ -153,7 +157,7 @@ def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
         tick = np.maximum((grid - slot.interval) * per_tick, 0.0).astype(np.int64)
         best = value_at[rows + tick] - others.min(axis=1)[:, None]
 
-        # What does: it begins when it is ready and the stage is free, (n, W, levels).
+        # Work at the queue begins when it is ready and the stage is free, (n, W, levels).
         busy = service[:, works]
         own, after = busy[..., stage], busy[..., stage + 1 :].sum(axis=-1)
         begin = np.maximum(busy[..., :stage].sum(axis=-1)[..., None], grid)

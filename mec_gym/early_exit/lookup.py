@@ -1,4 +1,4 @@
-"""Exact light and heavy load for many slots at once: the best entry of a table of costs."""
+"""The best partition for light or for heavy load, looked up for many slots at once."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit.scenario import Slot
 
-_LEAF = 64  # costs of a block, at the most
-_ROWS = 256  # slots looked up at a time, so that what is worked on stays in the cache
+_LEAF = 64  # the largest number of costs in a block
+_ROWS = 256  # how many slots are looked up at a time, so that the work stays in the cache
 
 
 class Lookup:
-    """The partitions of least Td + Tt + Te, or of least max(Td, Tt, Te), by looking.
+    """Finds the partition of least Td + Tt + Te, or of least max(Td, Tt, Te), in a table.
 
-    Over a whole Pareto front the answer is exact among all valid partitions, for both
+    Over a whole Pareto front the answer is exact among all valid partitions, because both
     objectives grow with all three numbers. Long tables are cut into blocks of entries that
-    are alike; a block none of whose entries can be better than one already found, judged
-    by the least of each number, is not looked into.
+    are alike. A block is skipped if none of its entries can be better than one already found,
+    judged by the least of each number in the block.
 
     Args:
-        cost: Device work s, bits to send, edge work s of F partitions, (F, 3).
+        cost: Device work (s), bits to send and edge work (s) of F partitions, (F, 3).
     """
 
     def __init__(self, cost: FloatArray) -> None:
@@ -32,19 +32,25 @@ class Lookup:
         self._least = self._entries.min(axis=1)
 
     def light(self, slot: Slot) -> tuple[IntArray, FloatArray]:
-        """Seed 001's objective under light load, for slots with fields (...).
+        """The objective of [Ding2025] under light load.
+
+        Args:
+            slot: Fields (...).
 
         Returns:
-            Index of the best and its Td + Tt + Te, (...) and (...) s.
+            The index of the best partition and its Td + Tt + Te, (...) and (...) s.
         """
         return self._best(slot, np.add)
 
     def heavy(self, slot: Slot) -> tuple[IntArray, FloatArray]:
-        """Seed 001's objective under heavy load, for slots with fields (...).
+        """The objective of [Ding2025] under heavy load.
+
+        Args:
+            slot: Fields (...).
 
         Returns:
-            Index of the best and its max(Td, Tt, Te), (...) and (...) s; the throughput of
-            the pipeline is one over it.
+            The index of the best partition and its max(Td, Tt, Te), (...) and (...) s. The
+            throughput of the pipeline is one over the latter.
         """
         return self._best(slot, np.maximum)
 
@@ -71,7 +77,7 @@ class Lookup:
         if others is None:
             return choice, value
         others[rows, first] = np.inf
-        # Blocks that may hold something better: few.
+        # Only few blocks may hold something better.
         row, block = np.nonzero(others < value[:, None])
         times = _times(self._entries[block], per_unit[row, None], join)
         place = times.argmin(axis=1)
@@ -85,7 +91,7 @@ class Lookup:
 
 
 def _times(cost: FloatArray, per_unit: FloatArray, join: np.ufunc) -> FloatArray:
-    """Td, Tt and Te of costs (..., 3), added up or their largest, (...)."""
+    """The sum or the largest of Td, Tt and Te, as ``join`` says, of costs (..., 3) -> (...)."""
     found = per_unit[..., 0] * cost[..., 0]
     for stage in (1, 2):
         join(found, per_unit[..., stage] * cost[..., stage], out=found)
@@ -93,7 +99,7 @@ def _times(cost: FloatArray, per_unit: FloatArray, join: np.ufunc) -> FloatArray
 
 
 def _alike(cost: FloatArray, index: IntArray) -> list[IntArray]:
-    """Blocks of entries that are alike: halve along the most spread number, on a log scale."""
+    """Blocks of entries that are alike, by halving along the most spread number (log scale)."""
     if len(index) <= _LEAF:
         return [index]
     scale = np.log(cost[index] / np.maximum(cost.max(axis=0), 1e-300) + 1e-3)

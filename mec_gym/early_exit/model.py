@@ -1,6 +1,7 @@
-"""Latency and energy of one frame: partition costs of seed 001 and the three stages it queues at.
+"""Latency and energy of one frame, and the three stages that it may have to wait for.
 
-Every function broadcasts over all axes it is given.
+The costs of partitions are those of [Ding2025]. Every function broadcasts over all axes that it
+is given.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.early_exit.scenario import Scenario, Slot
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """What the agent's own decisions have changed."""
 
@@ -22,7 +23,7 @@ class State:
     frames_left: FloatArray  # (...) frames still to come, the one at hand included
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Where the network answers, and which of that exit's candidates is used."""
 
@@ -30,7 +31,7 @@ class Decision:
     partition: IntArray  # (...) index into the table's candidates, by device work
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What became of one frame."""
 
@@ -38,26 +39,26 @@ class Outcome:
     device_s: FloatArray  # (...) s, Td
     link_s: FloatArray  # (...) s, Tt
     edge_s: FloatArray  # (...) s, Te
-    waiting_s: FloatArray  # (...) s in queues; what is left of the latency; 0 if dropped
+    waiting_s: FloatArray  # (...) s in queues, the rest of the latency; 0 if dropped
     energy_j: FloatArray  # (...) J taken from the battery
     accuracy: FloatArray  # (...) probability that the answer is right; 0 if dropped
     deadline_missed: BoolArray  # (...) answered late, or dropped
-    timed_out: BoolArray  # (...) not started: would have taken longer than the timeout
-    battery_short: BoolArray  # (...) not started: the battery cannot pay for it
-    dropped: BoolArray  # (...) one of the two
-    accuracy_cost: FloatArray  # (...) the four parts of the reward
-    latency_cost: FloatArray  # (...)
-    miss_cost: FloatArray  # (...)
-    energy_cost: FloatArray  # (...)
+    timed_out: BoolArray  # (...) not started, it would have taken longer than the timeout
+    battery_short: BoolArray  # (...) not started, the battery cannot pay for it
+    dropped: BoolArray  # (...) not started, for one of these two reasons
+    accuracy_cost: FloatArray  # (...) part of the negative reward
+    latency_cost: FloatArray  # (...) part of the negative reward
+    miss_cost: FloatArray  # (...) part of the negative reward
+    energy_cost: FloatArray  # (...) part of the negative reward
 
 
 def service_times(cost: FloatArray, slot: Slot) -> FloatArray:
     """Td, Tt and Te in a slot, (..., 3) s.
 
-    Times at nominal speed stretch with the load of their processor; Tt = bits / B.
+    Times at nominal speed stretch with the load of their processor, and Tt = bits / B.
 
     Args:
-        cost: Device work (s), bits, edge work (s), (..., 3).
+        cost: Device work (s), bits to send and edge work (s), (..., 3).
         slot: Fields (...).
     """
     rate = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
@@ -67,17 +68,18 @@ def service_times(cost: FloatArray, slot: Slot) -> FloatArray:
 def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, FloatArray]:
     """A frame's way through device, link and edge, one after the other.
 
-    Lindley's recursion for each stage: finish = max(ready, free) + service. A stage serves
-    frames in the order of their arrival. A frame skips a stage at which it has nothing to
-    do; so what stays on the device does not wait for the link, and what is sent as it is
+    Each stage follows Lindley's recursion, finish = max(ready, free) + service, and serves
+    frames in the order of their arrival. A frame skips a stage at which it has nothing to do:
+    a frame that stays on the device does not wait for the link, and one that is sent as it is
     does not wait for the device.
 
     Args:
-        service: Td, Tt, Te, (..., 3) s.
-        backlog: Time until each stage is free, (..., 3) s from now.
+        service: Td, Tt and Te, (..., 3) s.
+        backlog: When each stage is free, (..., 3) s from now.
 
     Returns:
-        When the frame is done, (...) s from now, and when each stage is free then, (..., 3).
+        When the frame is done, (...) s from now, and when each stage is free after it, (..., 3)
+        s from now.
     """
     shape = np.broadcast_shapes(service.shape, backlog.shape)
     free = np.empty(shape)
@@ -91,20 +93,25 @@ def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, 
 
 
 def energy(cost: FloatArray, link_s: FloatArray, scenario: Scenario) -> FloatArray:
-    """Energy of the device, (...) J: its work at nominal speed, and sending.
+    """The energy that the device spends on its work and on sending, (...) J.
 
-    A loaded processor takes longer for the same work; the energy is the work's.
+    A loaded processor takes longer for the same work but spends the same energy on it.
+
+    Args:
+        cost: Device work (s), bits to send and edge work (s), (..., 3).
+        link_s: Tt, (...) s.
+        scenario: The parameters.
     """
     return np.asarray(cost[..., 0] * scenario.device.power_w + link_s * scenario.radio_power)
 
 
-def evaluate(
+def serve(
     slot: Slot, state: State, decision: Decision, scenario: Scenario
 ) -> tuple[FloatArray, Outcome]:
-    """What a decision leads to.
+    """What becomes of one frame, before the next one comes.
 
-    All of it is known when the frame arrives, so a frame that would take longer than the
-    timeout, or that the battery cannot pay for, is not started: it costs no time and no
+    All of it is known when the frame arrives. So a frame that would take longer than the
+    timeout, or that the battery cannot pay for, is not started. It costs no time and no
     energy, counts as a wrong answer that took the timeout, and has missed its deadline.
 
     Args:
@@ -145,3 +152,26 @@ def evaluate(
         energy_cost=scenario.energy_weight * spent,
     )
     return np.where(dropped[..., None], state.backlog, free), outcome
+
+
+def evaluate(
+    slot: Slot, state: State, decision: Decision, scenario: Scenario
+) -> tuple[State, Outcome]:
+    """What a decision leads to: the frame is served, and time passes until the next one.
+
+    Args:
+        slot: Fields (...).
+        state: Fields (...).
+        decision: Fields (...).
+        scenario: The parameters.
+
+    Returns:
+        The state that the next frame meets, and the outcome.
+    """
+    free, outcome = serve(slot, state, decision, scenario)
+    after = State(
+        backlog=np.maximum(free - np.asarray(slot.interval)[..., None], 0.0),
+        battery=state.battery - outcome.energy_j,
+        frames_left=state.frames_left - 1.0,
+    )
+    return after, outcome

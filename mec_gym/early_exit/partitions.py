@@ -1,9 +1,9 @@
-"""Valid partitions of a layer graph, and what each costs: the seed's Td, Tt and Te.
+"""Valid partitions of a layer graph, and what each costs: Td, Tt and Te of [Ding2025].
 
 A partition says of every layer whether it runs on the edge. It is valid when nothing comes
-back once it has gone to the edge: if v runs there, so does whoever reads v. The input is on
-the device. Three numbers are all that a slot needs of it: seconds of work on the device,
-bits to send, seconds of work on the edge, at nominal speed.
+back from the edge: if v runs there, so does every layer that reads v. The input is on the
+device. Three numbers say all about a partition that a slot needs: the seconds of work on the
+device, the bits to send, and the seconds of work on the edge, at nominal speed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.dnn.graph import LayerGraph
 
 LIMIT = 200_000
-"""Partitions that are enumerated at the most."""
+"""The largest number of partitions that is enumerated."""
 
 
 def is_valid(graph: LayerGraph, on_edge: BoolArray) -> BoolArray:
@@ -27,7 +27,7 @@ def is_valid(graph: LayerGraph, on_edge: BoolArray) -> BoolArray:
     return np.asarray(valid)
 
 
-def price(
+def partition_cost(
     graph: LayerGraph, on_edge: BoolArray, device_s: FloatArray, edge_s: FloatArray
 ) -> FloatArray:
     """Device work, bits to send and edge work of partitions.
@@ -36,12 +36,13 @@ def price(
 
     Args:
         graph: V layers.
-        on_edge: (..., V).
-        device_s: td, time of every layer on the device, (V,) s.
-        edge_s: te, on the edge, (V,) s.
+        on_edge: Whether each layer runs on the edge, (..., V).
+        device_s: The time td of every layer on the device, (V,) s.
+        edge_s: The time te of every layer on the edge, (V,) s.
 
     Returns:
-        (..., 3): s, bit, s. Seed 001, the sums behind T_d, T_t and T_e.
+        Device work (s), bits to send and edge work (s), (..., 3): the sums in Td, Tt and Te of
+        [Ding2025].
     """
     device = np.where(on_edge, 0.0, device_s).sum(axis=-1)
     edge = np.where(on_edge, edge_s, 0.0).sum(axis=-1)
@@ -56,16 +57,16 @@ def price(
 def enumerate_partitions(graph: LayerGraph, limit: int = LIMIT) -> BoolArray | None:
     """All valid partitions of a network with one exit, from all on the edge to all on the device.
 
-    The graph is a chain of blocks (:meth:`LayerGraph.chain`), a cut lies within one of them,
-    so their counts add. Within a block layers are taken one by one: it may join the device's
-    side of a set if all that it reads is there.
+    The graph is a chain of blocks (:meth:`LayerGraph.chain`). A cut lies within one of them, so
+    their counts add. Within a block the layers are taken one by one: a layer may join the
+    device's side of a set if all that it reads is there.
 
     Args:
         graph: V layers, one exit.
-        limit: The largest number that is built.
+        limit: The largest number of partitions that is enumerated.
 
     Returns:
-        ``on_edge``, (P, V), or None if there are more than ``limit``.
+        ``on_edge``, (P, V), or None if there are more than ``limit`` partitions.
     """
     joints = graph.chain()
     predecessors = graph.predecessors
@@ -89,10 +90,16 @@ def enumerate_partitions(graph: LayerGraph, limit: int = LIMIT) -> BoolArray | N
 
 
 def pareto(points: FloatArray) -> IntArray:
-    """Indices of the points (P, 3) that no other is as good as in all three, by the first.
+    """Indices of the points that no other point is as good as in all three numbers.
 
-    Of equal points one is kept. Kung, Luccio & Preparata 1975: sort by the first number,
-    keep the staircase of the other two.
+    Of equal points one is kept. The points are sorted by the first number, and the staircase
+    of the other two is kept (Kung, Luccio and Preparata, 1975).
+
+    Args:
+        points: Three costs each, (P, 3).
+
+    Returns:
+        The indices, ordered by the first number.
     """
     seconds: list[float] = []
     thirds: list[float] = []

@@ -1,4 +1,4 @@
-"""Early-exit partition as a Problem: spaces, observe/decode, reward."""
+"""Early-exit partition as a Problem: its spaces, what an agent sees, and its reward."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ from mec_gym.early_exit.scenario import Scenario, Slot
 
 
 class EarlyExitPartition:
-    """Frame by frame: at which exit should the network answer, and where should it be cut?
+    """At which exit should the network answer a frame, and where should it be cut?
 
-    **Observation**, float32 in [0, 1], 11 numbers:
+    **Description.** Frames reach a device, and a network with N exits has to answer each of
+    them, [Ding2025]. The device runs the layers before the cut and sends what crosses it to an
+    edge server, which runs the rest. An early exit is faster but less accurate. Device, uplink
+    and edge server serve one frame after the other, so frames may have to wait; bandwidth,
+    loads and the arrival rate change over time. A frame that would take longer than the timeout
+    or more energy than the battery holds is dropped.
+
+    **Observation.** 11 numbers in [0, 1], float32:
 
     ===== ============================== =========================================
     index meaning                        scale
     ===== ============================== =========================================
     0     bandwidth B                    log, from ``bandwidth.lowest`` to ``.highest``
-    1, 2  speed left of device and edge  1
+    1, 2  speed left of device and edge  1 (a share)
     3     arrival rate                   the largest of ``scenario.arrival_rates``
     4     deadline                       ``scenario.deadline[1]``
     5     priority                       1
@@ -34,24 +41,40 @@ class EarlyExitPartition:
     10    frames left, this one included ``scenario.horizon``
     ===== ============================== =========================================
 
-    Hidden is when the next frame comes, and all that follows.
+    When the next frame comes, and all that follows, is hidden.
 
-    **Action**, MultiDiscrete [exits, K]: the exit, and one of its candidate partitions,
-    ordered by device work: 0 leaves least to the device. An exit with fewer than K takes
-    its last one for all that are beyond.
+    **Action.** ``MultiDiscrete([N, K])``: the exit, and one of its candidate partitions. They
+    are ordered by device work: 0 leaves least to the device. If an exit has fewer than K
+    candidates, every number beyond means its last one.
 
-    **Reward** of a frame, the negative sum of four costs:
+    **Reward.** The reward of a frame is the negative sum of four costs:
 
-    * ``accuracy_weight`` (1 - accuracy of the exit): up to a constant the utility of a right
-      answer;
-    * ``latency_weight`` P_task latency / T_deadline;
-    * ``miss_weight`` P_task if the deadline is missed;
-    * ``energy_weight`` times the energy in J.
+    * ``accuracy_weight`` * (1 - accuracy of the exit), which is the utility of a right answer
+      up to a constant;
+    * ``latency_weight`` * P_task * latency / T_deadline;
+    * ``miss_weight`` * P_task if the deadline is missed;
+    * ``energy_weight`` * energy in J.
 
-    A frame that is dropped counts as a wrong answer that took the timeout and missed.
+    A frame that is dropped counts as a wrong answer that took the timeout and missed its
+    deadline.
+
+    **Starting state.** The queues are empty, the battery is full, and all frames are still to
+    come. Bandwidth, loads, arrivals, deadlines and priorities are drawn from the scenario.
+
+    **Episode end.** The episode terminates after T frames; it is never truncated.
+
+    **Arguments.** ``gymnasium.make("mec/EarlyExitPartition-v0", scenario=...)`` takes the name
+    of a preset (``mixed`` by default), ``csv:PATH`` for a measured uplink, ``profile:PATH`` for
+    another network, or a ``Scenario``.
+
+    **Version history.** v0: first version.
 
     Args:
         scenario: The parameters.
+
+    Attributes:
+        costs: Names of the parts of an ``Outcome`` of which less is better.
+        gains: Names of the parts of which more is better.
     """
 
     costs = ("latency_s", "energy_j", "dropped")
@@ -78,7 +101,7 @@ class EarlyExitPartition:
         return self.scenario.sample(rng, n)
 
     def check(self, trace: Slot) -> None:
-        """Rates, speeds and deadlines must be positive, intervals not negative."""
+        """Raise ValueError if rates, speeds or deadlines are not positive or others negative."""
         for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
             smallest = getattr(trace, name).min()
             if smallest <= 0:
@@ -89,12 +112,12 @@ class EarlyExitPartition:
                 raise ValueError(f"trace.{name} must not be negative, got {smallest}")
 
     def start(self, slot: Slot) -> State:
-        """Empty queues, a full battery, all frames to come."""
+        """The state that an episode begins with: the queues are empty and the battery is full."""
         shape = np.shape(slot.bandwidth)
         return State(
-            np.zeros((*shape, 3)),
-            np.full(shape, float(self.scenario.battery)),
-            np.full(shape, float(self.scenario.horizon)),
+            backlog=np.zeros((*shape, 3)),
+            battery=np.full(shape, float(self.scenario.battery)),
+            frames_left=np.full(shape, float(self.scenario.horizon)),
         )
 
     def observe(self, slot: Slot, state: State) -> npt.NDArray[np.float32]:
@@ -113,7 +136,7 @@ class EarlyExitPartition:
         return parts.astype(np.float32)
 
     def decode(self, observation: npt.NDArray[np.float32]) -> tuple[Slot, State]:
-        """Slot and state as the agent knows them; the interval is its mean, 1 / rate."""
+        """Slot and state as the agent knows them; the hidden interval is its mean, 1 / rate."""
         parts = np.asarray(observation, dtype=np.float64) * self._scales
         rate = parts[..., 3]
         slot = Slot(
@@ -125,13 +148,18 @@ class EarlyExitPartition:
             deadline=parts[..., 4],
             priority=parts[..., 5],
         )
-        return slot, State(parts[..., 6:9], parts[..., 9], np.rint(parts[..., 10]))
+        state = State(
+            backlog=parts[..., 6:9],
+            battery=parts[..., 9],
+            frames_left=np.rint(parts[..., 10]),
+        )
+        return slot, state
 
     def decision(self, action: npt.NDArray[Any]) -> Decision:
         """The decision an action (..., 2) stands for."""
         action = np.asarray(action, dtype=np.int64)
         last = self.scenario.table.sizes[action[..., 0]] - 1
-        return Decision(action[..., 0], np.minimum(action[..., 1], last))
+        return Decision(exit=action[..., 0], partition=np.minimum(action[..., 1], last))
 
     def encode(self, decision: Decision) -> npt.NDArray[np.int64]:
         """The action (..., 2) of a decision."""
@@ -139,12 +167,7 @@ class EarlyExitPartition:
 
     def step(self, slot: Slot, state: State, decision: Decision) -> tuple[State, Outcome]:
         """Serve one frame, then wait for the next."""
-        free, outcome = model.evaluate(slot, state, decision, self.scenario)
-        return State(
-            np.maximum(free - np.asarray(slot.interval)[..., None], 0.0),
-            state.battery - outcome.energy_j,
-            state.frames_left - 1.0,
-        ), outcome
+        return model.evaluate(slot, state, decision, self.scenario)
 
     def reward(self, outcome: Outcome) -> FloatArray:
         """The negative sum of the four costs."""

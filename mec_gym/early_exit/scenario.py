@@ -1,8 +1,6 @@
 """Parameters of the early-exit problem, and nature's part of its episodes.
 
-Seed 001 is Ding et al., "Dynamic Adaptive Partitioning of Deep Neural Networks Based on
-Early Exit Mechanism under Edge-End Collaboration" (DAPDEE), doi 10.11999/JEIT250291. It
-builds on DADS: Hu et al., INFOCOM 2019.
+The problem is that of [Ding2025] (DAPDEE), which builds on [Hu2019] (DADS).
 """
 
 from __future__ import annotations
@@ -13,13 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import (
-    fraction,
-    non_negative,
-    numbers,
-    positive,
-    positive_int,
-)
+from mec_gym.core.checks import check_fields, numbers
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import FloatArray
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
@@ -36,22 +28,22 @@ from mec_gym.network.bandwidth import (
     ornstein_uhlenbeck,
 )
 
-LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures a second, and video
+LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures per second, and video
 CHANGING = Regimes((CAT1, G3, G4, WIFI), dwell_s=4.0, memory_s=2.0)
-LOAD_DEVIATIONS = 2.5  # loads are limited to so many deviations about their median
+LOAD_DEVIATIONS = 2.5  # loads stay within so many standard deviations of their median
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
     """One frame and what it meets. A trace is a Slot with leading axes (n, T)."""
 
-    bandwidth: FloatArray  # (...) bit/s, B, of the uplink
+    bandwidth: FloatArray  # (...) bit/s, the bandwidth B of the uplink
     device_speed: FloatArray  # (...) share of the device that other programs leave, (0, 1)
     edge_speed: FloatArray  # (...) the same of the edge server
     arrival_rate: FloatArray  # (...) frames/s at present
     interval: FloatArray  # (...) s until the next frame; hidden
-    deadline: FloatArray  # (...) s after its arrival, T_deadline
-    priority: FloatArray  # (...) P_task: 1 if urgent
+    deadline: FloatArray  # (...) s after the frame's arrival, T_deadline
+    priority: FloatArray  # (...) P_task, which is 1 if the frame is urgent
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,35 +51,38 @@ class Scenario:
     """Everything that does not change during an episode, in SI units.
 
     Attributes:
-        network: A profile of ``mec_gym.dnn.zoo`` by name, the path of a JSON profile, or a
-            LayerGraph; every exit needs a measured accuracy.
-        device: Runs the layers before the cut.
-        edge: Runs the rest.
-        bandwidth: Of the uplink.
-        horizon: Frames an episode, T.
-        arrival_rates: Frames/s; a rate lasts ``arrival_frames`` frames on average, then
-            another follows. Between frames the time is exponentially distributed.
-        arrival_frames: See there.
-        device_load: Median share of the device that other programs take.
-        edge_load: The same of the edge server.
-        load_spread: Standard deviation of the logit of a load.
-        load_memory_s: Correlation time of a load, s.
-        deadline: Range of T_deadline, s (U[low, high]).
-        urgent_share: Probability that a frame is urgent (P_task = 1).
-        normal_priority: P_task of the others.
-        timeout_s: A frame that would take longer than this is not started.
-        battery: Of the device, for the whole episode, J.
-        radio_power: Power drawn while sending, W. Default: about what LTE draws (Huang et
-            al., MobiSys 2012: 1.29 W and 0.44 W per Mbit/s).
-        accuracy_weight: Cost of a wrong answer.
-        latency_weight: Cost of a latency as long as the deadline.
-        miss_weight: Cost of a missed deadline.
-        energy_weight: Cost of a joule, 1/J.
-        candidates: Partitions of an exit to choose among, at the most; K.
+        network: The name of a profile of ``mec_gym.dnn.zoo``, the path of a JSON profile, or a
+            LayerGraph. Every exit needs a measured accuracy.
+        device: The device, which runs the layers before the cut.
+        edge: The edge server, which runs the rest.
+        bandwidth: How the bandwidth of the uplink changes.
+        horizon: The number of frames per episode, T.
+        arrival_rates: The rates at which frames arrive, frames/s. A rate lasts for
+            ``arrival_frames`` frames on average, then another one follows. The time between two
+            frames is exponentially distributed.
+        arrival_frames: The mean number of frames that an arrival rate lasts, at least 1.
+        device_load: The median share of the device that other programs take, in (0, 1).
+        edge_load: The median share of the edge server that other programs take, in (0, 1).
+        load_spread: The standard deviation of the logit of a load, at most 3.
+        load_memory_s: The correlation time of a load, s.
+        deadline: The range (low, high) that T_deadline is drawn from uniformly, s.
+        urgent_share: The probability that a frame is urgent (P_task = 1).
+        normal_priority: P_task of the frames that are not urgent, in [0, 1].
+        timeout_s: A frame that would take longer than this is not started, s. It must be at
+            least the longest deadline.
+        battery: The energy that the device has for a whole episode, J.
+        radio_power: The power that the device draws while it sends, W. The default is about
+            what LTE draws ([Huang2012]: 1.29 W and 0.44 W per Mbit/s).
+        accuracy_weight: The cost of a wrong answer.
+        latency_weight: The cost of a latency that is as long as the deadline.
+        miss_weight: The cost of a missed deadline.
+        energy_weight: The cost of a joule, 1/J.
+        candidates: The largest number of partitions per exit to choose among, K.
 
     Raises:
-        ValueError: A parameter outside its range, a profile that is not there, of another
-            version or without accuracies, ``candidates`` too small for the network.
+        ValueError: A parameter is outside its range, there is no such profile, the profile is
+            of another version or lacks accuracies, or ``candidates`` is too small for the
+            network.
     """
 
     network: str | LayerGraph = "mobilenetv2-digits"
@@ -117,41 +112,37 @@ class Scenario:
     accuracy: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name, kinds in (
-            ("device", (Device, Measured)),
-            ("edge", (Device, Measured)),
-            ("bandwidth", (Regimes, MeasuredBandwidth)),
-        ):
-            if not isinstance(getattr(self, name), kinds):
-                allowed = " or ".join(kind.__name__ for kind in kinds)
-                raise ValueError(f"{name} must be a {allowed}, got {getattr(self, name)!r}")
-        positive_int("horizon", self.horizon)
-        positive_int("candidates", self.candidates)
+        check_fields(
+            self,
+            kinds={
+                "device": (Device, Measured),
+                "edge": (Device, Measured),
+                "bandwidth": (Regimes, MeasuredBandwidth),
+            },
+            positive_int=("horizon", "candidates"),
+            positive=("arrival_frames", "timeout_s", "battery", "accuracy_weight"),
+            non_negative=(
+                "load_spread",
+                "load_memory_s",
+                "radio_power",
+                "latency_weight",
+                "miss_weight",
+                "energy_weight",
+            ),
+            fraction=("device_load", "edge_load", "urgent_share", "normal_priority"),
+            ranges=("deadline",),
+            at_most={"load_spread": 3.0},
+        )
         object.__setattr__(self, "arrival_rates", numbers("arrival_rates", self.arrival_rates))
-        low, high = numbers("deadline", self.deadline, 2)
-        if low > high:
-            raise ValueError(f"deadline must be (low, high) with low <= high, got {low, high}")
-        object.__setattr__(self, "deadline", (low, high))
-        for name in ("timeout_s", "battery", "accuracy_weight"):
-            positive(name, getattr(self, name))
-        for name in (
-            "load_spread", "load_memory_s", "radio_power", "latency_weight", "miss_weight",
-            "energy_weight",
-        ):  # fmt: skip
-            non_negative(name, getattr(self, name))
-        for name in ("device_load", "edge_load", "urgent_share", "normal_priority"):
-            fraction(name, getattr(self, name))
         for name in ("device_load", "edge_load"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)!r}")
-        if self.load_spread > 3:
-            raise ValueError(f"load_spread must be at most 3, got {self.load_spread!r}")
-        positive("arrival_frames", self.arrival_frames)
         if self.arrival_frames < 1:
             raise ValueError(f"arrival_frames must be at least 1, got {self.arrival_frames!r}")
-        if self.timeout_s < high:
+        if self.timeout_s < self.deadline[1]:
             raise ValueError(
-                f"timeout_s must be at least the longest deadline ({high} s), got {self.timeout_s}"
+                f"timeout_s must be at least the longest deadline ({self.deadline[1]} s), "
+                f"got {self.timeout_s}"
             )
         graph = resolve(self.network)
         accuracy = graph.accuracies
@@ -169,12 +160,12 @@ class Scenario:
 
     @property
     def exits(self) -> int:
-        """N."""
+        """The number of the network's exits, N."""
         return len(self.graph.exits)
 
     @property
     def slowest(self) -> tuple[float, float]:
-        """Smallest speeds of device and edge that an episode can hold."""
+        """The smallest speeds of device and edge that an episode can hold, as shares."""
         loads = np.array([self.device_load, self.edge_load])
         device, edge = _speed(loads, LOAD_DEVIATIONS * self.load_spread)
         return float(device), float(edge)
@@ -191,7 +182,7 @@ class Scenario:
         arrival_rate = np.broadcast_to(rates[regime], shape).copy()
         interval = rng.exponential(size=shape) / arrival_rate
         gaps = np.concatenate([np.zeros((n, 1)), interval[:, :-1]], axis=-1)
-        time = np.cumsum(gaps, axis=-1)  # never goes back, whatever is rounded
+        time = np.cumsum(gaps, axis=-1)  # sums never go back in time, however they are rounded
         noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
         logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)
         speed = _speed(np.array([self.device_load, self.edge_load]), logit)
@@ -207,7 +198,7 @@ class Scenario:
 
 
 def _speed(median_load: FloatArray, logit: npt.ArrayLike) -> FloatArray:
-    """What a load leaves: 1 - sigmoid(logit of the median load + logit)."""
+    """The share that a load leaves, 1 - sigmoid(logit of the median load + ``logit``)."""
     return np.asarray(1.0 / (1.0 + median_load / (1.0 - median_load) * np.exp(logit)))
 
 
@@ -240,10 +231,18 @@ PRESETS = _presets()
 
 
 def from_csv(path: str | Path) -> Scenario:
-    """The default scenario over a measured uplink: a CSV of time (s) and bandwidth (bit/s)."""
+    """The default scenario with a measured uplink.
+
+    Args:
+        path: A CSV file of time (s) and bandwidth (bit/s).
+    """
     return replace(Scenario(), bandwidth=MeasuredBandwidth.from_csv(path))
 
 
 def from_profile(path: str | Path) -> Scenario:
-    """The default scenario with the user's own network: a JSON profile with accuracies."""
+    """The default scenario with another network.
+
+    Args:
+        path: A JSON profile of the network, with accuracies.
+    """
     return replace(Scenario(), network=load_graph(path))

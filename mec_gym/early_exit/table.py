@@ -1,4 +1,4 @@
-"""The table of partitions of a network: built once, then every slot is a lookup."""
+"""The table of a network's partitions. It is built once; then every slot is a lookup."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.cuts import CutGraph, heavy_milp
-from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions, pareto, price
+from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions, pareto, partition_cost
 
-_GRID = 64  # bandwidths at which the optima are always among the candidates
-_MILP_GRID = 8  # the same where each costs a MILP
+_GRID = 64  # the number of bandwidths at which the optima are among the candidates
+_MILP_GRID = 8  # the same where each bandwidth costs a MILP
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Front:
-    """Partitions of one exit that no other is as good as in all three numbers.
+    """The F partitions of one exit that no other is as good as in all three numbers.
 
-    Whatever grows with device work, bits and edge work has its optimum among them, so
-    long as ``whole`` holds; otherwise those are the light-load optima over the range of
-    bandwidths, and the heavy-load optima at some of them.
+    If ``whole`` holds, every objective that grows with device work, bits and edge work has its
+    optimum among them. Otherwise they are the light-load optima over the range of bandwidths
+    and the heavy-load optima at some of them.
     """
 
-    graph: LayerGraph  # of this exit, V layers
+    graph: LayerGraph  # what this exit needs of the network, V layers
     on_edge: BoolArray  # (F, V), ordered by device work
     cost: FloatArray  # (F, 3): device work s, bits to send, edge work s, at nominal speed
-    count: int  # valid partitions there are; 0 if too many to enumerate
-    whole: bool  # whether all of them were looked at
+    count: int  # the number of valid partitions; 0 if there are too many to enumerate
+    whole: bool  # whether all valid partitions were looked at
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PartitionTable:
-    """Fronts of all exits, and the K candidates of each that an agent chooses among.
+    """The fronts of all N exits, and K candidates per exit that an agent chooses among.
 
-    An exit with fewer repeats its last one.
+    An exit with fewer candidates repeats its last one.
     """
 
-    fronts: tuple[Front, ...]  # one an exit, N
+    fronts: tuple[Front, ...]  # one per exit, N
     chosen: IntArray  # (N, K) index into the exit's front, ordered by device work
     cost: FloatArray  # (N, K, 3): device work s, bits to send, edge work s
-    sizes: IntArray  # (N,) candidates that differ
+    sizes: IntArray  # (N,) the number of candidates that differ
 
     def candidates(self, exit_index: int) -> FloatArray:
-        """Costs of the candidates of one exit, without repetition, (sizes[exit], 3)."""
+        """The costs of one exit's candidates, without repetition, (sizes[exit_index], 3)."""
         return np.asarray(self.cost[exit_index, : self.sizes[exit_index]])
 
 
@@ -61,10 +61,11 @@ def front(
 
     Args:
         graph: V layers, one exit.
-        device_s: (V,) s.
-        edge_s: (V,) s.
-        bandwidth: Range of B, bit/s; used only beyond the limit.
-        limit: Partitions that are enumerated at the most. Beyond it: min cut and MILP.
+        device_s: The time of every layer on the device, (V,) s.
+        edge_s: The time of every layer on the edge, (V,) s.
+        bandwidth: The smallest and the largest B, bit/s; it matters only beyond the limit.
+        limit: The largest number of partitions that is enumerated. If there are more, min cuts
+            and MILPs find those that are worth having.
     """
     on_edge = enumerate_partitions(graph, limit)
     whole = on_edge is not None
@@ -78,19 +79,25 @@ def front(
                 *[heavy_milp(graph, device_s, edge_s, 1.0 / b)[None] for b in grid],
             ]
         )
-    cost = price(graph, on_edge, device_s, edge_s)
+    cost = partition_cost(graph, on_edge, device_s, edge_s)
     kept = pareto(cost)
-    return Front(graph, on_edge[kept], cost[kept], count, whole)
+    return Front(graph=graph, on_edge=on_edge[kept], cost=cost[kept], count=count, whole=whole)
 
 
 def choose_candidates(cost: FloatArray, bandwidth: tuple[float, float], most: int) -> IntArray:
-    """At most so many of a front (F, 3), in its order.
+    """The partitions of a front that become candidates, as indices in the front's order.
 
-    All of a small front; of a large one those that are best for light or for heavy load at
-    one of 64 bandwidths of the range and nominal speed, and evenly spaced others.
+    All partitions of a small front are candidates. Of a large front they are those that are
+    best for light or for heavy load at one of 64 bandwidths of the range and nominal speed,
+    and evenly spaced others.
+
+    Args:
+        cost: The costs of a front, (F, 3).
+        bandwidth: The smallest and the largest B, bit/s.
+        most: The largest number of candidates.
 
     Raises:
-        ValueError: ``most`` is too small for these optima.
+        ValueError: ``most`` is too small to hold these optima.
     """
     if len(cost) <= most:
         return np.arange(len(cost))
@@ -119,15 +126,15 @@ def partition_table(
     """The table of a network on two devices.
 
     Args:
-        graph: With N exits.
-        device: Runs the layers before the cut.
-        edge: Runs the rest.
-        bandwidth: Smallest and largest B, bit/s.
-        most: Candidates an exit, at the most.
-        limit: Partitions that are enumerated an exit, at the most.
+        graph: A network with N exits.
+        device: The device, which runs the layers before the cut.
+        edge: The edge server, which runs the rest.
+        bandwidth: The smallest and the largest B, bit/s.
+        most: The largest number of candidates per exit.
+        limit: The largest number of partitions per exit that is enumerated.
 
     Raises:
-        ValueError: Layers that cannot be priced, or ``most`` too small.
+        ValueError: The time of a layer is not known, or ``most`` is too small.
     """
     fronts = []
     for index in range(len(graph.exits)):
@@ -139,4 +146,4 @@ def partition_table(
     sizes = np.array([len(p) for p in picked])
     padded = np.stack([np.pad(p, (0, sizes.max() - len(p)), mode="edge") for p in picked])
     cost = np.stack([f.cost[p] for f, p in zip(fronts, padded, strict=True)])
-    return PartitionTable(tuple(fronts), padded, cost, sizes)
+    return PartitionTable(fronts=tuple(fronts), chosen=padded, cost=cost, sizes=sizes)

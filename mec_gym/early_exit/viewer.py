@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mec_gym.core import arrays
-from mec_gym.core.pictures import BLUE, GREEN, GREY, ORANGE, PINK, RED, new_figure
+from mec_gym.core.pictures import (
+    BLUE,
+    GREEN,
+    GREY,
+    LEGEND,
+    ORANGE,
+    PINK,
+    RED,
+    SMALL,
+    new_figure,
+    style,
+)
 from mec_gym.core.problem import Episode
+from mec_gym.core.types import IntArray
 from mec_gym.early_exit.model import Decision, Outcome, State
 from mec_gym.early_exit.scenario import Scenario, Slot
 
@@ -17,118 +29,133 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Frames = Episode[Slot, State, Decision, Outcome]
-SMALL = 8.5  # pt
 STAGES = ("device", "link", "edge")
 COLORS = dict(zip((*STAGES, "waiting"), (BLUE, ORANGE, GREEN, GREY), strict=True))
-LEGEND: dict[str, Any] = {
+ABOVE: dict[str, Any] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 0.98),
     "ncols": 6,
-    "fontsize": SMALL,
-    "frameon": False,
+    **LEGEND,
 }
 
 
 def draw_episode(scenario: Scenario, episode: Frames) -> Figure:
-    """The whole episode so far, one column a frame.
+    """The whole episode so far, one column per frame.
 
-    From above: the uplink and the arrival rate; each frame's latency by where it was spent,
-    with its deadline; exit and share of the network's work on the device; backlogs.
+    The panels show, from top to bottom: the uplink and the arrival rate; where each frame's
+    latency was spent, and its deadline; its exit and the share of the network's work that the
+    device did; and the backlogs that it found.
 
     Args:
-        scenario: What was played.
-        episode: Fields of the trace (T,).
+        scenario: The parameters of what was played.
+        episode: What has happened, fields of the trace (T,).
     """
     figure = new_figure(11, 9)
     panels = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (1.0, 1.6, 1.0, 1.0)})
-    frames = np.arange(1, scenario.horizon + 1)
-    played = frames[: len(episode.decisions)]
-    _network(panels[0], episode.trace, frames)
-    if len(played):
-        outcomes, decisions = arrays.stack(episode.outcomes), arrays.stack(episode.decisions)
-        _latency(panels[1], scenario, episode.trace, outcomes, played)
-        _decisions(panels[2], scenario, decisions, played)
-        _backlogs(panels[3], scenario, arrays.stack(episode.states), len(played))
-        answered = ~outcomes.dropped
-        cost = sum(
-            getattr(outcomes, f"{part}_cost").sum()
-            for part in ("accuracy", "latency", "miss", "energy")
-        )
-        title = (
-            f"{scenario.graph.name}: {len(played)} of {scenario.horizon} frames, cost {cost:.2f}, "
-            f"latency {outcomes.latency_s.mean() * 1e3:.0f} ms, "
-            f"{outcomes.deadline_missed.sum()} late or dropped, "
-            f"accuracy {100 * outcomes.accuracy[answered].mean() if answered.any() else 0:.1f} % "
-            "of those answered"
-        )
-    else:
-        title = f"{scenario.graph.name}: no frame yet"
-    figure.suptitle(title, fontsize=11)
+    draw_network(panels[0], scenario, episode)
+    if episode.decisions:
+        draw_latency(panels[1], scenario, episode)
+        draw_decisions(panels[2], scenario, episode)
+        draw_backlogs(panels[3], scenario, episode)
     for axes in panels:
         axes.set_xlim(0.5, scenario.horizon + 0.5)
         axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[-1].set_xlabel("frame")
+    panels[-1].set_xlabel("frame", fontsize=SMALL)
+    figure.suptitle(_title(scenario, episode), fontsize=11)
     return figure
 
 
-def _network(axes: Axes, trace: Slot, frames: np.ndarray) -> None:
+def draw_network(axes: Axes, scenario: Scenario, episode: Frames) -> None:
+    """The bandwidth of the uplink and the arrival rate, of all frames of the trace."""
+    trace = episode.trace
+    frames = _numbers(scenario.horizon)
+    style(axes, ylabel="Mbit/s")
     axes.step(frames, trace.bandwidth / 1e6, where="mid", color=ORANGE, label="uplink (left)")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_ylabel("Mbit/s")
-    rate = axes.twinx()
+    rate = _right_of(axes, "frames/s")
     rate.step(frames, trace.arrival_rate, where="mid", color=PINK, ls="--", label="arrivals")
     rate.set_ylim(0, 1.15 * trace.arrival_rate.max())
-    rate.set_ylabel("frames/s")
-    rate.spines["top"].set_visible(False)
     lines = [*axes.get_lines(), *rate.get_lines()]
-    axes.legend(lines, ["uplink", "arrival rate (right)"], **LEGEND)
+    axes.legend(lines, ["uplink", "arrival rate (right)"], **ABOVE)
 
 
-def _latency(
-    axes: Axes, scenario: Scenario, trace: Slot, outcomes: Outcome, played: np.ndarray
-) -> None:
+def draw_latency(axes: Axes, scenario: Scenario, episode: Frames) -> None:
+    """Where the latency of each frame was spent, its deadline, and which frames were dropped."""
+    outcomes = arrays.stack(episode.outcomes)
+    played = _numbers(len(episode.outcomes))
+    style(axes, ylabel="latency, ms")
     bottom = np.zeros(len(played))
-    served = ~outcomes.dropped
     for name in ("waiting", *STAGES):
-        height = np.where(served, getattr(outcomes, f"{name}_s"), 0.0) * 1e3
+        height = np.where(outcomes.dropped, 0.0, getattr(outcomes, f"{name}_s")) * 1e3
         axes.bar(played, height, 0.9, bottom=bottom, color=COLORS[name], label=name)
         bottom += height
-    axes.plot(
-        played, trace.deadline[: len(played)] * 1e3, "_", color="black", ms=5, label="deadline"
-    )
+    deadline = episode.trace.deadline[: len(played)] * 1e3
+    axes.plot(played, deadline, "_", color="black", ms=5, label="deadline")
     gone = played[outcomes.dropped]
     axes.plot(gone, np.full(len(gone), scenario.timeout_s * 1e3), "x", color=RED, label="dropped")
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("latency, ms")
-    axes.legend(**LEGEND)
+    axes.legend(**ABOVE)
 
 
-def _decisions(axes: Axes, scenario: Scenario, decisions: Decision, played: np.ndarray) -> None:
+def draw_decisions(axes: Axes, scenario: Scenario, episode: Frames) -> None:
+    """The exit of each frame, and the share of that exit's work that the device did."""
+    decisions = arrays.stack(episode.decisions)
+    played = _numbers(len(episode.decisions))
     device = scenario.table.cost[..., 0]
     whole = device[decisions.exit].max(axis=-1)
     share = device[decisions.exit, decisions.partition] / np.where(whole > 0, whole, 1.0)
+    style(axes, ylabel="share")
     axes.bar(played, share, 0.9, color=BLUE, alpha=0.5, label="share of its work on the device")
     axes.set_ylim(0, 1.05)
-    axes.set_ylabel("share")
-    right = axes.twinx()
+    right = _right_of(axes)
     right.plot(played, decisions.exit + 1, ".", color="black", ms=4, label="exit (right)")
     right.set_yticks(
         np.arange(1, scenario.exits + 1),
         [f"{e.name} ({100 * (e.accuracy or 0):.1f} %)" for e in scenario.graph.exits],
-        fontsize=SMALL,
     )
     right.set_ylim(0.5, scenario.exits + 0.5)
-    right.spines["top"].set_visible(False)
-    axes.legend([*axes.containers, *right.get_lines()], ["device share", "exit"], **LEGEND)
+    axes.legend([*axes.containers, *right.get_lines()], ["device share", "exit"], **ABOVE)
 
 
-def _backlogs(axes: Axes, scenario: Scenario, states: State, count: int) -> None:
-    frames = np.arange(1, count + 1)
+def draw_backlogs(axes: Axes, scenario: Scenario, episode: Frames) -> None:
+    """The backlogs of device, link and edge that each frame found."""
+    states = arrays.stack(episode.states[: len(episode.decisions)])
+    played = _numbers(len(episode.decisions))
+    style(axes, ylabel="backlog found, ms")
     for stage, name in enumerate(STAGES):
-        backlog = states.backlog[:count, stage] * 1e3
-        axes.step(frames, backlog, where="mid", color=COLORS[name], label=name)
+        backlog = states.backlog[:, stage] * 1e3
+        axes.step(played, backlog, where="mid", color=COLORS[name], label=name)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("backlog found, ms")
-    axes.legend(**LEGEND)
+    axes.legend(**ABOVE)
+
+
+def _title(scenario: Scenario, episode: Frames) -> str:
+    if not episode.outcomes:
+        return f"{scenario.graph.name}: no frame yet"
+    outcomes = arrays.stack(episode.outcomes)
+    answered = ~outcomes.dropped
+    cost = sum(
+        getattr(outcomes, f"{part}_cost").sum()
+        for part in ("accuracy", "latency", "miss", "energy")
+    )
+    return (
+        f"{scenario.graph.name}: {len(episode.outcomes)} of {scenario.horizon} frames, "
+        f"cost {cost:.2f}, latency {outcomes.latency_s.mean() * 1e3:.0f} ms, "
+        f"{outcomes.deadline_missed.sum()} late or dropped, "
+        f"accuracy {100 * outcomes.accuracy[answered].mean() if answered.any() else 0:.1f} % "
+        "of those answered"
+    )
+
+
+def _numbers(frames: int) -> IntArray:
+    """The numbers of the first frames, from 1."""
+    return np.arange(1, frames + 1)
+
+
+def _right_of(axes: Axes, ylabel: str = "") -> Axes:
+    """A second vertical scale at the right of a panel."""
+    right = axes.twinx()
+    style(right, ylabel=ylabel)
+    right.spines["right"].set_visible(True)
+    return right

@@ -1,6 +1,6 @@
-"""Networks and scenarios of the early-exit room with every number given, and a second opinion.
+"""Networks and scenarios of the early-exit problem with every number given, and a second opinion.
 
-The oracle is written from the design note of the room, frame by frame in plain floats:
+The oracle is written from the definition of the problem, frame by frame in plain floats:
 
     Td = device work / speed left, Tt = bits / B, Te = edge work / speed left
     finish at a stage = max(ready, stage is free) + service, stage by stage; a frame skips a
@@ -18,7 +18,8 @@ import numpy as np
 from mec_gym.core import arrays
 from mec_gym.dnn.devices import Device
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
-from mec_gym.early_exit.model import Decision, State
+from mec_gym.early_exit.model import Decision, State, service_times
+from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 from mec_gym.network.bandwidth import Regimes
 
@@ -158,12 +159,18 @@ def random_slots(rng, shape):
 
 def random_states(rng, shape, timeout_s=0.9, battery=11.0):
     backlog = rng.uniform(0.0, timeout_s, (*shape, 3)) * (rng.random((*shape, 3)) < 0.6)
-    return State(backlog, rng.choice([0.02, 0.3, battery], shape), rng.integers(1, 9, shape) * 1.0)
+    return State(
+        backlog=backlog,
+        battery=rng.choice([0.02, 0.3, battery], shape),
+        frames_left=rng.integers(1, 9, shape) * 1.0,
+    )
 
 
 def random_decisions(rng, shape, sizes):
     exits = rng.integers(len(sizes), size=shape)
-    return Decision(exits, (rng.random(shape) * np.array(sizes)[exits]).astype(np.int64))
+    return Decision(
+        exit=exits, partition=(rng.random(shape) * np.array(sizes)[exits]).astype(np.int64)
+    )
 
 
 def one_slot(**changes):
@@ -178,6 +185,69 @@ def one_slot(**changes):
         "priority": 0.4,
     }
     return Slot(**{name: np.array(value) for name, value in {**values, **changes}.items()})
+
+
+# --- for agents
+
+UNIT = {"device_speed": 1.0, "edge_speed": 1.0, "bandwidth": 1.0}
+"""Fields of a slot in which work and bits take as long as they are large."""
+
+
+def random_problem(rng, exits=2, most=9, **changes):
+    """A random network that keeps all partitions worth having as candidates, and its cases."""
+    net = random_network(rng, most=most, exits=exits)
+    return EarlyExitPartition(scenario(network=net.graph, candidates=2000, **changes)), net
+
+
+def problem_of(kind, **changes):
+    """One of three kinds of networks: by hand, random with two exits, or the default one."""
+    if kind == "hand":
+        return EarlyExitPartition(scenario(**changes))
+    if kind == "random":
+        return random_problem(np.random.default_rng(19), **changes)[0]
+    return EarlyExitPartition(Scenario(**changes))
+
+
+def chain_scenario(triples, **changes):
+    """A chain with one exit whose partitions cost these (Td, bits, Te) at nominal speed."""
+    device, bits, edge = zip(*triples, strict=True)
+    count = len(triples)
+    graph = network(
+        [(v, v + 1) for v in range(count - 1)],
+        bits,
+        [0.0, *np.diff(device)],
+        [0.0, *-np.diff(edge)],
+        ((count - 1, 0.9),),
+    )
+    return scenario(network=graph, bandwidth=Regimes((0.5, 2.0), spread=0.0), **changes)
+
+
+def idle(shape=()):
+    return State(
+        backlog=np.zeros((*shape, 3)), battery=np.full(shape, 11.0), frames_left=np.full(shape, 5.0)
+    )
+
+
+def pair(decision):
+    return int(decision.exit), int(decision.partition)
+
+
+def widen(slots):
+    """Slots with one more axis, for the costs of many partitions."""
+    return arrays.map_arrays(lambda a: np.asarray(a)[..., None], slots)
+
+
+def stage_times(problem, slots, decision):
+    """Td, Tt, Te of decisions, (..., 3) s."""
+    return service_times(problem.scenario.table.cost[decision.exit, decision.partition], slots)
+
+
+def moments(problem, n, seed=0):
+    """Observations of all kinds of moments of episodes, (n, 11)."""
+    rng = np.random.default_rng(seed)
+    trace = problem.sample(rng, n)
+    slots = arrays.at(trace, (np.arange(n), rng.integers(problem.horizon, size=n)))
+    return problem.observe(slots, random_states(rng, (n,)))
 
 
 # --- the oracle
@@ -251,15 +321,17 @@ def exhaustive_best(problem, trace):
         while slot.bandwidth.ndim < total.ndim + 1:
             slot = arrays.map_arrays(lambda a: a[..., None], slot)
         state = State(
-            state.backlog[..., None, :], state.battery[..., None], state.frames_left[..., None]
+            backlog=state.backlog[..., None, :],
+            battery=state.battery[..., None],
+            frames_left=state.frames_left[..., None],
         )
-        state, outcome = problem.step(slot, state, Decision(exits, cuts))
+        state, outcome = problem.step(slot, state, Decision(exit=exits, partition=cuts))
         total = total[..., None] + problem.reward(outcome)
         shape = (len(total), int(np.prod(total.shape[1:])))
         state = State(
-            np.broadcast_to(state.backlog, (*total.shape, 3)).reshape(*shape, 3),
-            np.broadcast_to(state.battery, total.shape).reshape(shape),
-            np.broadcast_to(state.frames_left, total.shape).reshape(shape),
+            backlog=np.broadcast_to(state.backlog, (*total.shape, 3)).reshape(*shape, 3),
+            battery=np.broadcast_to(state.battery, total.shape).reshape(shape),
+            frames_left=np.broadcast_to(state.frames_left, total.shape).reshape(shape),
         )
         total = total.reshape(shape)
     return total.max(axis=1)

@@ -180,9 +180,9 @@ def test_slot_optimum_equals_trying_everything(seed):
     every = np.empty((len(pairs), 80))
     frees = np.empty((len(pairs), 80, 3))
     for row, (n, k) in enumerate(pairs):
-        choice = Decision(np.full(80, n), np.full(80, k))
+        choice = Decision(exit=np.full(80, n), partition=np.full(80, k))
         every[row] = problem.reward(problem.step(slots, now, choice)[1])
-        frees[row], _ = model.evaluate(slots, now, choice, problem.scenario)
+        frees[row], _ = model.serve(slots, now, choice, problem.scenario)
     np.testing.assert_allclose(reward, every.max(axis=0), rtol=1e-13)
     got = problem.reward(problem.step(slots, now, decision)[1])
     np.testing.assert_allclose(got, every.max(axis=0), rtol=1e-13)
@@ -191,8 +191,13 @@ def test_slot_optimum_equals_trying_everything(seed):
     _, free, cost = try_all(slots, now, problem.scenario)
     np.testing.assert_allclose(cost.T, -every, rtol=1e-13)
     assert np.array_equal(np.moveaxis(free, 1, 0), frees)
-    _, folded = slot_optimum(*(arrays.map_arrays(lambda a: a.reshape(4, 20, *a.shape[1:]), part)
-                               for part in (slots, now)), problem.scenario)  # fmt: skip
+    _, folded = slot_optimum(
+        *(
+            arrays.map_arrays(lambda a: a.reshape(4, 20, *a.shape[1:]), part)
+            for part in (slots, now)
+        ),
+        problem.scenario,
+    )
     assert np.array_equal(folded.ravel(), reward)
     alone, single = slot_optimum(arrays.at(slots, 7), arrays.at(now, 7), problem.scenario)
     assert single == reward[7] and np.shape(alone.exit) == ()
@@ -202,7 +207,7 @@ def test_slot_optimum_equals_trying_everything(seed):
 def test_slot_optimum_by_hand():
     """Early and late answers, here and there, in the hand network."""
     scenario = cases.scenario()
-    now = cases.State(np.zeros(3), np.array(11.0), np.array(3.0))
+    now = cases.State(backlog=np.zeros(3), battery=np.array(11.0), frames_left=np.array(3.0))
 
     def best(slot, state=now):
         decision, reward = slot_optimum(slot, state, scenario)
@@ -222,7 +227,9 @@ def test_slot_optimum_by_hand():
     assert choice == (0, 2)
     assert reward == pytest.approx(-(2.7 * 0.3 + 0.31 * 0.625 + 0.17 * 3 * 0.05), rel=1e-12)
     # The device is busy for long and there is no link: nothing can be started.
-    stuck = cases.State(np.array([0.89, 0, 0]), np.array(11.0), np.array(3.0))
+    stuck = cases.State(
+        backlog=np.array([0.89, 0, 0]), battery=np.array(11.0), frames_left=np.array(3.0)
+    )
     _, reward = best(hurry, stuck)
     assert reward == pytest.approx(-(2.7 + 0.31 * 9.0 + 1.3), rel=1e-12)
 
@@ -482,9 +489,13 @@ def test_each_episode_has_the_stage_that_bounds_it_best():
     """Episodes whose device, link or edge is scarce, in one batch: each as tight as by itself."""
     rng = np.random.default_rng(81)
     scenario = tiny_scenario(
-        rng, 5, scale=(4e3, 0.04, 0.02), arrival_rates=(12.0,), latency_weight=0.9,
+        rng,
+        5,
+        scale=(4e3, 0.04, 0.02),
+        arrival_rates=(12.0,),
+        latency_weight=0.9,
         bandwidth=Regimes((1.0, 1e9)),
-    )  # fmt: skip
+    )
     problem = EarlyExitPartition(scenario)
     trace = scenario.sample(rng, 60)
     kind = np.arange(60) % 3
@@ -516,10 +527,14 @@ def test_a_frame_that_is_done_exactly_at_the_timeout_may_be_served(levels):
         used.add(tuple((free[0, fastest] > 0).tolist()))
         problem = EarlyExitPartition(
             cases.scenario(
-                network=net, horizon=1, timeout_s=exact, deadline=(exact / 2, exact),
-                battery=1e9, energy_weight=0.0,
+                network=net,
+                horizon=1,
+                timeout_s=exact,
+                deadline=(exact / 2, exact),
+                battery=1e9,
+                energy_weight=0.0,
             )
-        )  # fmt: skip
+        )
         trace.deadline[:] = exact
         best = cases.exhaustive_best(problem, trace)
         right = problem.scenario.accuracy[decisions.exit[fastest]]
@@ -547,10 +562,15 @@ def test_rounding_is_on_the_side_of_the_bound():
         )
         problem = EarlyExitPartition(
             cases.scenario(
-                network=net, horizon=4, timeout_s=0.2, deadline=(0.1, 0.2), battery=99.0,
-                miss_weight=5.0, bandwidth=Regimes((1e4,), spread=0.0),
+                network=net,
+                horizon=4,
+                timeout_s=0.2,
+                deadline=(0.1, 0.2),
+                battery=99.0,
+                miss_weight=5.0,
+                bandwidth=Regimes((1e4,), spread=0.0),
             )
-        )  # fmt: skip
+        )
         trace = problem.sample(rng, 20)
         trace.device_speed[:] = trace.edge_speed[:] = 1.0
         trace.interval[:] = rng.integers(0, 12, (20, 4)) * 0.01

@@ -23,15 +23,19 @@ EARLY, LATE = 0, 1
 
 
 def decide(exit_index, partition):
-    return Decision(np.array(exit_index), np.array(partition))
+    return Decision(exit=np.array(exit_index), partition=np.array(partition))
 
 
 def state(*backlog, battery=11.0, left=5.0):
-    return State(np.array(backlog, dtype=float), np.array(battery), np.array(left))
+    return State(
+        backlog=np.array(backlog, dtype=float),
+        battery=np.array(battery),
+        frames_left=np.array(left),
+    )
 
 
-def evaluate(slot, now, decision, scenario=HAND):
-    free, outcome = model.evaluate(slot, now, decision, scenario)
+def serve(slot, now, decision, scenario=HAND):
+    free, outcome = model.serve(slot, now, decision, scenario)
     assert isinstance(outcome, Outcome)
     return free, outcome
 
@@ -59,15 +63,25 @@ def test_service_times_by_hand():
 
 
 def test_an_idle_system_by_hand():
-    free, outcome = evaluate(one_slot(), state(0, 0, 0), decide(LATE, 4))
+    free, outcome = serve(one_slot(), state(0, 0, 0), decide(LATE, 4))
     np.testing.assert_allclose(free, [0.15, 0.166, 0.18], rtol=1e-14)
     expected = {
-        "latency_s": 0.18, "device_s": 0.15, "link_s": 0.016, "edge_s": 0.014, "waiting_s": 0.0,
-        "energy_j": 3.0 * 0.12 + 1.9 * 0.016, "accuracy": 0.95, "deadline_missed": False,
-        "timed_out": False, "battery_short": False, "dropped": False,
-        "accuracy_cost": 2.7 * 0.05, "latency_cost": 0.31 * 0.4 * 0.18 / 0.25, "miss_cost": 0.0,
+        "latency_s": 0.18,
+        "device_s": 0.15,
+        "link_s": 0.016,
+        "edge_s": 0.014,
+        "waiting_s": 0.0,
+        "energy_j": 3.0 * 0.12 + 1.9 * 0.016,
+        "accuracy": 0.95,
+        "deadline_missed": False,
+        "timed_out": False,
+        "battery_short": False,
+        "dropped": False,
+        "accuracy_cost": 2.7 * 0.05,
+        "latency_cost": 0.31 * 0.4 * 0.18 / 0.25,
+        "miss_cost": 0.0,
         "energy_cost": 0.17 * (0.36 + 0.0304),
-    }  # fmt: skip
+    }
     for name, value in expected.items():
         assert getattr(outcome, name) == pytest.approx(value, rel=1e-13, abs=1e-15), name
     assert set(expected) == set(arrays.field_names(Outcome))
@@ -76,7 +90,7 @@ def test_an_idle_system_by_hand():
 
 def test_queues_by_hand():
     # device 0.05 -> 0.20; link free at 0.19, ready at 0.20 -> 0.216; edge free at 0.25 -> 0.264.
-    free, outcome = evaluate(one_slot(), state(0.05, 0.19, 0.25), decide(LATE, 4))
+    free, outcome = serve(one_slot(), state(0.05, 0.19, 0.25), decide(LATE, 4))
     np.testing.assert_allclose(free, [0.2, 0.216, 0.264], rtol=1e-14)
     assert outcome.latency_s == pytest.approx(0.264, rel=1e-14)
     assert outcome.waiting_s == pytest.approx(0.084, rel=1e-13)
@@ -95,21 +109,21 @@ def test_queues_by_hand():
 
 def test_the_link_makes_the_frame_wait_and_not_the_edge():
     # Free at 0.5 and 0.3: sent 0.5 -> 0.516, edge idle again by then -> 0.53.
-    free, outcome = evaluate(one_slot(deadline=0.6), state(0.0, 0.5, 0.3), decide(LATE, 4))
+    free, outcome = serve(one_slot(deadline=0.6), state(0.0, 0.5, 0.3), decide(LATE, 4))
     np.testing.assert_allclose(free, [0.15, 0.516, 0.53], rtol=1e-14)
     assert outcome.waiting_s == pytest.approx(0.35, rel=1e-13)
     assert not outcome.deadline_missed
 
 
 def test_who_stays_on_the_device_waits_for_nobody_else():
-    free, outcome = evaluate(one_slot(), state(0.05, 0.8, 0.7), decide(LATE, 6))
+    free, outcome = serve(one_slot(), state(0.05, 0.8, 0.7), decide(LATE, 6))
     np.testing.assert_allclose(free, [0.25, 0.8, 0.7], rtol=1e-14)  # 0.05 + 0.16 / 0.8
     assert outcome.latency_s == pytest.approx(0.25, rel=1e-14)
     assert outcome.link_s == outcome.edge_s == 0.0
 
 
 def test_who_is_sent_as_it_is_does_not_wait_for_the_device():
-    free, outcome = evaluate(one_slot(), state(0.8, 0.03, 0.1), decide(LATE, 0))
+    free, outcome = serve(one_slot(), state(0.8, 0.03, 0.1), decide(LATE, 0))
     # 6000 bits at 50 kbit/s: 0.03 -> 0.15; 19 ms at half the speed: 0.15 -> 0.188.
     np.testing.assert_allclose(free, [0.8, 0.15, 0.188], rtol=1e-14)
     assert outcome.latency_s == pytest.approx(0.188, rel=1e-14)
@@ -149,10 +163,10 @@ def test_energy_is_the_works_not_the_times():
 )
 def test_a_battery_that_cannot_pay(battery, short):
     before = state(0.05, 0.19, 0.25, battery=battery)
-    free, outcome = evaluate(one_slot(), before, decide(LATE, 4))
+    free, outcome = serve(one_slot(), before, decide(LATE, 4))
     assert outcome.battery_short == short == outcome.dropped
     assert not outcome.timed_out
-    after, _ = PROBLEM.step(one_slot(), before, decide(LATE, 4))
+    after, _ = model.evaluate(one_slot(), before, decide(LATE, 4), HAND)
     if short:
         assert free.tolist() == [0.05, 0.19, 0.25]
         np.testing.assert_allclose(after.backlog, [0.0, 0.08, 0.14], atol=1e-15)
@@ -172,7 +186,7 @@ def test_the_last_joule_can_be_spent():
 
 def test_a_dropped_frame_by_hand():
     # The battery can pay, but the link is busy for too long: 0.89 + 0.016 > 0.9.
-    free, outcome = evaluate(one_slot(), state(0.0, 0.89, 0.0), decide(LATE, 4))
+    free, outcome = serve(one_slot(), state(0.0, 0.89, 0.0), decide(LATE, 4))
     assert outcome.timed_out and outcome.dropped and outcome.deadline_missed
     assert not outcome.battery_short
     assert free.tolist() == [0.0, 0.89, 0.0]
@@ -184,7 +198,7 @@ def test_a_dropped_frame_by_hand():
     # The service times say what it would have taken.
     assert outcome.device_s == pytest.approx(0.15, rel=1e-14)
     # Both at once: one reason is given, and it is the battery.
-    _, outcome = evaluate(one_slot(), state(0.0, 0.89, 0.0, battery=0.1), decide(LATE, 4))
+    _, outcome = serve(one_slot(), state(0.0, 0.89, 0.0, battery=0.1), decide(LATE, 4))
     assert outcome.battery_short and not outcome.timed_out and outcome.dropped
 
 
@@ -195,15 +209,15 @@ def test_just_in_time():
     slot = one_slot(device_speed=0.64, deadline=0.5)
     now, done = state(0.25, 0, 0), 0.25 + service
     assert done == 0.5
-    _, outcome = evaluate(slot, now, decide(LATE, 6), scenario)
+    _, outcome = serve(slot, now, decide(LATE, 6), scenario)
     assert outcome.latency_s == 0.5 and not outcome.deadline_missed
     later = dataclasses.replace(slot, deadline=np.array(np.nextafter(0.5, 0)))
-    assert evaluate(later, now, decide(LATE, 6), scenario)[1].deadline_missed
+    assert serve(later, now, decide(LATE, 6), scenario)[1].deadline_missed
     now = state(0.5, 0, 0)
-    _, outcome = evaluate(slot, now, decide(LATE, 6), scenario)
+    _, outcome = serve(slot, now, decide(LATE, 6), scenario)
     assert outcome.latency_s == 0.75 and not outcome.dropped and outcome.deadline_missed
     now = state(np.nextafter(0.5, 1), 0, 0)
-    assert evaluate(slot, now, decide(LATE, 6), scenario)[1].timed_out
+    assert serve(slot, now, decide(LATE, 6), scenario)[1].timed_out
 
 
 @pytest.mark.parametrize(
@@ -217,9 +231,9 @@ def test_just_in_time():
 )
 def test_each_weight_scales_its_own_part(weight, part):
     slot, now = one_slot(deadline=0.15), state(0.05, 0.0, 0.0)
-    _, before = evaluate(slot, now, decide(LATE, 4))
+    _, before = serve(slot, now, decide(LATE, 4))
     doubled = cases.scenario(**{weight: 2 * getattr(HAND, weight)})
-    _, after = evaluate(slot, now, decide(LATE, 4), doubled)
+    _, after = serve(slot, now, decide(LATE, 4), doubled)
     for name in ("accuracy", "latency", "miss", "energy"):
         old, new = (getattr(o, f"{name}_cost") for o in (before, after))
         assert old > 0
@@ -229,7 +243,7 @@ def test_each_weight_scales_its_own_part(weight, part):
 def test_priority_scales_latency_and_miss_alone():
     now = state(0.05, 0.0, 0.0)
     slots = [one_slot(deadline=0.15, priority=p) for p in (0.4, 1.0, 0.0)]
-    some, much, none = (evaluate(slot, now, decide(LATE, 4))[1] for slot in slots)
+    some, much, none = (serve(slot, now, decide(LATE, 4))[1] for slot in slots)
     assert none.latency_cost == none.miss_cost == 0.0 and none.deadline_missed
     for name in ("latency_cost", "miss_cost"):
         assert getattr(much, name) == pytest.approx(2.5 * getattr(some, name), rel=1e-14)
@@ -256,7 +270,7 @@ def test_a_second_opinion(seed):
     now = cases.random_states(rng, (250,))
     sizes = scenario.table.sizes
     decision = cases.random_decisions(rng, (250,), sizes)
-    free, outcome = evaluate(slots, now, decision, scenario)
+    free, outcome = serve(slots, now, decision, scenario)
     assert free.shape == (250, 3) and all(
         a.shape == (250,) for a in arrays.as_dict(outcome).values()
     )
@@ -378,7 +392,7 @@ def play(problem, trace, exits, partitions):
     for t in range(problem.horizon):
         states.append(now)
         slot = arrays.at(trace, t)
-        now, outcome = problem.step(slot, now, Decision(exits[t], partitions[t]))
+        now, outcome = problem.step(slot, now, Decision(exit=exits[t], partition=partitions[t]))
         outcomes.append(outcome)
     return arrays.stack(outcomes), arrays.stack(states), now
 
@@ -428,10 +442,14 @@ def test_queues_equal_a_simulation_with_drops(seed):
     net = cases.random_network(rng, exits=2, bits=4e3)
     problem = EarlyExitPartition(
         cases.scenario(
-            network=net.graph, horizon=count, timeout_s=0.5, battery=6.0, candidates=2000,
+            network=net.graph,
+            horizon=count,
+            timeout_s=0.5,
+            battery=6.0,
+            candidates=2000,
             arrival_rates=(10.0, 40.0),
         )
-    )  # fmt: skip
+    )
     trace = arrays.at(problem.sample(rng, 1), 0)
     decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
     outcomes, _, last = play(problem, trace, decision.exit, decision.partition)
@@ -466,10 +484,13 @@ def test_long_queues_equal_a_simulation_of_the_frames_that_were_started(seed):
     rng = np.random.default_rng(1000 + seed)
     problem = EarlyExitPartition(
         cases.scenario(
-            horizon=count, timeout_s=0.45, deadline=(0.1, 0.4), battery=25.0,
+            horizon=count,
+            timeout_s=0.45,
+            deadline=(0.1, 0.4),
+            battery=25.0,
             arrival_rates=(6.0, 25.0),
         )
-    )  # fmt: skip
+    )
     trace = arrays.at(problem.sample(rng, 1), 0)
     decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
     outcomes, states, last = play(problem, trace, decision.exit, decision.partition)
@@ -522,9 +543,9 @@ def test_more_backlog_and_less_battery_never_earn_more(seed):
     rng = np.random.default_rng(seed)
     slots, now = cases.random_slots(rng, (2000,)), cases.random_states(rng, (2000,))
     worse = State(
-        now.backlog + 0.3 * rng.random((2000, 3)) * (rng.random((2000, 3)) < 0.5),
-        now.battery * rng.choice([1.0, 0.9, 0.1], 2000),
-        now.frames_left,
+        backlog=now.backlog + 0.3 * rng.random((2000, 3)) * (rng.random((2000, 3)) < 0.5),
+        battery=now.battery * rng.choice([1.0, 0.9, 0.1], 2000),
+        frames_left=now.frames_left,
     )
     decision = cases.random_decisions(rng, (2000,), HAND_SIZES)
     _, better_off = PROBLEM.step(slots, now, decision)
@@ -546,7 +567,7 @@ def test_a_worse_decision_never_earns_more(seed):
     slots, now = cases.random_slots(rng, (300,)), cases.random_states(rng, (300,))
     exits = np.repeat([0, 1], HAND_SIZES)[:, None]
     partitions = np.concatenate([np.arange(s) for s in HAND_SIZES])[:, None]
-    _, outcome = PROBLEM.step(slots, now, Decision(exits, partitions))
+    _, outcome = PROBLEM.step(slots, now, Decision(exit=exits, partition=partitions))
     reward = PROBLEM.reward(outcome)
     compared = 0
     for a, b in itertools.permutations(range(sum(HAND_SIZES)), 2):

@@ -1,4 +1,4 @@
-"""Enumeration, prices and Pareto fronts of partitions against all 2^V assignments."""
+"""Enumeration, costs and Pareto fronts of partitions against all 2^V assignments."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ from mec_gym.early_exit.partitions import (
     enumerate_partitions,
     is_valid,
     pareto,
-    price,
+    partition_cost,
 )
 
 
@@ -165,15 +165,15 @@ def test_an_exit_takes_what_it_needs_along():
     assert len(enumerate_partitions(deep)) == 1 + 4 + 1 + 1
     # The head of the early exit is not there any more: its tensor does not cross.
     np.testing.assert_array_equal(
-        price(early, ~np.tri(3, dtype=bool), np.zeros(3), np.zeros(3))[:, 1], [10, 11, 0]
+        partition_cost(early, ~np.tri(3, dtype=bool), np.zeros(3), np.zeros(3))[:, 1], [10, 11, 0]
     )
     for wrong in (-1, 2):
-        with pytest.raises(ValueError, match=r"exit must be in \[0, 2\)"):
+        with pytest.raises(ValueError, match=r"^exit "):
             BRANCHY.at_exit(wrong)
 
 
 def test_several_exits_have_no_partitions():
-    with pytest.raises(ValueError, match="needs a single exit, branchy has 2"):
+    with pytest.raises(ValueError, match="branchy has 2"):
         enumerate_partitions(BRANCHY)
 
 
@@ -213,7 +213,7 @@ def test_validity_leaves_its_argument_alone():
     np.testing.assert_array_equal(on_edge, before)
 
 
-# --- prices
+# --- costs
 
 # 0 is read by 1, 2 and 4, 1 by 3, 2 by 3 and 4, 3 by 5, 4 by 5.
 ASYMMETRIC = oracle.case(
@@ -237,42 +237,42 @@ ASYMMETRIC = oracle.case(
         ((0, 0, 0, 1, 0, 1), (11.0, 50230, 2.25)),
         ((0, 0, 0, 0, 0, 1), (15.0, 50004, 2.0)),
         ((0, 0, 0, 0, 0, 0), (31.0, 0, 0.0)),  # the answer is where it is wanted
-        # Not valid, priced all the same: what comes back costs nothing.
+        # It is not valid but has a cost all the same: what comes back costs nothing.
         ((0, 0, 1, 0, 0, 0), (29.0, 1000, 0.0625)),
         ((1, 1, 1, 1, 1, 1), (0.0, 0, 2.9375)),
     ],
 )
-def test_prices_by_hand(on_edge, expected):
+def test_costs_by_hand(on_edge, expected):
     row = np.array(on_edge, dtype=bool)
-    assert price(ASYMMETRIC.graph, row, *ASYMMETRIC.times).tolist() == list(expected)
+    assert partition_cost(ASYMMETRIC.graph, row, *ASYMMETRIC.times).tolist() == list(expected)
     assert oracle.triple(ASYMMETRIC, on_edge) == expected  # the oracle is held to it as well
 
 
-def test_prices_of_every_assignment():
+def test_costs_of_every_assignment():
     for one in oracle.random_cases(4, 60, most=8):
         every = list(oracle.assignments(len(one.bits)))
-        got = price(one.graph, np.array(every, dtype=bool), *one.times)
+        got = partition_cost(one.graph, np.array(every, dtype=bool), *one.times)
         expected = np.array([oracle.triple(one, x) for x in every])
         np.testing.assert_allclose(got, expected, rtol=1e-13)
 
 
-def test_prices_keep_the_shape():
+def test_costs_keep_the_shape():
     rng = np.random.default_rng(5)
     batch = rng.integers(2, size=(4, 1, 3, 6)).astype(bool)
     before = batch.copy()
-    got = price(ASYMMETRIC.graph, batch, *ASYMMETRIC.times)
+    got = partition_cost(ASYMMETRIC.graph, batch, *ASYMMETRIC.times)
     assert got.shape == (4, 1, 3, 3) and got.dtype == np.float64
     np.testing.assert_array_equal(batch, before)
     for index in np.ndindex(4, 1, 3):
         assert got[index].tolist() == list(oracle.triple(ASYMMETRIC, oracle.as_bits(batch[index])))
-    assert price(ASYMMETRIC.graph, batch[:0], *ASYMMETRIC.times).shape == (0, 1, 3, 3)
+    assert partition_cost(ASYMMETRIC.graph, batch[:0], *ASYMMETRIC.times).shape == (0, 1, 3, 3)
 
 
 def test_the_input_may_be_all_there_is():
     graph = oracle.layer_graph([], [7.0])
     found = enumerate_partitions(graph)
     assert found.tolist() == [[False]] and is_valid(graph, found).tolist() == [True]
-    assert price(graph, found, np.zeros(1), np.zeros(1)).tolist() == [[0.0, 0.0, 0.0]]
+    assert partition_cost(graph, found, np.zeros(1), np.zeros(1)).tolist() == [[0.0, 0.0, 0.0]]
 
 
 # --- Pareto fronts
@@ -342,7 +342,7 @@ def test_fronts_by_hand(points, kept):
 
 def test_what_grows_with_all_three_has_its_optimum_on_the_front():
     for one in oracle.random_cases(7, 40, most=9):
-        cost = price(one.graph, enumerate_partitions(one.graph), *one.times)
+        cost = partition_cost(one.graph, enumerate_partitions(one.graph), *one.times)
         front = cost[pareto(cost)]
         for objective in (
             lambda c: c.sum(axis=1),

@@ -43,7 +43,9 @@ def one_slot(**changes):
 
 
 def test_the_observation_by_hand():
-    state = State(np.array([0.1, 0.2, 0.4]), np.array(20.0), np.array(10.0))
+    state = State(
+        backlog=np.array([0.1, 0.2, 0.4]), battery=np.array(20.0), frames_left=np.array(10.0)
+    )
     seen = PROBLEM.observe(one_slot(), state)
     # 4 Mbit/s is half way between 2 and 8 on a log scale.
     expected = [0.5, 0.7, 0.3, 0.25, 0.75, 0.5, 0.2, 0.4, 0.8, 0.25, 0.25]
@@ -90,8 +92,10 @@ def test_a_step_by_hand():
     # of no concern to it.
     last = SCENARIO.table.sizes[1] - 1
     work = SCENARIO.table.cost[1, last, 0]
-    state = State(np.array([0.02, 0.3, 0.0]), np.array(50.0), np.array(5.0))
-    decision = Decision(np.array(1), np.array(last))
+    state = State(
+        backlog=np.array([0.02, 0.3, 0.0]), battery=np.array(50.0), frames_left=np.array(5.0)
+    )
+    decision = Decision(exit=np.array(1), partition=np.array(last))
     after, outcome = PROBLEM.step(one_slot(), state, decision)
     assert outcome.latency_s == pytest.approx(0.02 + work / 0.7, rel=1e-12)
     np.testing.assert_allclose(
@@ -121,11 +125,11 @@ def test_conformance_with_a_battery_that_runs_out_and_few_seconds():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("bandwidth", 0.0, "trace.bandwidth must be positive"),
-        ("deadline", -1.0, "trace.deadline must be positive"),
-        ("interval", -0.5, "trace.interval must not be negative"),
-        ("bandwidth", 1e9, "beyond the scenario's range"),
-        ("priority", 2.0, "beyond the scenario's range"),
+        ("bandwidth", 0.0, r"trace\.bandwidth .*got 0\.0"),
+        ("deadline", -1.0, r"trace\.deadline .*got -1\.0"),
+        ("interval", -0.5, r"trace\.interval .*got -0\.5"),
+        ("bandwidth", 1e9, "slot 3 of episode 1.*observation 0"),
+        ("priority", 2.0, "slot 3 of episode 1.*observation 5"),
     ],
 )
 def test_traces_that_make_no_sense(name, value, message):
@@ -142,7 +146,9 @@ HAND = EarlyExitPartition(cases.scenario(bandwidth=Regimes((1e4, 1e6), spread=0.
 
 def test_the_hand_networks_observation():
     """Each number by itself, at a scale that none of the others has."""
-    state = State(np.array([0.09, 0.36, 0.63]), np.array(8.25), np.array(6.0))
+    state = State(
+        backlog=np.array([0.09, 0.36, 0.63]), battery=np.array(8.25), frames_left=np.array(6.0)
+    )
     slot = cases.one_slot(bandwidth=1e5, arrival_rate=7.0, deadline=0.185, priority=0.4)
     seen = HAND.observe(slot, state)
     # Scales: 10 kbit/s to 1 Mbit/s, 14 frames/s, 0.37 s, 0.9 s, 11 J, 24 frames.
@@ -153,9 +159,15 @@ def test_the_hand_networks_observation():
     assert (HAND.observation_space.low == 0).all() and (HAND.observation_space.high == 1).all()
     # One at a time.
     for index, (name, change) in enumerate(
-        [("bandwidth", 1e6), ("device_speed", 0.4), ("edge_speed", 0.1), ("arrival_rate", 14.0),
-         ("deadline", 0.37), ("priority", 1.0)]
-    ):  # fmt: skip
+        [
+            ("bandwidth", 1e6),
+            ("device_speed", 0.4),
+            ("edge_speed", 0.1),
+            ("arrival_rate", 14.0),
+            ("deadline", 0.37),
+            ("priority", 1.0),
+        ]
+    ):
         other = HAND.observe(dataclasses.replace(slot, **{name: np.array(change)}), state)
         assert np.flatnonzero(other != seen).tolist() == [index]
     for stage in range(3):
@@ -196,7 +208,7 @@ def test_frames_left_count_exactly():
     slot = cases.one_slot()
     left = np.arange(3002.0)
     slots = arrays.map_arrays(lambda a: np.broadcast_to(a, left.shape), slot)
-    state = State(np.zeros((3002, 3)), np.full(3002, 11.0), left)
+    state = State(backlog=np.zeros((3002, 3)), battery=np.full(3002, 11.0), frames_left=left)
     assert np.array_equal(problem.decode(problem.observe(slots, state))[1].frames_left, left)
 
 
@@ -222,7 +234,10 @@ def test_actions_of_the_hand_network():
     assert decision.exit.tolist() == [0, 0, 0, 0, 1, 1]
     assert decision.partition.tolist() == [0, 2, 2, 2, 6, 3]
     # What is beyond the last one is the last one to the last digit.
-    slot, state = cases.one_slot(), cases.State(np.zeros(3), np.array(11.0), np.array(2.0))
+    slot, state = (
+        cases.one_slot(),
+        cases.State(backlog=np.zeros(3), battery=np.array(11.0), frames_left=np.array(2.0)),
+    )
     rewards = [
         float(HAND.reward(HAND.step(slot, state, HAND.decision(np.array([0, k])))[1]))
         for k in range(7)
@@ -296,14 +311,14 @@ def test_zero_is_no_rate_but_may_be_an_interval_and_a_priority():
     for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
         trace = HAND.sample(np.random.default_rng(6), 2)
         getattr(trace, name)[0, 0] = 0.0
-        with pytest.raises(ValueError, match=f"trace.{name} must be positive, got 0.0"):
+        with pytest.raises(ValueError, match=rf"trace\.{name} .*got 0\.0"):
             check_trace(HAND, trace)
     for name in ("interval", "priority"):
         trace = HAND.sample(np.random.default_rng(6), 2)
         getattr(trace, name)[0, 0] = 0.0
         check_trace(HAND, trace)
         getattr(trace, name)[0, 0] = -1e-9
-        with pytest.raises(ValueError, match=f"trace.{name} must not be negative, got -1e-09"):
+        with pytest.raises(ValueError, match=rf"trace\.{name} .*got -1e-09"):
             check_trace(HAND, trace)
     for name, value, column in (("device_speed", 1.01, 1), ("arrival_rate", 14.1, 3)):
         trace = HAND.sample(np.random.default_rng(6), 2)
@@ -314,9 +329,14 @@ def test_zero_is_no_rate_but_may_be_an_interval_and_a_priority():
 
 def test_every_trace_that_is_drawn_can_be_observed():
     for seed, changes in enumerate(
-        ({}, {"load_spread": 3.0}, {"bandwidth": Regimes((3e4,), spread=2.0)},
-         {"deadline": (0.9, 0.9)}, {"arrival_rates": (1e-6, 1e9)})
-    ):  # fmt: skip
+        (
+            {},
+            {"load_spread": 3.0},
+            {"bandwidth": Regimes((3e4,), spread=2.0)},
+            {"deadline": (0.9, 0.9)},
+            {"arrival_rates": (1e-6, 1e9)},
+        )
+    ):
         problem = EarlyExitPartition(cases.scenario(**changes))
         check_trace(problem, problem.sample(np.random.default_rng(seed), 60))
 

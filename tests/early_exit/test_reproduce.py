@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4
 from mec_gym.dnn.zoo import load_profile
-from mec_gym.early_exit.partitions import enumerate_partitions, price
+from mec_gym.early_exit.partitions import enumerate_partitions, partition_cost
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
 from train.reproduce import WIDTH, reproduce
 from train.reproduce.early_exit import REPRODUCTION, EarlyExitRun
@@ -268,7 +268,7 @@ def test_exact_over_requirements_by_brute_force(networks, name, load):
     for n, one in enumerate(graph.exits):
         part = graph.at_exit(n)
         device, edge = (d.layer_seconds(part) for d in (RASPBERRY_PI_4, EDGE_SERVER))
-        cost = price(part, enumerate_partitions(part), device, edge)
+        cost = partition_cost(part, enumerate_partitions(part), device, edge)
         options += [(one.accuracy, *row) for row in cost.tolist()]
     limits = requirements(network)[::16]
     slot = steady(np.full(len(limits), LINKS["4G"]), limits)

@@ -11,7 +11,7 @@ import pytest
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Measured
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph, save_graph
 from mec_gym.dnn.zoo import load_profile
-from mec_gym.early_exit.partitions import is_valid, price
+from mec_gym.early_exit.partitions import is_valid, partition_cost
 from mec_gym.early_exit.scenario import (
     LOAD_DEVIATIONS,
     PRESETS,
@@ -24,41 +24,10 @@ from mec_gym.early_exit.table import choose_candidates, front, partition_table
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI, MeasuredBandwidth, Regimes
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"horizon": 0}, "horizon must be a whole number of at least 1, got 0"),
-        ({"network": "lenet"}, "profile must be one of .*got 'lenet'"),
-        ({"network": 3}, "network must be a name, a path or a LayerGraph, got 3"),
-        ({"network": "alexnet-exits"}, "exit 'exit 1' has no measured accuracy"),
-        ({"device": "phone"}, "device must be a Device or Measured, got 'phone'"),
-        ({"device": Measured()}, "layer '.*' has no measured time"),
-        ({"bandwidth": 1e6}, "bandwidth must be a Regimes or MeasuredBandwidth"),
-        ({"arrival_rates": ()}, "arrival_rates must hold numbers"),
-        ({"arrival_rates": (1.0, -2.0)}, r"arrival_rates\[1\] must be positive, got -2.0"),
-        ({"arrival_frames": 0.5}, "arrival_frames must be at least 1, got 0.5"),
-        ({"deadline": (0.3, 0.1)}, "deadline must be .low, high. with low <= high"),
-        ({"timeout_s": 0.1}, "timeout_s must be at least the longest deadline"),
-        ({"device_load": 1.0}, r"device_load must be in \(0, 1\), got 1.0"),
-        ({"edge_load": -0.1}, r"edge_load must be in \[0, 1\], got -0.1"),
-        ({"load_spread": 4.0}, "load_spread must be at most 3, got 4.0"),
-        ({"urgent_share": 1.5}, r"urgent_share must be in \[0, 1\]"),
-        ({"battery": float("nan")}, "battery must be finite"),
-        ({"radio_power": -1.0}, "radio_power must not be negative"),
-        ({"accuracy_weight": 0.0}, "accuracy_weight must be positive"),
-        ({"candidates": 0}, "candidates must be a whole number"),
-        ({"candidates": 2}, r"candidates must be at least \d+ to hold the optima"),
-    ],
-)
-def test_bad_parameters_are_named(changes, message):
-    with pytest.raises(ValueError, match=message):
-        Scenario(**changes)
-
-
 def test_a_profile_of_another_version(tmp_path):
     text = load_profile("alexnet-digits").to_json()
     (tmp_path / "old.json").write_text(text.replace("layer graph 1", "layer graph 0"))
-    with pytest.raises(ValueError, match=r"old\.json must have the format 'mec_gym layer graph 1'"):
+    with pytest.raises(ValueError, match=r"old\.json.*layer graph 1"):
         Scenario(network=str(tmp_path / "old.json"))
     save_graph(tmp_path / "mine.json", load_profile("alexnet-digits"))
     assert from_profile(tmp_path / "mine.json").graph == load_profile("alexnet-digits")
@@ -152,7 +121,7 @@ def test_beyond_the_limit_the_light_optima_are_there():
     assert not few.whole and few.count == 0 and len(few.cost) < len(whole.cost)
     for f in (whole, few):
         assert is_valid(graph, f.on_edge).all()
-        np.testing.assert_array_equal(price(graph, f.on_edge, *times), f.cost)
+        np.testing.assert_array_equal(partition_cost(graph, f.on_edge, *times), f.cost)
         assert (np.diff(f.cost[:, 0]) >= 0).all()
     for bandwidth in np.geomspace(1e5, 1e7, 40):
         weights = np.array([1.0, 1.0 / bandwidth, 1.0])
@@ -199,35 +168,52 @@ NO_PAIR = (None, "x", 3.0, (), (1.0, float("nan")), (-1.0, 2.0), (0.0, 1.0), (1.
 def test_what_is_no_number_is_named(name):
     assert len(NUMBERS) == 16
     for value in NO_NUMBER:
-        with pytest.raises(ValueError, match=f"{name} must "):
+        with pytest.raises(ValueError, match=f"^{name} "):
             cases.scenario(**{name: value})
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_what_holds_no_numbers_is_named(name):
     for value in NO_PAIR:
-        with pytest.raises(ValueError, match=rf"{name}(\[[01]\])? must "):
+        with pytest.raises(ValueError, match=rf"^{name}(\[[01]\])? "):
             cases.scenario(**{name: value})
-    with pytest.raises(ValueError, match="deadline must hold 2 numbers"):
+    with pytest.raises(ValueError, match=r"^deadline .*\(0\.1, 0\.2, 0\.3\)"):
         cases.scenario(deadline=(0.1, 0.2, 0.3))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arrival_frames": 0.999}, "arrival_frames must be at least 1, got 0.999"),
-        ({"deadline": (0.37, 0.12)}, "deadline must be .* got .0.37, 0.12."),
-        ({"deadline": (0.12, 0.91)}, r"timeout_s must be at least .* \(0.91 s\), got 0.9"),
-        ({"load_spread": 3.01}, "load_spread must be at most 3, got 3.01"),
-        ({"device_load": 0.0}, r"device_load must be in \(0, 1\), got 0.0"),
-        ({"edge_load": 1}, r"edge_load must be in \(0, 1\), got 1"),
-        ({"horizon": True}, "horizon must be a whole number"),
-        ({"horizon": 2.0}, "horizon must be a whole number"),
-        ({"candidates": 1.5}, "candidates must be a whole number"),
-        ({"network": None}, "network must be"),
-        ({"network": cases.HAND.at_exit}, "network must be"),
-        ({"edge": cases.HAND}, "edge must be a Device or Measured"),
-        ({"bandwidth": None}, "bandwidth must be a Regimes or MeasuredBandwidth, got None"),
+        ({"horizon": 0}, "^horizon .*got 0$"),
+        ({"horizon": True}, "^horizon .*got True$"),
+        ({"horizon": 2.0}, r"^horizon .*got 2\.0$"),
+        ({"candidates": 0}, "^candidates .*got 0$"),
+        ({"candidates": 1.5}, r"^candidates .*got 1\.5$"),
+        ({"candidates": 2, "network": "mobilenetv2-digits"}, "^candidates .*got 2$"),
+        ({"network": "lenet"}, "got 'lenet'$"),
+        ({"network": 3}, "^network .*got 3$"),
+        ({"network": None}, "^network .*got None$"),
+        ({"network": cases.HAND.at_exit}, "^network .*at_exit"),
+        ({"network": "alexnet-exits"}, "'exit 1'.*accuracy"),
+        ({"device": "phone"}, "^device .*got 'phone'$"),
+        ({"device": Measured()}, "layer '.*time"),
+        ({"edge": cases.HAND}, "^edge .*got LayerGraph"),
+        ({"bandwidth": 1e6}, r"^bandwidth .*got 1000000\.0$"),
+        ({"bandwidth": None}, "^bandwidth .*got None$"),
+        ({"arrival_rates": ()}, r"^arrival_rates .*got \(\)$"),
+        ({"arrival_rates": (1.0, -2.0)}, r"^arrival_rates\[1\] .*got -2\.0$"),
+        ({"arrival_frames": 0.999}, r"^arrival_frames .*got 0\.999$"),
+        ({"deadline": (0.37, 0.12)}, r"^deadline .*got \(0\.37, 0\.12\)$"),
+        ({"deadline": (0.12, 0.91)}, r"^timeout_s .*0\.91.*got 0\.9$"),
+        ({"device_load": 1.0}, r"^device_load .*got 1\.0$"),
+        ({"device_load": 0.0}, r"^device_load .*got 0\.0$"),
+        ({"edge_load": -0.1}, r"^edge_load .*got -0\.1$"),
+        ({"edge_load": 1}, "^edge_load .*got 1$"),
+        ({"load_spread": 3.01}, r"^load_spread .*got 3\.01$"),
+        ({"urgent_share": 1.5}, r"^urgent_share .*got 1\.5$"),
+        ({"battery": float("nan")}, "^battery .*got nan$"),
+        ({"radio_power": -1.0}, r"^radio_power .*got -1\.0$"),
+        ({"accuracy_weight": 0.0}, r"^accuracy_weight .*got 0\.0$"),
     ],
 )
 def test_bad_values_are_named(changes, message):
@@ -254,7 +240,7 @@ def test_values_at_the_edge_are_allowed():
 def test_an_exit_without_accuracy():
     bare = dataclasses.replace(cases.HAND.exits[0], accuracy=None)
     graph = dataclasses.replace(cases.HAND, exits=(bare, cases.HAND.exits[1]))
-    with pytest.raises(ValueError, match="exit 'exit 0' has no measured accuracy"):
+    with pytest.raises(ValueError, match=r"'exit 0'.*accuracy"):
         cases.scenario(network=graph)
 
 
@@ -266,11 +252,11 @@ def test_networks_on_the_disk(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
         cases.scenario(network=str(tmp_path / "nowhere.json"))
     for text, message in (
-        ("{", "is not JSON"),
-        ("[]", "must have the format"),
-        (cases.HAND.to_json().replace("graph 1", "graph 2"), r"layer graph 1', got '.*graph 2'"),
-        (cases.HAND.to_json().replace('"accuracy": 0.7', '"accuracy": 7'), r"must be in \[0, 1\]"),
-        (cases.HAND.to_json().replace('"accuracy": 0.7', '"accuracy": null'), "no measured"),
+        ("{", r"bad\.json"),
+        ("[]", r"bad\.json"),
+        (cases.HAND.to_json().replace("graph 1", "graph 2"), "graph 2'"),
+        (cases.HAND.to_json().replace('"accuracy": 0.7', '"accuracy": 7'), "accuracy.*7"),
+        (cases.HAND.to_json().replace('"accuracy": 0.7', '"accuracy": null'), "'exit 0'.*accuracy"),
     ):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -283,11 +269,17 @@ def test_nothing_is_given_away():
     assert one == cases.scenario() and hash(one) == hash(cases.scenario())
     others = {
         **{name: getattr(one, name) * 0.9 for name in NUMBERS},
-        "horizon": 25, "candidates": 8, "arrival_frames": 6.5, "timeout_s": 0.95,
+        "horizon": 25,
+        "candidates": 8,
+        "arrival_frames": 6.5,
+        "timeout_s": 0.95,
         "network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.2), ((1, 0.5),)),
-        "device": dataclasses.replace(cases.DEVICE, power_w=3.5), "edge": cases.DEVICE,
-        "bandwidth": Regimes((1e5,)), "arrival_rates": (3.0, 14.5), "deadline": (0.12, 0.36),
-    }  # fmt: skip
+        "device": dataclasses.replace(cases.DEVICE, power_w=3.5),
+        "edge": cases.DEVICE,
+        "bandwidth": Regimes((1e5,)),
+        "arrival_rates": (3.0, 14.5),
+        "deadline": (0.12, 0.36),
+    }
     assert set(others) == set(cases.GIVEN)
     for name, value in others.items():
         changed = dataclasses.replace(one, **{name: value})
@@ -436,16 +428,14 @@ def test_candidates_of_large_fronts(seed):
             gaps = np.diff(others)
             assert gaps.max() <= np.ceil(900 / (len(others) - 1)) + len(needed)
             assert others[0] < 5 + len(needed) and others[-1] >= 895 - len(needed)
-    with pytest.raises(
-        ValueError, match=f"candidates must be at least {len(needed)} .*, got {len(needed) - 1}"
-    ):
+    with pytest.raises(ValueError, match=f"^candidates .*{len(needed)} .*, got {len(needed) - 1}"):
         choose_candidates(cost, (low, high), len(needed) - 1)
 
 
 def test_a_scenario_of_a_thinned_network():
     """Of 7 partitions of the last exit: as many as asked for, those that are best among them."""
     costs = np.array(cases.HAND_LATE)
-    with pytest.raises(ValueError, match=r"candidates must be at least (\d) .*got 1"):
+    with pytest.raises(ValueError, match=r"^candidates .* (\d) .*got 1"):
         cases.scenario(candidates=1)
     scenario = cases.scenario(candidates=6)
     low, high = scenario.bandwidth.lowest, scenario.bandwidth.highest

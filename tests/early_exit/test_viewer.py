@@ -102,8 +102,11 @@ def test_every_bar_is_the_models():
     found = np.stack([line.get_ydata() for line in backlogs.get_lines()], axis=-1)
     states = arrays.stack(episode.states)
     np.testing.assert_allclose(found, 1e3 * states.backlog[:5], atol=1e-9)
-    exits = next(a for a in figure.axes if a.get_lines() and a not in (network, latency, backlogs)
-                 and a.get_lines()[0].get_label() == "exit (right)")  # fmt: skip
+    (exits,) = (
+        axes
+        for axes in figure.axes
+        if [line.get_label() for line in axes.get_lines()] == ["exit (right)"]
+    )
     assert exits.get_lines()[0].get_ydata().tolist() == [2, 1, 2, 2, 2]
 
 

@@ -1,45 +1,237 @@
-"""DAPDEE on the registered environment; frame by frame: tests/agents/test_partition_agents.py."""
+"""DADS and DAPDEE: the choice of an exit, the load, the memory, and whole episodes."""
 
-import gymnasium as gym
+import dataclasses
+
+import early_exit.cases as cases
 import numpy as np
 import pytest
+from early_exit.cases import UNIT, idle, one_slot, pair, stage_times
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-import mec_gym
 from agents.early_exit.dapdee import (
     HEAVY_FROM,
     DADSSolver,
     DAPDEEAgent,
     Memory,
+    choose_exit,
+    heavy_cut,
     load_indicators,
     remember,
 )
-from agents.early_exit.mincut import weighted_search
-from agents.solver_agent import SolverAgent
+from agents.early_exit.mincut import SearchConfig, WeightedSearchSolver, weighted_search
+from agents.early_exit.rules import ExactLoadSolver
 from mec_gym.core import arrays
-from mec_gym.core.rollout import rollout, sample_episodes
-from mec_gym.early_exit.model import service_times
-from mec_gym.early_exit.scenario import Scenario
-from mec_gym.testing import check_agent
+from mec_gym.core.env import MecEnv
+from mec_gym.early_exit.lookup import Lookup
+from mec_gym.early_exit.model import State, service_times
+from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.network.bandwidth import Regimes
 
-ENV = "mec/EarlyExitPartition-v0"
-PROBLEM = mec_gym.make_problem(ENV)
-TABLE = PROBLEM.scenario.table
+# --- DADS
+
+# Light: (0, 1/4, 1/8), 0.375 s in all; heavy: (0.2, 0.1, 0.1), slowest stage 0.2 s.
+SWITCH = [(0, 0.25, 0.125), (0.2, 0.1, 0.1), (1.2, 0, 0)]
 
 
-def fresh(indicators):
+def test_dads_switches_at_one_over_the_rate():
+    solver = DADSSolver(cases.chain_scenario(SWITCH))
+
+    def choice(rate, **changes):
+        slot = one_slot(**{**UNIT, "arrival_rate": rate, **changes})
+        return pair(solver.solve(slot, idle()).decision)
+
+    assert choice(1.0) == (0, 0)
+    assert choice(4.0) == (0, 0)  # just keeps up
+    assert choice(np.nextafter(4.0, 5.0)) == (0, 1)
+    assert choice(100.0) == (0, 1)
+    # At half the bandwidth the light cut is the middle one, 0.2 + 0.2 + 0.1, and the slowest
+    # stage 0.2.
+    assert choice(5.1, bandwidth=0.5) == (0, 1) == choice(1.0, bandwidth=0.5)
+    # How long the next frame really takes to come, and queues, are not looked at.
+    assert choice(1.0, interval=1e-6) == (0, 0)
+    busy = State(backlog=np.full(3, 0.8), battery=np.array(11.0), frames_left=np.array(3.0))
+    assert pair(solver.solve(one_slot(**UNIT, arrival_rate=1.0), busy).decision) == (0, 0)
+
+
+def test_dads_in_a_batch():
+    rng = np.random.default_rng(11)
+    problem, _ = cases.random_problem(rng, exits=2)
+    slots = cases.random_slots(rng, (3, 50))
+    decision = DADSSolver(problem.scenario).solve(slots, idle((3, 50))).decision
+    light = ExactLoadSolver(problem.scenario, "light").solve(slots, idle((3, 50))).decision
+    heavy = WeightedSearchSolver(problem.scenario).solve(slots, idle((3, 50))).decision
+    cannot = stage_times(problem, slots, light).max(-1) > 1.0 / slots.arrival_rate
+    expected = np.where(cannot, heavy.partition, light.partition)
+    assert np.array_equal(decision.partition, expected) and (decision.exit == 1).all()
+    assert 0.1 < cannot.mean() < 0.9
+    assert (heavy.partition != light.partition)[cannot].any()
+
+
+# --- DAPDEE: the choice of an exit
+
+
+def lookups(scenario):
+    return [Lookup(scenario.table.candidates(n)) for n in range(scenario.exits)]
+
+
+def test_the_deepest_exit_that_meets_the_deadline():
+    """Hand network, all speeds 1, 1 Mbit/s. Late: 6 ms + 19 ms on the edge; early: 6 + 6 ms."""
+    known = lookups(cases.scenario())
+
+    def choose(deadline, heavy=False, bandwidth=1e6):
+        slot = one_slot(device_speed=1.0, edge_speed=1.0, bandwidth=bandwidth, deadline=deadline)
+        return pair(choose_exit(known, slot, np.array(heavy)))
+
+    assert choose(0.0251) == (1, 0)
+    assert choose(0.0249) == (0, 0)
+    assert choose(0.0121) == (0, 0)
+    # Nobody is in time: the fastest, be it early ...
+    assert choose(0.0119) == (0, 0)
+    # ... and no link: 0.16 s and 0.05 s, all on the device.
+    assert choose(0.161, bandwidth=1.0) == (1, 6)
+    assert choose(0.159, bandwidth=1.0) == (0, 2)
+    assert choose(0.049, bandwidth=1.0) == (0, 2)
+
+
+def test_in_time_to_the_last_digit():
+    known = lookups(cases.chain_scenario(SWITCH))
+    slot = one_slot(**UNIT, deadline=0.375)
+    assert pair(choose_exit(known, slot, np.array(False))) == (0, 0)
+    # Two exits, both of 0.375 s at best: the deeper one, in time or not.
+    graph = cases.network(
+        ((0, 1), (0, 2)), (0.25, 0, 0), (0, 1.2, 1.2), (0, 0.125, 0.125), ((1, 0.5), (2, 0.9))
+    )
+    scenario = cases.scenario(network=graph, bandwidth=Regimes((0.5, 2.0)))
+    for deadline in (0.375, np.nextafter(0.375, 0)):
+        slot = one_slot(**UNIT, deadline=deadline)
+        assert pair(choose_exit(lookups(scenario), slot, np.array(False))) == (1, 0)
+
+
+def test_heavy_load_tests_the_end_to_end_time():
+    """(0.2, 0.1, 0.1): 0.4 s from end to end, though its slowest stage takes 0.2 s."""
+    # The early head is on the input: (0, 1/4, 0.05) or (0.3, 0, 0).
+    graph = cases.network(
+        ((0, 1), (1, 2), (0, 3)), (0.25, 0.1, 0, 0), (0, 0.2, 1.0, 0.3), (0, 0.025, 0.1, 0.05),
+        ((3, 0.5), (2, 0.9)),
+    )  # fmt: skip
+    scenario = cases.scenario(network=graph, bandwidth=Regimes((0.5, 2.0)))
+    known = lookups(scenario)
+    np.testing.assert_allclose(known[1].cost, SWITCH)
+    np.testing.assert_allclose(known[0].cost, [(0, 0.25, 0.05), (0.3, 0, 0)])
+
+    def choose(deadline, heavy):
+        return pair(choose_exit(known, one_slot(**UNIT, deadline=deadline), np.array(heavy)))
+
+    assert choose(0.41, True) == (1, 1)
+    assert choose(0.41, False) == (1, 0)
+    assert choose(0.39, True) == (0, 0)  # 0.25 slowest stage against 0.3
+    assert choose(0.39, False) == (1, 0)
+    # Neither is in time: of the heavy cuts 0.3 s and 0.4 s.
+    assert choose(0.1, True) == (0, 0)
+
+
+@pytest.mark.parametrize("config", [SearchConfig(), SearchConfig(steps=2, rounds=1)])
+def test_heavy_cuts_where_asked_for_only(config):
+    rng = np.random.default_rng(12)
+    cost = rng.lognormal(0, 1, (30, 3))
+    slots = cases.random_slots(rng, (4, 6))
+    mask = rng.random((4, 6)) < 0.5
+    found = heavy_cut(cost, slots, mask, config)
+    every, _ = weighted_search(service_times(cost, cases.widen(slots)), config)
+    assert np.array_equal(found, np.where(mask, every, 0))
+    assert heavy_cut(cost, slots, np.zeros((4, 6), dtype=bool), config).sum() == 0
+    assert heavy_cut(cost, one_slot(), np.array(True), config).shape == ()
+
+
+@pytest.mark.parametrize("exits", [1, 2, 4])
+def test_choose_exit_equals_a_walk_over_the_exits(exits):
+    rng = np.random.default_rng(13)
+    problem, _ = cases.random_problem(rng, exits=exits)
+    known = lookups(problem.scenario)
+    slots = cases.random_slots(rng, (300,))
+    slots = dataclasses.replace(slots, deadline=slots.deadline * rng.choice([0.1, 0.3, 1.0], 300))
+    heavy = rng.random(300) < 0.5
+    decision = choose_exit(known, slots, heavy)
+    chosen = {"met": 0, "missed": 0}
+    for k in range(300):
+        slot, best = arrays.at(slots, k), None
+        for n in reversed(range(exits)):
+            service = service_times(known[n].cost, slot)
+            cut = weighted_search(service)[0] if heavy[k] else service.sum(-1).argmin()
+            total = service[cut].sum()
+            if total <= slot.deadline:
+                best = (total, n, int(cut))
+                chosen["met"] += 1
+                break
+            if best is None or total < best[0]:
+                best = (total, n, int(cut))
+        else:
+            chosen["missed"] += 1
+        assert (decision.exit[k], decision.partition[k]) == best[1:]
+    assert min(chosen.values()) > 20
+
+
+# --- DAPDEE: load
+
+
+def test_indicators_by_hand():
+    scenario = cases.scenario(bandwidth=Regimes((1e4, 1e6), spread=0.0))
+    state = State(
+        backlog=np.array([0.27, 0.5, 0.6]), battery=np.array(8.8), frames_left=np.array(4.0)
+    )
+    slot = one_slot(bandwidth=1e5, deadline=0.2)
+    # Memory 0.27 / 0.9; 100 kbit/s is half way from 10 to 1000; 6000 bits take 0.06 s of 0.2 s;
+    # a fifth of 11 J is used; the shortest deadline is 0.12 s.
+    expected = [0.2, 0.3, 0.5, 0.3, 0.2, 0.6, 0.4]
+    got = load_indicators(scenario, slot, state)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    # At most 1, and a constant bandwidth is no load.
+    assert load_indicators(scenario, one_slot(bandwidth=1e4), state)[3] == 1.0
+    constant = cases.scenario(bandwidth=Regimes((5e4,), spread=0.0))
+    assert load_indicators(constant, one_slot(), state)[2] == 1.0
+
+
+def first_memory(indicators):
+    """Nothing is seen, and the weights are equal."""
     zero = np.zeros_like(indicators)
     return Memory(
-        np.zeros(len(zero)), indicators, zero, zero, zero, zero, np.full_like(zero, 1 / 7)
+        seen=np.zeros(len(zero)),
+        last=indicators,
+        mean=zero,
+        spread=zero,
+        change_mean=zero,
+        change_spread=zero,
+        weights=np.full_like(zero, 1 / 7),
     )
+
+
+def test_memory_by_hand():
+    """One indicator moves 0.1, 0.2, then 0.3: mu 0.15 and sigma 0.05, so 0.25 is the limit."""
+    frames = np.full((4, 1, 7), 0.5)
+    frames[:, 0, 2] = [0.1, 0.2, 0.4, 0.7]
+    frames[:, 0, 5] = [0.3, 0.3, 0.3, 0.4]
+    memory = first_memory(frames[0])
+    for frame in frames[:3]:
+        memory = remember(memory, frame)
+        np.testing.assert_allclose(memory.weights, 1 / 7, rtol=1e-12)
+    assert memory.seen == 3.0
+    np.testing.assert_allclose(memory.mean[0, 2], 0.7 / 3, rtol=1e-12)
+    np.testing.assert_allclose(memory.change_mean[0, 2], 0.15, rtol=1e-12)
+    np.testing.assert_allclose(memory.change_spread[0, 2], 2 * 0.05**2, rtol=1e-9)
+    memory = remember(memory, frames[3])
+    spread = np.array([0, 0, np.std([0.1, 0.2, 0.4, 0.7]), 0, 0, np.std([0.3, 0.3, 0.3, 0.4]), 0])
+    np.testing.assert_allclose(memory.weights[0], spread / spread.sum(), rtol=1e-9, atol=1e-11)
+    # Without a change nothing is updated again, though deviations go on changing.
+    again = remember(memory, frames[3])
+    assert np.array_equal(again.weights, memory.weights) and again.seen == 5.0
 
 
 def test_running_moments_equal_numpys():
     """Of indicators and of their changes, for five episodes side by side."""
     frames = np.random.default_rng(0).random((40, 5, 7))
-    memory = fresh(frames[0])
+    memory = first_memory(frames[0])
     for t in range(40):
         memory = remember(memory, frames[t])
         so_far, changes = frames[: t + 1], np.abs(np.diff(frames[: t + 1], axis=0))
@@ -60,7 +252,7 @@ def test_weights_change_exactly_when_a_change_stands_out():
     # Some steps are ten times as large.
     steps = rng.normal(size=(60, 8, 7)) * np.where(rng.random((60, 8, 7)) < 0.01, 0.1, 0.01)
     frames = 0.5 + np.cumsum(steps, axis=0)
-    memory, updates, kept = fresh(frames[0]), 0, 0
+    memory, updates, kept = first_memory(frames[0]), 0, 0
     for t in range(60):
         before, memory = memory, remember(memory, frames[t])
         changes = np.abs(np.diff(frames[: t + 1], axis=0))
@@ -80,115 +272,127 @@ def test_weights_change_exactly_when_a_change_stands_out():
     assert min(updates, kept) > 50
 
 
-def test_indicators_of_whole_episodes_lie_between_0_and_1():
-    trace = sample_episodes(PROBLEM, 0, 20)
-    got = load_indicators(PROBLEM.scenario, trace, PROBLEM.start(trace))
-    assert got.shape == (20, 100, 7) and ((got >= 0) & (got <= 1)).all()
-    assert np.array_equal(got[..., 0], 1.0 - trace.device_speed)
-    assert not got[..., 1].any() and not got[..., 4].any()
-    assert set(np.unique(got[..., 6])) == {0.5, 1.0}
-    assert (got[..., [2, 3, 5]].std(axis=(0, 1)) > 0.05).all()
+# --- DAPDEE: whole episodes
 
 
-class Spy:
-    """Plays DAPDEE and keeps what went in and out."""
-
-    def __init__(self, problem):
-        self.agent, self.seen = DAPDEEAgent(problem), []
-
-    def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        action, memory = self.agent.predict(observation, state, episode_start, deterministic)
-        self.seen.append((observation, action, memory))
-        return action, memory
+def walk(problem, seed, frames):
+    """Observations (T, 11) of an episode under random actions."""
+    env = MecEnv(problem)
+    problem.action_space.seed(seed)
+    seen = [env.reset(seed=seed)[0]]
+    while len(seen) < frames:
+        seen.append(env.step(problem.action_space.sample())[0])
+    return np.stack(seen)
 
 
-def test_modes_and_exits_on_the_default_network():
-    """Priority 1 and scores below 0.4 are light, others heavy; the deepest exit in time.
-
-    Deadlines are shorter than the default's, which hardly ever ask for an earlier exit.
-    """
-    problem = mec_gym.make_problem(ENV, Scenario(deadline=(0.003, 0.04)))
-    spy = Spy(problem)
-    rollout(problem, spy, sample_episodes(problem, 10, 6))
-    counts = dict.fromkeys(("urgent", "heavy", "light", "none in time", "earlier exit"), 0)
-    for observation, action, memory in spy.seen[::4]:
-        slots, states = problem.decode(observation)
-        indicators = load_indicators(problem.scenario, slots, states)
-        scores = (memory.weights * indicators).sum(axis=-1)
-        for e in range(len(action)):
-            slot, urgent = arrays.at(slots, e), slots.priority[e] == 1.0
-            heavy = not urgent and scores[e] >= HEAVY_FROM
-            counts["urgent" if urgent else "heavy" if heavy else "light"] += 1
-            options = []
-            for n in reversed(range(4)):
-                stages = service_times(TABLE.candidates(n), slot)
-                cut = int(weighted_search(stages)[0] if heavy else stages.sum(-1).argmin())
-                options.append((stages[cut].sum(), n, cut))
-            in_time = [option for option in options if option[0] <= slot.deadline]
-            expected = in_time[0] if in_time else min(options, key=lambda option: option[0])
-            assert tuple(action[e]) == expected[1:]
-            counts["none in time"] += not in_time
-            counts["earlier exit"] += expected[1] < 3
-    assert min(counts.values()) > 5, counts
-
-
-def test_dads_on_the_default_problem():
-    solver = DADSSolver(PROBLEM.scenario)
-    trace = sample_episodes(PROBLEM, 20, 8)
-    state = PROBLEM.start(trace)
-    choice = solver.solve(trace, state).decision
-    stages = service_times(TABLE.candidates(3), arrays.map_arrays(lambda a: a[..., None], trace))
-    light = stages.sum(-1).argmin(-1)
-    slowest = np.take_along_axis(stages.max(-1), light[..., None], -1)[..., 0]
-    heavy = slowest > 1.0 / trace.arrival_rate
-    expected = np.where(heavy, weighted_search(stages)[0], light)
-    assert np.array_equal(choice.partition, expected) and (choice.exit == 3).all()
-    assert 0.05 < heavy.mean() < 0.95
-
-
-@pytest.mark.parametrize("make", [DAPDEEAgent, lambda p: SolverAgent(p, DADSSolver(p.scenario))])
-def test_both_play_the_default_problem(make):
-    check_agent(make(PROBLEM), PROBLEM, episodes=12)
-
-
-def test_a_batch_equals_single_episodes():
-    trace = sample_episodes(PROBLEM, 30, 5)
-    together = rollout(PROBLEM, DAPDEEAgent(PROBLEM), trace)
-    for e in range(5):
-        alone = rollout(PROBLEM, DAPDEEAgent(PROBLEM), arrays.at(trace, slice(e, e + 1)))
-        assert np.array_equal(alone.rewards[0], together.rewards[e])
-
-
-def test_memory_begins_anew_where_an_episode_does():
-    spy = Spy(PROBLEM)
-    rollout(PROBLEM, spy, sample_episodes(PROBLEM, 40, 3))
-    observations = [seen for seen, _, _ in spy.seen[:8]]
-    agent, memory = DAPDEEAgent(PROBLEM), None
-    for t, observation in enumerate(observations):
-        begins = np.array([t == 0, t in (0, 5), False])
-        _, memory = agent.predict(observation, memory, begins)
-    assert memory.seen.tolist() == [8, 3, 8]
-    _, first = agent.predict(observations[5], None)
-    for later in observations[6:]:
-        _, first = agent.predict(later, first)
-    for one, other in zip(
-        arrays.as_dict(memory).values(), arrays.as_dict(first).values(), strict=True
-    ):
-        assert np.array_equal(one[1], other[1])
-    assert memory.mean[0].tolist() != first.mean[0].tolist()
-
-
-@pytest.mark.parametrize("make", [DAPDEEAgent, lambda p: SolverAgent(p, DADSSolver(p.scenario))])
-def test_sb3_evaluates_on_the_registered_environment(make):
-    workers = DummyVecEnv([lambda: Monitor(gym.make(ENV))] * 3)
-    workers.seed(60)
-    rewards, lengths = evaluate_policy(
-        make(PROBLEM), workers, n_eval_episodes=3, return_episode_rewards=True
+@pytest.mark.parametrize("seed", range(4))
+def test_dapdee_equals_a_walk_through_algorithm_4(seed):
+    rng = np.random.default_rng(seed)
+    problem, _ = cases.random_problem(
+        rng, exits=3, horizon=60, arrival_rates=(6.0, 25.0), battery=20.0, urgent_share=0.3
     )
-    result = rollout(PROBLEM, make(PROBLEM), sample_episodes(PROBLEM, 60, 3))
-    assert lengths == [100] * 3
-    np.testing.assert_allclose(sorted(rewards), sorted(result.returns), atol=1e-6)
-    # One environment, without a vector around it, two episodes: the memory is given up between.
-    env = Monitor(gym.make(ENV))
-    mean, _ = evaluate_policy(make(PROBLEM), env, n_eval_episodes=2)
-    assert np.isfinite(mean)
+    agent, known = DAPDEEAgent(problem), lookups(problem.scenario)
+    memory = expected = None
+    counts = dict.fromkeys(("updated", "heavy", "light", "urgent"), 0)
+    for observation in walk(problem, seed, 60):
+        action, memory = agent.predict(observation, memory)
+        slot, state = problem.decode(observation)
+        indicators = load_indicators(problem.scenario, slot, state)
+        before = first_memory(indicators[None]) if expected is None else expected
+        expected = remember(before, indicators[None])
+        for name, value in arrays.as_dict(expected).items():
+            assert np.array_equal(getattr(memory, name), value)
+        urgent = float(slot.priority) == 1.0
+        heavy = not urgent and float(expected.weights[0] @ indicators) >= HEAVY_FROM
+        counts["updated"] += not np.array_equal(expected.weights, before.weights)
+        counts["urgent" if urgent else "heavy" if heavy else "light"] += 1
+        assert tuple(action) == pair(choose_exit(known, slot, np.array(heavy)))
+    assert min(counts.values()) >= 1, counts
+    assert counts["heavy"] + counts["urgent"] > 5
+
+
+def test_priority_one_is_light_whatever_the_load():
+    """All indicators high: SWITCH's light and heavy cuts differ, so the mode shows."""
+    scenario = cases.chain_scenario(SWITCH, deadline=(0.6, 0.8), battery=1.0, normal_priority=0.99)
+    problem = EarlyExitPartition(scenario)
+    loaded = State(
+        backlog=np.array([0.9, 0.0, 0.0]), battery=np.array(0.1), frames_left=np.array(3.0)
+    )
+    for priority, expected in ((1.0, 0), (0.99, 1)):
+        slot = one_slot(**UNIT, deadline=0.6, priority=priority)
+        # Equal weights: cpu 0, memory 1, uplink 1/2, delay 5/12, battery 0.9, deadline 1, priority.
+        score = load_indicators(scenario, slot, loaded).mean()
+        assert score == pytest.approx((1 + 0.5 + 0.25 / 0.6 + 0.9 + 1 + priority) / 7, rel=1e-9)
+        assert score > HEAVY_FROM
+        action, _ = DAPDEEAgent(problem).predict(problem.observe(slot, loaded))
+        assert tuple(action) == (0, expected)
+
+
+def test_load_is_heavy_from_a_score_of_04():
+    scenario = cases.chain_scenario(
+        SWITCH, deadline=(0.6, 0.8), battery=1.0, normal_priority=0.0, load_spread=1.0
+    )
+    problem = EarlyExitPartition(scenario)
+    # cpu 0, uplink 1/2, delay 5/12, deadline 1, priority 0; 2.8 in all are 0.4 on average.
+    rest = 0.5 + 0.25 / 0.6 + 1.0
+    for shift, expected in ((-1e-3, 0), (1e-3, 1)):
+        memory, battery = 0.5, 2.8 - rest - 0.5 + shift
+        state = State(
+            backlog=np.array([0.9 * memory, 0, 0]),
+            battery=np.array(1.0 - battery),
+            frames_left=np.array(3.0),
+        )
+        slot = one_slot(**UNIT, deadline=0.6, priority=0.0)
+        action, _ = DAPDEEAgent(problem).predict(problem.observe(slot, state))
+        assert tuple(action) == (0, expected)
+
+
+def test_a_batch_equals_single_episodes_and_starts_forget():
+    """Episodes of one batch that begin at different times play as they do alone."""
+    rng = np.random.default_rng(15)
+    problem, _ = cases.random_problem(rng, exits=3, horizon=30, arrival_rates=(20.0,))
+    walks = np.stack([walk(problem, seed, 30) for seed in range(4)])  # (4, T, 11)
+    begins = np.array([0, 0, 5, 12])
+    agent, memory, played = DAPDEEAgent(problem), None, []
+    for t in range(30):
+        # An episode that begins later takes the place of another one that ends then.
+        observation = walks[np.arange(4), (t - begins) % 30]
+        start = (t == 0) | (t == begins)
+        action, memory = agent.predict(observation, memory, episode_start=start)
+        assert action.shape == (4, 2) and action.dtype == problem.action_space.dtype
+        played.append((action, memory))
+    assert memory.seen.tolist() == [30, 30, 25, 18]
+    for e, begin in enumerate(begins):
+        alone = None
+        for t in range(begin, 30):
+            action, alone = agent.predict(walks[e, t - begin], alone)
+            assert action.shape == (2,) and np.array_equal(action, played[t][0][e])
+            assert np.array_equal(alone.weights[0], played[t][1].weights[e])
+    # There may be one flag for all.
+    _, anew = agent.predict(walks[:, 0], memory, episode_start=True)
+    assert anew.seen.tolist() == [1, 1, 1, 1]
+
+
+def test_sb3_evaluates_dapdee_as_it_plays_alone():
+    """Two episodes per environment, so that memory must be given up in between."""
+    rng = np.random.default_rng(17)
+    problem, _ = cases.random_problem(rng, exits=3, horizon=25, arrival_rates=(20.0,))
+    workers = DummyVecEnv([lambda: Monitor(MecEnv(problem))] * 3)
+    workers.seed(50)
+    rewards, lengths = evaluate_policy(
+        DAPDEEAgent(problem), workers, n_eval_episodes=6, return_episode_rewards=True
+    )
+    assert lengths == [25] * 6
+    expected = []
+    for i in range(3):
+        env = MecEnv(problem)
+        observation, _ = env.reset(seed=50 + i)
+        for _ in range(2):
+            agent, memory, total, over = DAPDEEAgent(problem), None, 0.0, False
+            while not over:
+                action, memory = agent.predict(observation, memory)
+                observation, reward, over, _, _ = env.step(action)
+                total += reward
+            expected.append(total)
+            observation, _ = env.reset()
+    np.testing.assert_allclose(sorted(rewards), sorted(expected), atol=1e-6)

@@ -17,7 +17,7 @@ from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, service_times
-from mec_gym.early_exit.partitions import price
+from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.scenario import Slot
 from mec_gym.early_exit.table import Front, front
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
@@ -69,7 +69,7 @@ def price_network(graph: LayerGraph, device: Device | Measured, edge: Device | M
     times = device.layer_seconds(deepest), edge.layer_seconds(deepest)
     layers = np.zeros((2, len(deepest)), dtype=np.bool_)
     layers[1, 1:] = True
-    device_only, edge_only = price(deepest, layers, *times)
+    device_only, edge_only = partition_cost(deepest, layers, *times)
     accuracy = graph.accuracies if len(parts) > 1 else np.ones(1)
     return Network(
         graph,
