@@ -38,7 +38,7 @@ def measure(seconds: float, repeats: int) -> Report:
     rng = np.random.default_rng(0)
     paper = _problem("mec/TrainingOffloadPaper-v0")
     drive = _problem("mec/TrainingOffload-v0")
-    slots = arrays.at(paper.sample(rng, BATCH), (slice(None), 0))
+    slots = arrays.slot_at(paper.sample(rng, BATCH), 0)
     drives = drive.sample(rng, DRIVES)
 
     def best(count: int, chunk: int) -> Measure:

@@ -160,7 +160,7 @@ def measure(seconds: float, repeats: int) -> Report:
     """
     problem = make_problem("mec/TrainingOffloadPaper-v0")
     scenario = problem.scenario  # type: ignore[attr-defined]
-    slots = arrays.at(problem.sample(np.random.default_rng(0), BATCH), (slice(None), 0))
+    slots = arrays.slot_at(problem.sample(np.random.default_rng(0), BATCH), 0)
     split, decision = SlotFrontier(slots, scenario).best(scenario.battery)
     shared, optimum = arrays.at(slots, slice(SHARED)), split.delay[:SHARED]
     pairs = (decision.server * scenario.servers + decision.next_server)[:SHARED]

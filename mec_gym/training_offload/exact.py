@@ -341,7 +341,7 @@ def total_delay_bound(trace: Slot, scenario: Scenario, iterations: int = 60) -> 
         One bound per episode, (n,) s. With a single task it is the optimum itself.
     """
     if scenario.horizon == 1:
-        slot = arrays.at(trace, (slice(None), 0))
+        slot = arrays.slot_at(trace, 0)
         delay = SlotFrontier(slot, scenario).best(scenario.battery)[0].delay
         return np.minimum(delay, scenario.deadline)
     corners = SlotFrontier(trace, scenario).corners()

@@ -21,7 +21,7 @@ def test_what_is_seen_stays():
     s = moving(devices=2, servers=3, blocks=4, idle=0.3)
     trace = draw(s, 0, 5)
     for t in range(4):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         h = horizon_as_seen(slot, 4)
         left = 4 - t
         assert (h.blocks == left).all()
@@ -68,11 +68,11 @@ def test_total_delay_is_what_the_rounds_add_up_to(contention, return_result):
     plan = rng.integers(4, size=(20, 2, 4, 4))
     h = horizon_of_trace(trace, s)
     expected = joint_delays(h, plan, np.zeros((20, 2, 4), dtype=int), s).sum(axis=-1)
-    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(trace, 0))
     played = np.zeros((20, 2))
     for t in range(s.rounds):
         decision = Decision(place=plan[:, t // 4, :, t % 4])
-        state, outcome = model.evaluate(arrays.at(trace, (slice(None), t)), state, decision, s)
+        state, outcome = model.evaluate(arrays.slot_at(trace, t), state, decision, s)
         assert not outcome.dropped.any()
         played[:, t // 4] += outcome.latency_s
     np.testing.assert_allclose(expected, played, rtol=1e-12)
@@ -90,7 +90,7 @@ def test_total_delay_in_the_middle_of_a_task():
     start = rng.integers(3, size=(10, 3))
     plan = rng.integers(3, size=(10, 3, 4))
     for t in (1, 3):
-        h = horizon_as_seen(arrays.at(trace, (slice(None), t)), 4)
+        h = horizon_as_seen(arrays.slot_at(trace, t), 4)
         found = joint_delays(h, plan, start, s).sum(axis=-1)
         for e in range(10):
             slot = arrays.at(trace, (e, t))

@@ -19,7 +19,7 @@ def test_delay_now_and_look_ahead_equal_exhaustive_search(return_result, crowd):
     rng = np.random.default_rng(24)
     extra = crowd * rng.random((8, 3))
     for t in range(4):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         before = rng.integers(4, size=(8, 2))
         now = delay_now(slot, before, s)
         ahead = look_ahead(slot, s, extra if crowd else 0.0)

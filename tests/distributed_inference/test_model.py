@@ -516,12 +516,12 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
         s = random_scenario(rng)
         problem = DistributedInference(s)
         trace = oracle.double(problem.sample(rng, 2))
-        at_start = problem.start(arrays.at(trace, (slice(None), 0)))
+        at_start = problem.start(arrays.slot_at(trace, 0))
         copies = 2
         states = spread(at_start, copies)  # (B, P)
         mine = {(b, p): plain(states, (b, p)) for b in range(2) for p in range(copies)}
         for t in range(s.rounds):
-            slot = arrays.at(trace, (slice(None), t))
+            slot = arrays.slot_at(trace, t)
             place = rng.integers(s.servers + 1, size=(2, copies, s.devices))
             after, outcome = model.evaluate(spread(slot, copies), states, Decision(place=place), s)
             assert outcome.latency_s.shape == outcome.dropped.shape == (2, copies)
@@ -551,9 +551,7 @@ def test_whole_episodes_equal_the_oracle_in_every_batch_shape():
                     same(plain(single[0], ()), mine[b, p])
                     same(plain(single[1], ()), counted)
             # batch shape (B,)
-            flat = model.evaluate(
-                slot, arrays.at(states, (slice(None), 0)), Decision(place=place[:, 0]), s
-            )
+            flat = model.evaluate(slot, arrays.slot_at(states, 0), Decision(place=place[:, 0]), s)
             for b in range(2):
                 same(plain(flat[0], b), mine[b, 0])
             states = after
@@ -567,9 +565,9 @@ def test_traces_as_they_are_drawn_are_precise_enough():
     place = np.random.default_rng(1).integers(4, size=(8, s.rounds, 5))
     reached = []
     for one in (trace, oracle.double(trace)):
-        state, total = problem.start(arrays.at(one, (slice(None), 0))), []
+        state, total = problem.start(arrays.slot_at(one, 0)), []
         for t in range(s.rounds):
-            slot = arrays.at(one, (slice(None), t))
+            slot = arrays.slot_at(one, t)
             state, outcome = problem.step(slot, state, Decision(place=place[:, t]))
             total.append(outcome.latency_s)
         reached.append(np.array(total))
@@ -579,7 +577,7 @@ def test_traces_as_they_are_drawn_are_precise_enough():
 def test_evaluate_leaves_its_arguments_alone():
     rng = np.random.default_rng(0)
     problem = DistributedInference(random_scenario(rng))
-    slot = arrays.at(problem.sample(rng, 3), (slice(None), 0))
+    slot = arrays.slot_at(problem.sample(rng, 3), 0)
     before = problem.start(slot)
     decision = Decision(place=np.ones_like(before.place))
     copies = [arrays.map_arrays(np.copy, r) for r in (slot, before, decision)]

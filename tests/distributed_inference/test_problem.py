@@ -124,7 +124,7 @@ def test_no_tenants_are_seen_as_none():
 
 
 def test_start():
-    slot = arrays.at(PROBLEM.sample(np.random.default_rng(0), 4), (slice(None), 0))
+    slot = arrays.slot_at(PROBLEM.sample(np.random.default_rng(0), 4), 0)
     state = PROBLEM.start(slot)
     assert state.place.shape == (4, 3)
     assert not (state.place.any() or state.delay.any() or state.failed.any())
@@ -174,9 +174,9 @@ def test_episodes_stay_in_the_space_and_come_back(preset, episodes):
     rng = np.random.default_rng(1)
     trace = problem.sample(rng, episodes)
     problem.check(trace)
-    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(trace, 0))
     for t in range(problem.horizon):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         if preset != "city" or t % 4 == 0:
             seen = check_round_trip(problem, slot, state)
             assert all(problem.observation_space.contains(one) for one in seen)
@@ -201,9 +201,9 @@ def test_any_state_that_is_reached_lies_in_the_space(seed, poor, background):
     )
     problem = DistributedInference(s)
     trace = problem.sample(rng, 2)
-    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(trace, 0))
     for t in range(s.rounds):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         for one in check_round_trip(problem, slot, state):
             assert problem.observation_space.contains(one)
         state, _ = problem.step(slot, state, Decision(place=rng.integers(3, size=(2, 3))))
@@ -303,16 +303,14 @@ def test_no_policy_at_random_beats_the_bound(preset):
     trace = problem.sample(rng, 20)
     bound = problem.bound(trace)
     for stay in (False, True):
-        state, total = problem.start(arrays.at(trace, (slice(None), 0))), np.zeros(20)
+        state, total = problem.start(arrays.slot_at(trace, 0)), np.zeros(20)
         for t in range(problem.horizon):
             place = (
                 np.zeros_like(state.place)
                 if stay
                 else rng.integers(s.servers + 1, size=(20, s.devices))
             )
-            state, outcome = problem.step(
-                arrays.at(trace, (slice(None), t)), state, Decision(place=place)
-            )
+            state, outcome = problem.step(arrays.slot_at(trace, t), state, Decision(place=place))
             total += problem.reward(outcome)
         assert (total <= bound).all()
     assert (bound < 0).all()

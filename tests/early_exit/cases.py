@@ -313,11 +313,11 @@ def exhaustive_best(problem, trace):
     table = problem.scenario.table
     options = [(n, k) for n, size in enumerate(table.sizes) for k in range(size)]
     exits, cuts = np.array(options).T
-    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(trace, 0))
     total = np.zeros(len(trace.bandwidth))
     for t in range(problem.horizon):
         # Fields (n, paths) grow to (n, paths, A), and are laid flat again.
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         while slot.bandwidth.ndim < total.ndim + 1:
             slot = arrays.map_arrays(lambda a: a[..., None], slot)
         state = State(

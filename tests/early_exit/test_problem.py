@@ -66,8 +66,8 @@ def test_a_constant_bandwidth_can_be_observed():
         dataclasses.replace(SCENARIO, bandwidth=Regimes((3e6,), spread=0.0))
     )
     slot = problem.sample(np.random.default_rng(0), 2)
-    state = problem.start(arrays.at(slot, (slice(None), 0)))
-    seen = problem.observe(arrays.at(slot, (slice(None), 0)), state)
+    state = problem.start(arrays.slot_at(slot, 0))
+    seen = problem.observe(arrays.slot_at(slot, 0), state)
     assert (seen[:, 0] == 0.0).all()
     assert problem.decode(seen)[0].bandwidth.tolist() == [3e6, 3e6]
     check_problem(problem)
@@ -295,11 +295,11 @@ def test_traces_are_replayed_from_the_disk(tmp_path):
         seen, _ = env.reset(seed=1, options={"trace": arrays.at(trace, slice(i, i + 1))})
         assert np.array_equal(seen, observation[i])
         singles.append(env)
-    state = HAND.start(arrays.at(trace, (slice(None), 0)))
+    state = HAND.start(arrays.slot_at(trace, 0))
     for t in range(24):
         action = np.stack([np.full(3, t % 2), (np.arange(3) + t) % 7], axis=-1)
         _, reward, *_ = vector.step(action)
-        state, outcome = HAND.step(arrays.at(trace, (slice(None), t)), state, HAND.decision(action))
+        state, outcome = HAND.step(arrays.slot_at(trace, t), state, HAND.decision(action))
         assert reward.tolist() == HAND.reward(outcome).tolist()
         assert reward.tolist() == [env.step(a)[1] for env, a in zip(singles, action, strict=True)]
     other = EarlyExitPartition(cases.scenario(horizon=23))

@@ -18,7 +18,7 @@ DRIVE = mec_gym.make_problem("mec/TrainingOffload-v0")
 
 def first_tasks(problem, seed, n):
     """The first task of each of n episodes, and the states before them."""
-    slot = arrays.at(sample_episodes(problem, seed, n), (slice(None), 0))
+    slot = arrays.slot_at(sample_episodes(problem, seed, n), 0)
     return slot, problem.start(slot)
 
 

@@ -46,7 +46,7 @@ def test_every_head_on_every_problem(name, where):
             make_head(name, problem)
         return
     head = make_head(name, problem)
-    slot = arrays.at(sample_episodes(problem, 5, 40), (slice(None), 0))
+    slot = arrays.slot_at(sample_episodes(problem, 5, 40), 0)
     observation = problem.observe(slot, problem.start(slot))
     head.output_space.seed(0)
     raw = np.stack([head.output_space.sample() for _ in range(40)])

@@ -53,7 +53,7 @@ def moments(s, seed, n=12):
     rng = np.random.default_rng(seed)
     problem = DistributedInference(s)
     for t in range(s.blocks):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         state = problem.start(slot)
         if t:
             place = rng.integers(s.servers + 1, size=(n, s.devices))
@@ -193,10 +193,10 @@ def test_played_to_the_end_viterbi_is_optimal_without_contention():
 
 
 def play(problem, trace, solver):
-    state = problem.start(arrays.at(trace, (slice(None), 0)))
+    state = problem.start(arrays.slot_at(trace, 0))
     total = 0.0
     for t in range(problem.horizon):
-        slot = arrays.at(trace, (slice(None), t))
+        slot = arrays.slot_at(trace, t)
         state, outcome = problem.step(slot, state, solver.solve(slot, state).decision)
         total = total + problem.reward(outcome)
     return total
@@ -431,7 +431,7 @@ def test_the_clairvoyant_agent_plays_its_plan():
     problem = DistributedInference(s)
     trace = draw(s, 15, 4)
     agent = ClairvoyantAgent(problem)
-    first = arrays.at(trace, (slice(None), 0))
+    first = arrays.slot_at(trace, 0)
     seen = problem.observe(first, problem.start(first))
     with pytest.raises(ValueError, match="foresee"):
         agent.predict(seen)

@@ -56,7 +56,7 @@ def moments(s, seed=0, n=8):
             battery=battery,
             rounds_left=np.full(n, float(s.rounds - t)),
         )
-        yield arrays.at(trace, (slice(None), t)), state
+        yield arrays.slot_at(trace, t), state
 
 
 def names(kind):

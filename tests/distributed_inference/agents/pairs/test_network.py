@@ -492,7 +492,7 @@ def test_the_prior_is_the_marginal_cost(order, moment):
     network = bare(head, order)
     t, before = MOMENTS[moment]
     n = 30
-    slot = arrays.at(draw(s, 4, n), (slice(None), t))
+    slot = arrays.slot_at(draw(s, 4, n), t)
     rng = np.random.default_rng(0)
     state = dataclasses.replace(
         problem.start(slot),
