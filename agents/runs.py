@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+S = TypeVar("S")
 
 CONFIG_FILE = "config.json"
 
@@ -71,3 +73,20 @@ def find_run(
     if env_id is not None and config["env"] != env_id:
         raise ValueError(f"{path} is a model of another environment: {config['env']}, not {env_id}")
     return folder, config
+
+
+def read_settings(kind: type[S], folder: Path, config: dict[str, Any]) -> S:
+    """The settings of a run, of the class of whoever learnt in it.
+
+    Args:
+        kind: The class.
+        folder: The folder of the run, for messages.
+        config: Its configuration.
+
+    Raises:
+        ValueError: Another version has other settings, or a value is bad.
+    """
+    try:
+        return kind(**config["settings"])
+    except TypeError as error:
+        raise ValueError(f"{folder} was not written by this version: {error}") from error

@@ -10,7 +10,7 @@ from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
 from agents.networks import make_network
 from agents.networks.agent import load_network, network_agent
-from agents.runs import find_run
+from agents.runs import find_run, read_settings
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.problem import AnyProblem
 
@@ -36,10 +36,7 @@ def load_a3c(
         ValueError: No run there, a damaged file, or a model of another environment or kind.
     """
     folder, config = find_run(path, "A3C", MODEL_FILE, env_id)
-    try:
-        settings = A3CSettings(**config["settings"])
-    except TypeError as error:
-        raise ValueError(f"{folder} was not written by this version: {error}") from error
+    settings = read_settings(A3CSettings, folder, config)
     if multi_task is not None and multi_task != settings.multi_task:
         kinds = ("a3c", "mtl-a3c") if settings.multi_task else ("mtl-a3c", "a3c")
         raise ValueError(f"{path} is no {kinds[0]} run; call it {kinds[1]}:{path}")

@@ -22,7 +22,7 @@ from agents.networks.agent import network_agent, take_parameters
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.ppo.settings import PPOSettings
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
-from agents.runs import find_run
+from agents.runs import find_run, read_settings
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import TRAIN_SEED
@@ -125,7 +125,7 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     torch.set_num_threads(1)
     name = f"{path} (trained on {trained_on}, {config.get('scenario')})"
     if config["settings"].get("network", "mlp") != "mlp":
-        settings = PPOSettings(**config["settings"])
+        settings = read_settings(PPOSettings, folder, config)
         network = make_network(settings.network, head, settings.options)
         with reading(model_file):
             _, found, _ = load_from_zip_file(model_file, device="cpu", load_data=False)

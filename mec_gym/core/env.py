@@ -12,6 +12,7 @@ from mec_gym.core import arrays
 from mec_gym.core.actions import action_in_space
 from mec_gym.core.checks import one_of
 from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.extras import missing_extras_named
 from mec_gym.core.problem import AnyProblem, Episode
 from mec_gym.core.traces import check_trace
 
@@ -155,12 +156,17 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         )
 
     def render(self) -> npt.NDArray[np.uint8] | None:
-        """A picture of the episode so far, (H, W, 3), or None without a render mode."""
+        """A picture of the episode so far, (H, W, 3), or None without a render mode.
+
+        Raises:
+            MissingExtra: matplotlib is not installed; the message says how to install it.
+        """
         if self.render_mode is None:
             gym.logger.warn("render() needs gym.make(..., render_mode='rgb_array')")
             return None
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before render()")
-        from mec_gym.core.pictures import to_array
+        with missing_extras_named():
+            from mec_gym.core.pictures import to_array
 
-        return to_array(self.problem.draw(self.episode))
+            return to_array(self.problem.draw(self.episode))

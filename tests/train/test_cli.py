@@ -4,9 +4,15 @@ import json
 
 import pytest
 
-from agents.registry import AGENTS
-from mec_gym import ENVIRONMENTS
+import mec_gym
+from agents.heads import heads_of
+from agents.registry import RUNS, agents_of, references_of
+from mec_gym.registration import rooms
 from train.__main__ import COMMANDS, main
+from train.presets import a3c_presets, ppo_presets
+
+PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
+PLACES = "mec/DistributedInference-v0"
 
 
 def test_no_subcommand(capsys):
@@ -17,7 +23,7 @@ def test_no_subcommand(capsys):
     assert all(name in text for name in COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "scenarios"])
 def test_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
@@ -27,45 +33,75 @@ def test_help(name, capsys):
 
 def test_scenarios_lists_everything(capsys):
     assert main(["scenarios"]) == 0
-    text = capsys.readouterr().out
-    for env_id, entry in ENVIRONMENTS.items():
-        assert env_id in text
-        assert all(name in text for name in entry.presets)
-    assert all(name in text for name in AGENTS)
+    words = set(capsys.readouterr().out.replace(":", " ").split())
+    for room in rooms():
+        tables = [agents_of(room), references_of(room), heads_of(room)]
+        tables += [ppo_presets(room), a3c_presets(room)]
+        for env_id, entry in room.environments.items():
+            assert {env_id, *entry.presets, *entry.sources} <= words
+        for table in tables:
+            assert set(table) <= words
+    assert set(RUNS) <= words
 
 
-def test_errors_are_one_line(capsys, tmp_path):
-    out = str(tmp_path / "x")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["compare", "--agents", "nobody"], "agent must be one of"),
+        (["compare", "--env", "mec/Nothing-v0"], "env_id must be one of"),
+        (["ppo", "--env", "mec/Nothing-v0"], "env_id must be one of"),
+        (["ppo", "--preset", "nothing"], "preset must be one of drive, paper, flat"),
+        (["ppo", "--resume"], "holds no run to resume"),
+        (["ppo", "--settings.head", "deep"], "head must be one of flat, price"),
+        (["ppo", "--scenario", "moon"], "scenario must be one of drive"),
+        (["a3c", "--preset", "nothing"], "preset must be one of a3c, "),
+        (["a3c", "--preset", "mtl-a3c"], "for plain A3C, got 'mtl-a3c'"),
+        (["mtl-a3c", "--preset", "a3c"], "for multi-task A3C, got 'a3c'"),
+        (["a3c", "--env", "mec/Nothing-v0"], "env_id must be one of"),
+        (["a3c", "--env", DRIVE], "MultiDiscrete"),
+        (["a3c", "--settings.network", "deep"], "network must be one of"),
+        (["a3c", "--env", PLACES, "--resume"], "holds no run to resume"),
+        (["reproduce", "nothing"], "what must be"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_errors_are_one_line(capsys, tmp_path, args, message):
+    assert main([*args, "--out", str(tmp_path / "x")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+def test_errors_of_other_commands_are_one_line(capsys, tmp_path):
     for args, message in (
-        (["compare", "--out", out, "--agents", "nobody"], "agent must be one of"),
-        (["ppo", "--out", out, "--env", "mec/Nothing-v0"], "env_id must be one of"),
-        (["ppo", "--out", out, "--preset", "nothing"], "preset must be one of"),
-        (["ppo", "--out", out, "--resume"], "holds no run to resume"),
-        (["evaluate", f"ppo:{out}"], "holds no finished PPO run"),
-        (["reproduce", "nothing", "--out", out], "what must be"),
+        (["evaluate", f"ppo:{tmp_path}"], "config.json is missing"),
+        (["evaluate", "exact", "--env", "mec/No-v0"], "env_id must be one of"),
+        (["scenarios", "all"], "scenarios takes no arguments, got all"),
+        (["--import"], "--import needs the name of a module"),
+        (["--imports", "x"], "unknown option --imports"),
+        (["--import", "tiny_problem", "scenarios"], "tiny_problem must have a table ENVIRONMENTS"),
     ):
         assert main(args) == 2, args
         error = capsys.readouterr().err
-        assert error.startswith("error: ") and message in error
-        assert error.count("\n") == 1
+        assert error.startswith("error: ") and message in error and error.count("\n") == 1
 
 
 def test_bad_values_are_named_by_the_parser(capsys, tmp_path):
     for option, message in (
         (["--total-timesteps", "-1"], "total_timesteps must be a whole number"),
         (["--settings.gamma", "2"], "gamma must be in [0, 1]"),
-        (["--settings.head", "deep"], "--settings.head"),
+        (["--settings.order", "deep"], "--settings.order"),
     ):
-        with pytest.raises(SystemExit) as stop:
-            main(["ppo", "--out", str(tmp_path / "x"), *option])
-        assert stop.value.code == 2
-        assert message in " ".join(capsys.readouterr().err.split())
+        for command in ("ppo", "a3c"):
+            with pytest.raises(SystemExit) as stop:
+                main([command, "--out", str(tmp_path / "x"), *option])
+            assert stop.value.code == 2
+            assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_compare_from_the_command_line(tmp_path, capsys):
     out = tmp_path / "c"
-    args = ["compare", "--env", "mec/TrainingOffloadPaper-v0", "--episodes", "50"]
-    assert main([*args, "--agents", "exact", "end-cloud", "random-split", "--out", str(out)]) == 0
+    args = ["compare", "--env", PAPER, "--episodes", "50", "--out", str(out)]
+    assert main([*args, "--agents", "exact", "end-cloud", "random-split"]) == 0
     exact, cloud, random = json.loads((out / "results.json").read_text())
     assert exact["gap_percent_mean"] < 1e-3
     assert 30 < cloud["gap_percent_mean"] < 200
@@ -73,15 +109,42 @@ def test_compare_from_the_command_line(tmp_path, capsys):
     assert "end-cloud" in capsys.readouterr().out
 
 
-def test_ppo_defaults_follow_the_environment(tmp_path):
+def test_ppo_defaults_follow_the_environment_and_evaluate_the_run(tmp_path, capsys):
     out = tmp_path / "p"
-    args = ["ppo", "--env", "mec/TrainingOffloadPaper-v0", "--out", str(out)]
-    args += ["--total-timesteps", "64", "--eval-episodes", "4"]
-    args += ["--settings.num-envs", "8", "--settings.n-steps", "8"]
+    args = ["ppo", "--env", PAPER, "--out", str(out), "--total-timesteps", "64"]
+    args += ["--eval-episodes", "4", "--settings.num-envs", "8", "--settings.n-steps", "8"]
     assert main(args) == 0
     config = json.loads((out / "config.json").read_text())
-    assert config["preset"] == "paper"
-    assert config["settings"]["head"] == "flat"
-    assert config["settings"]["gamma"] == 0.0
-    assert main(["evaluate", f"ppo:{out}", "--env", "mec/TrainingOffloadPaper-v0"]) == 0
-    assert main(["evaluate", f"ppo:{out}"]) == 2  # another environment
+    assert config["preset"] == "paper" and config["settings"]["head"] == "flat"
+    assert config["settings"]["gamma"] == 0.0 and config["settings"]["n_steps"] == 8
+    capsys.readouterr()
+    assert main(["evaluate", f"ppo:{out}", "--episodes", "5"]) == 0
+    assert PAPER in capsys.readouterr().out
+    assert main(["evaluate", f"ppo:{out}", "--env", DRIVE]) == 2
+    assert f"{PAPER}, not {DRIVE}" in capsys.readouterr().err
+
+
+def test_a3cs_commands_choose_their_presets(tmp_path, capsys):
+    """And by default the environment that they were made for."""
+    for name in ("a3c", "mtl-a3c"):
+        out = tmp_path / name
+        args = [name, "--out", str(out), "--total-timesteps", "16", "--eval-episodes", "2"]
+        args += ["--settings.workers", "1", "--settings.num-envs", "4", "--settings.n-steps", "4"]
+        assert main(args) == 0
+        config = json.loads((out / "config.json").read_text())
+        assert (config["env"], config["preset"]) == (PLACES, name)
+        assert config["settings"]["multi_task"] is (name == "mtl-a3c")
+        assert {config["settings"][part] for part in ("head", "network")} == {"pairs"}
+        assert main(["evaluate", f"{name}:{out}", "--episodes", "5"]) == 0
+        assert name in capsys.readouterr().out
+    assert main(["evaluate", f"a3c:{tmp_path / 'mtl-a3c'}"]) == 2
+    assert "call it mtl-a3c:" in capsys.readouterr().err
+
+
+def test_problems_of_ones_own_are_imported_first(tmp_path, capsys):
+    try:
+        assert main(["--import", "places_problem", "evaluate", "random", "--env", "tests/Places-v0",
+                     "--episodes", "3"]) == 0  # fmt: skip
+        assert "tests/Places-v0, 3 episodes" in capsys.readouterr().out
+    finally:
+        mec_gym.unregister_room("places_problem")

@@ -17,7 +17,9 @@ WIDTH = PROBLEM.width
 
 
 def head_of(columns=0):
-    return FlatHead(PROBLEM, device_columns=columns)
+    problem = PlacesProblem(devices=3, places=4)
+    problem.device_columns = columns
+    return FlatHead(problem)
 
 
 def inputs(seed=0, batch=6):
@@ -31,8 +33,8 @@ def made(name="branches", columns=0, seed=0, **options):
 
 
 ALL = [("flat", {}, 0)] + [
-    ("branches", {"sharing": sharing, "heads": heads}, columns)
-    for sharing, heads, columns in itertools.product(
+    ("branches", {"sharing": sharing, "output": output}, columns)
+    for sharing, output, columns in itertools.product(
         ("hard", "soft"), ("branch", "tied"), (0, WIDTH)
     )
 ]
@@ -93,14 +95,14 @@ def test_a_branch_is_a_devices_own():
 
 def test_one_scorer_for_all_devices():
     """Swapping two devices' rows swaps their logits, as long as the trunk says nothing."""
-    network = made(columns=WIDTH, heads="tied")
+    network = made(columns=WIDTH, output="tied")
     with torch.no_grad():
         network.branches.of_all.weight.zero_()
     rows = inputs()[:, : 3 * WIDTH].unflatten(1, (3, WIDTH))
     swapped = torch.cat([rows[:, [1, 0, 2]].flatten(1), inputs()[:, 3 * WIDTH :]], dim=1)
     torch.testing.assert_close(network(swapped)[0], network(inputs())[0][:, [1, 0, 2]])
     # Without rows it is told who asks.
-    logits = made(columns=0, heads="tied")(inputs())[0]
+    logits = made(columns=0, output="tied")(inputs())[0]
     assert not torch.allclose(logits[:, 0], logits[:, 1])
 
 
@@ -131,27 +133,25 @@ def test_these_are_made_for_one_size(name):
     assert network.sized(head_of()) is network
     for devices, places in ((2, 4), (3, 5)):
         head = FlatHead(PlacesProblem(devices=devices, places=places))
-        message = f"3 choices among 4 places does not fit {devices} among {places}"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"3 .*4 .*{devices} .*{places}"):
             network.sized(head)
 
 
 def test_unknown_names():
-    message = f"network must be one of {', '.join(NETWORKS)} with a FlatHead, got 'deep'"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"network .*{', '.join(NETWORKS)}.*'deep'"):
         make_network("deep", head_of())
 
 
 @pytest.mark.parametrize("name", ["flat", "branches"])
 @pytest.mark.parametrize("problem", [TinyProblem(), TinyDiscrete()], ids=["unequal", "one"])
 def test_other_actions_are_refused(name, problem):
-    with pytest.raises(ValueError, match=r"needs actions MultiDiscrete\(\[C\] \* N\).*got"):
+    with pytest.raises(ValueError, match=r"MultiDiscrete\(\[C\] \* N\).*got"):
         make_network(name, FlatHead(problem))
 
 
 def test_a_box_is_refused():
     problem = mec_gym.make_problem("mec/TrainingOffload-v0")
-    with pytest.raises(ValueError, match=r"parallel choices.*got Box"):
+    with pytest.raises(ValueError, match="got Box"):
         make_network("flat", FlatHead(problem))
 
 
@@ -159,7 +159,7 @@ def test_distributed_inference_shows_a_row_a_device():
     problem = mec_gym.make_problem("mec/DistributedInference-v0", "patent")
     head = make_head("flat", problem)
     assert head.device_columns == problem.device_columns
-    network = make_network("branches", head, NetworkOptions(heads="tied"))
+    network = make_network("branches", head, NetworkOptions(output="tied"))
     devices = problem.scenario.devices
     logits, _ = network(torch.rand(2, problem.observation_space.shape[0]))
     assert logits.shape == (2, devices, problem.scenario.servers + 1)

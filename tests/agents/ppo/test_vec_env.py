@@ -331,20 +331,6 @@ def test_ppos_environments_of_several_sizes():
     assert actions[3:].max() > 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"network": "mlp"}, "network 'mlp'"),
-        ({"network": "flat"}, "network 'flat'"),
-        ({"num_envs": 5}, "num_envs = 5"),
-    ],
-)
-def test_sizes_that_do_not_fit(changes, what):
-    values = {"head": "pairs", "network": "pairs", "num_envs": 6, "minibatches": 2}
-    with pytest.raises(ValueError, match=rf"sizes must be given with network 'pairs' .*{what}"):
-        PPOSettings(sizes=((2, 1), (3, 2)), **{**values, **changes})
-
-
 def test_sizes_need_a_head_that_has_them():
     problem = DistributedInference(Inference())
     settings = PPOSettings(

@@ -1,11 +1,9 @@
-"""The command that trains exits: what it writes, interrupted and resumed, what it refuses."""
+"""What is particular to training exits; test_runs.py has what holds for all kinds of runs."""
 
 import csv
 import dataclasses
+import io
 import json
-import os
-import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,19 +14,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised, train_exits
 from mec_gym.dnn.graph import load_graph
 from mec_gym.dnn.images import digits
-from train import exits
 from train.__main__ import main
-from train.runs.exits import ExitsRun
-from train.runs.exits import RUN_FILES, command_line, run_exits
-from train.runs.interrupts import Interrupted
+from train.runs import exits
+from train.runs.exits import RUN_FILES, ExitsRun, command_line, run_exits
+from train.runs.folder import checkpoints, write_checkpoint
 
 PER_EPOCH = 1437 // 64
 
 
-build_network = exits.build_network
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def small_network(monkeypatch):
     monkeypatch.setattr(exits, "build_network", lambda name, images: TwoExits())
 
@@ -36,15 +30,6 @@ def small_network(monkeypatch):
 def small_run(out, **changes):
     settings = ExitSettings(epochs=3, learning_rate=1e-2)
     return dataclasses.replace(ExitsRun("alexnet", out, settings=settings), **changes)
-
-
-def content(out):
-    """Everything a run is, but for events, which hold the time of day."""
-    return {
-        path.relative_to(out): path.read_bytes()
-        for path in Path(out).rglob("*")
-        if path.is_file() and not path.name.startswith("events")
-    }
 
 
 def weights(out):
@@ -58,18 +43,6 @@ def finished(tmp_path_factory):
         patch.setattr(exits, "build_network", lambda name, images: TwoExits())
         run_exits(small_run(out))
     return out
-
-
-def interrupt_at(monkeypatch, step, kind=signal.SIGINT):
-    """Press Ctrl-C while the given batch is being learnt from."""
-    learn = ExitTraining.step
-
-    def press(self):
-        if self.steps + 1 == step:
-            os.kill(os.getpid(), kind)
-        learn(self)
-
-    monkeypatch.setattr(ExitTraining, "step", press)
 
 
 def test_what_a_run_leaves_behind(finished):
@@ -107,16 +80,7 @@ def test_what_a_run_leaves_behind(finished):
     assert {"loss", "loss/exit1", "loss/exit2", "learning_rate"} <= set(events.Tags()["scalars"])
 
 
-def test_same_seed_same_files(finished, tmp_path):
-    run_exits(small_run(tmp_path / "again"))
-    again, first = content(tmp_path / "again"), content(finished)
-    for name in ("progress.csv", "profile.json"):
-        assert again[Path(name)] == first[Path(name)]
-    for key, value in weights(finished).items():
-        torch.testing.assert_close(weights(tmp_path / "again")[key], value, rtol=0, atol=0)
-
-
-def test_the_command_trains_as_the_library_does(tmp_path):
+def test_the_command_trains_as_the_library_does(small_network, tmp_path):
     """Seed and threads go where they belong."""
     before = torch.get_num_threads()
     settings = ExitSettings(epochs=1, learning_rate=1e-2)
@@ -131,30 +95,8 @@ def test_the_command_trains_as_the_library_does(tmp_path):
         torch.testing.assert_close(weights(tmp_path / "x")[key], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    ("step", "kind"),
-    [(5, signal.SIGINT), (PER_EPOCH, signal.SIGTERM), (2 * PER_EPOCH + 1, signal.SIGINT)],
-)
-def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, step, kind):
-    out = tmp_path / "exits"
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, step, kind)
-        with pytest.raises(Interrupted, match="--resume"):
-            run_exits(small_run(out))
-    state = torch.load(out / "checkpoint.pt", weights_only=True)
-    assert state["steps"] == step
-    assert not (out / "model.pt").exists() and not (out / "profile.json").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    run_exits(small_run(out, resume=True))
-    resumed, whole = content(out), content(finished)
-    for name in ("progress.csv", "profile.json", "config.json"):
-        assert resumed[Path(name)] == whole[Path(name)]
-    for key, value in weights(finished).items():
-        torch.testing.assert_close(weights(out)[key], value, rtol=0, atol=0)
-
-
-def test_killed_without_a_word(finished, tmp_path, monkeypatch):
-    """What was learnt after the last checkpoint is learnt again."""
+def test_killed_without_a_word(finished, small_network, tmp_path, monkeypatch):
+    """What was learnt after the last checkpoint is learnt again, and its events are replaced."""
     out = tmp_path / "exits"
     learn = ExitTraining.step
 
@@ -167,46 +109,16 @@ def test_killed_without_a_word(finished, tmp_path, monkeypatch):
         patch.setattr(ExitTraining, "step", die)
         with pytest.raises(MemoryError):
             run_exits(small_run(out, checkpoint_every=3))
-    assert not (out / "checkpoint.pt").exists()
+    assert checkpoints(out) == []
     # Its events come first, although it was killed in the same second.
     (first,) = out.glob("events.*")
     first.rename(out / "events.out.tfevents.0")
     run_exits(small_run(out, resume=True))
-    assert content(out)[Path("progress.csv")] == content(finished)[Path("progress.csv")]
+    for name in ("progress.csv", "profile.json"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
     events = EventAccumulator(str(out), size_guidance={"scalars": 0})
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
-
-
-def test_a_used_folder_is_refused(finished):
-    before = content(finished)
-    with pytest.raises(ValueError, match=r"already holds a run \(config.json, .*--resume"):
-        run_exits(small_run(finished))
-    assert content(finished) == before
-
-
-def test_a_finished_run_is_left_alone(finished, capsys):
-    before = content(finished)
-    run_exits(small_run(finished, resume=True))
-    assert "is complete: 3 epochs" in capsys.readouterr().out
-    after = content(finished)
-    assert after[Path("profile.json")] == before[Path("profile.json")]
-    assert after[Path("checkpoint.pt")] == before[Path("checkpoint.pt")]
-
-
-def test_resume_needs_a_run_and_the_same_settings(finished, tmp_path):
-    with pytest.raises(ValueError, match="holds no run to resume"):
-        run_exits(small_run(tmp_path / "nothing", resume=True))
-    other = ExitSettings(epochs=4, learning_rate=1e-2)
-    for changes, message in (
-        ({"seed": 3}, "seed must stay 0"),
-        ({"network": "vgg16"}, "network must stay 'alexnet'"),
-        ({"settings": other}, "settings.epochs must stay 3"),
-        ({"data": tmp_path}, "data must stay None"),
-        ({"threads": 2}, "threads must stay 1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            run_exits(small_run(finished, resume=True, **changes))
 
 
 class Harm:
@@ -217,29 +129,19 @@ class Harm:
         return open, (str(self.path), "w")
 
 
-def test_a_damaged_checkpoint_is_named(finished, tmp_path, monkeypatch):
+def test_checkpoints_run_no_code_and_are_of_the_same_network(finished, small_network, tmp_path):
     out = tmp_path / "exits"
-    interrupt_at(monkeypatch, 3)
-    with pytest.raises(Interrupted):
-        run_exits(small_run(out))
-    path = out / "checkpoint.pt"
-    whole = path.read_bytes()
-    middle = len(whole) // 2
-    for damaged in (whole[:1000], b"", whole[:middle] + b"\0\1\2\3" + whole[middle + 4 :]):
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"checkpoint .*checkpoint.pt is damaged \(.*anew"):
-            run_exits(small_run(out, resume=True))
-    # What a checkpoint must not hold is not opened.
-    torch.save({"module": Harm(tmp_path / "harm")}, path)
-    with pytest.raises(ValueError, match="is damaged"):
-        run_exits(small_run(out, resume=True))
-    assert not (tmp_path / "harm").exists()
-    # A whole checkpoint of another network is refused too.
+    out.mkdir()
+    (out / "config.json").write_bytes((finished / "config.json").read_bytes())
     other = TwoExits()
     other.early = torch.nn.Linear(3, 3)
-    torch.save({"module": other.state_dict()}, path)
-    with pytest.raises(ValueError, match="is damaged"):
-        run_exits(small_run(out, resume=True))
+    for content in ({"module": Harm(tmp_path / "harm")}, {"module": other.state_dict()}):
+        part = io.BytesIO()
+        torch.save(content, part)
+        write_checkpoint(out, 5, {"training.pt": part.getvalue()})
+        with pytest.raises(ValueError, match=r"step-0+5\.zip is damaged"):
+            run_exits(small_run(out, resume=True))
+    assert not (tmp_path / "harm").exists()
 
 
 def test_the_command_tells_everything_that_counts(tmp_path):
@@ -252,7 +154,7 @@ def test_the_command_tells_everything_that_counts(tmp_path):
     )
 
 
-def test_from_the_command_line(finished, tmp_path, capsys):
+def test_from_the_command_line(finished, small_network, tmp_path, capsys):
     """The command that stands in the provenance gives the same accuracies again."""
     graph = load_graph(finished / "profile.json")
     args = graph.provenance["command"].split()[1:-1]
@@ -267,8 +169,7 @@ def test_from_the_command_line(finished, tmp_path, capsys):
     assert f"{100 * cost[0] / cost[1]:.1f}" in text and "100.0" in text
 
 
-def test_errors_are_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.undo()
+def test_errors_are_one_line(tmp_path, capsys):
     out = str(tmp_path / "x")
     for args, message in (
         (["--network", "lenet"], "network must be one of alexnet, "),
@@ -306,7 +207,6 @@ class Net(nn.Module):
 """
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exits, "build_network", build_network)
     out = str(tmp_path / "run")
     args = ["exits", "--network", "two_exits.py:Net", "--epochs", "1", "--out", out]
     assert main(args) == 0
@@ -320,7 +220,6 @@ class Net(nn.Module):
 def test_a_network_for_other_images_is_one_line(tmp_path, monkeypatch, capsys):
     (tmp_path / "narrow.py").write_text("from torch import nn\nmodel = nn.Linear(7, 10)\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exits, "build_network", build_network)
     assert main(["exits", "--network", "narrow.py:model", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: module must take images of shape (2, 3, 32, 32), it failed: ")

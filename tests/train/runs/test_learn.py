@@ -1,20 +1,22 @@
-"""A learning curve says how good the agent was, when, and after how many seconds."""
+"""Learning in one call, and curves of how good the agent was, when, after how many seconds."""
 
 import multiprocessing
-import time
+import os
+import signal
 
 import numpy as np
 import pytest
 import torch
-from places_problem import PlacesProblem
+from places_problem import ENV, PlacesProblem
 
+import mec_gym
 from agents.a3c.settings import A3CSettings
-from agents.trained_agent import TrainedAgent
-from agents.ppo.settings import PPOSettings
 from agents.ppo.model import agent_of, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
 from mec_gym.core.rollout import rollout, sample_episodes
-from train import curves
-from train.runs.learn import learn
+from train.runs import learn as module
+from train.runs import ppo as runs_ppo
+from train.runs.learn import learning_curve
 
 PROBLEM = PlacesProblem(devices=2, places=2)
 TRACE = sample_episodes(PROBLEM, 0, 30)
@@ -28,15 +30,19 @@ ROLLOUT = 128
 TOTAL = 62 * ROLLOUT
 
 
+def parameters(agent):
+    return torch.nn.utils.parameters_to_vector(agent.network.parameters()).detach()
+
+
 def weights(curve):
-    return torch.nn.utils.parameters_to_vector(curve.agent.network.parameters()).detach()
+    return parameters(curve.agent)
 
 
 @pytest.fixture(scope="module")
 def found():
     """Evaluated at the beginning and four times."""
     return {
-        name: learn(PROBLEM, settings, 0, TOTAL, TRACE, evaluations=4)
+        name: learning_curve(PROBLEM, settings, 0, TOTAL, TRACE, evaluations=4)
         for name, settings in SETTINGS.items()
     }
 
@@ -49,10 +55,9 @@ def test_what_a_curve_holds(found, name):
     assert (curve.steps / ROLLOUT).tolist() == [0, 16, 31, 47, 62]
     assert curve.steps.dtype == np.int64
     assert curve.seconds.shape == (5,) and curve.seconds[0] >= 0
-    assert (np.diff(curve.seconds) > 0).all() and curve.seconds[-1] < 60
+    assert (np.diff(curve.seconds) > 0).all()
     assert curve.returns.shape == (5, 30)
     assert (curve.returns <= BOUND + 1e-9).all()
-    assert type(curve.agent) is TrainedAgent
     last = rollout(PROBLEM, curve.agent, TRACE).returns
     np.testing.assert_array_equal(curve.returns[-1], last)
     # It learns, and what is evaluated is the agent of that moment.
@@ -63,11 +68,11 @@ def test_what_a_curve_holds(found, name):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_seed_decides_everything_but_the_seconds(found, name):
-    again = learn(PROBLEM, SETTINGS[name], 0, TOTAL, TRACE, evaluations=4)
+    again = learning_curve(PROBLEM, SETTINGS[name], 0, TOTAL, TRACE, evaluations=4)
     assert torch.equal(weights(again), weights(found[name]))
     np.testing.assert_array_equal(again.returns, found[name].returns)
     np.testing.assert_array_equal(again.steps, found[name].steps)
-    other = learn(PROBLEM, SETTINGS[name], 1, 4 * ROLLOUT, TRACE, evaluations=1)
+    other = learning_curve(PROBLEM, SETTINGS[name], 1, 4 * ROLLOUT, TRACE, evaluations=1)
     assert other.steps.tolist() == [0, 4 * ROLLOUT]
     assert not np.array_equal(other.returns[0], found[name].returns[0])
 
@@ -81,7 +86,7 @@ def test_evaluations_change_nothing(found):
     model.learn(TOTAL)
     plain = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
     assert torch.equal(plain, weights(found["ppo"]))
-    more = learn(PROBLEM, A3C, 0, TOTAL, TRACE, evaluations=2)
+    more = learning_curve(PROBLEM, A3C, 0, TOTAL, TRACE, evaluations=2)
     assert torch.equal(weights(more), weights(found["a3c"]))
     assert more.steps.tolist() == [0, 31 * ROLLOUT, TOTAL]
     np.testing.assert_array_equal(more.returns, found["a3c"].returns[[0, 2, 4]])
@@ -89,29 +94,112 @@ def test_evaluations_change_nothing(found):
 
 def test_rollouts_longer_than_milestones():
     """Each evaluation counts once, however many milestones a rollout passes."""
-    curve = learn(PROBLEM, PPO, 0, 2 * ROLLOUT, TRACE, evaluations=10)
+    curve = learning_curve(PROBLEM, PPO, 0, 2 * ROLLOUT, TRACE, evaluations=10)
     assert curve.steps.tolist() == [0, ROLLOUT, 2 * ROLLOUT]
     assert curve.returns.shape == (3, 30)
+
+
+class Clock:
+    """Time passes while an agent is evaluated, and nowhere else."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def evaluate(self, *arguments):
+        self.now += 100.0
+        return rollout(*arguments)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_evaluations_take_no_time(monkeypatch, name):
     """Seconds are those of training, however slow the test is."""
-
-    def slow(*arguments):
-        time.sleep(1.0)
-        return rollout(*arguments)
-
-    monkeypatch.setattr(curves, "rollout", slow)
-    begin = time.perf_counter()
-    curve = learn(PROBLEM, SETTINGS[name], 0, 2 * ROLLOUT, TRACE, evaluations=1)
-    whole = time.perf_counter() - begin
-    assert 0 < curve.seconds[-1] < whole - 1.9
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(module, "rollout", clock.evaluate)
+    curve = learning_curve(PROBLEM, SETTINGS[name], 0, 2 * ROLLOUT, TRACE, evaluations=2)
+    assert clock.now == 300.0 and curve.seconds.tolist() == [0.0, 0.0, 0.0]
 
 
 def test_an_mlp_has_a_curve_too():
     settings = PPOSettings(num_envs=16, n_steps=8, minibatches=2, hidden=16)
-    curve = learn(PROBLEM, settings, 0, 2 * ROLLOUT, TRACE, evaluations=2)
+    curve = learning_curve(PROBLEM, settings, 0, 2 * ROLLOUT, TRACE, evaluations=2)
     assert curve.steps.tolist() == [0, ROLLOUT, 2 * ROLLOUT]
     last = rollout(PROBLEM, curve.agent, TRACE).returns
     np.testing.assert_array_equal(curve.returns[-1], last)
+
+
+@pytest.fixture(scope="module")
+def places():
+    mec_gym.register_room("places_problem")
+    yield
+    mec_gym.unregister_room("places_problem")
+
+
+SMALL = {"num_envs": 8, "n_steps": 4, "hidden": 8, "network": "flat"}
+ALGOS = {"ppo": {**SMALL, "minibatches": 2}, "a3c": {**SMALL, "workers": 1}}
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_an_agent_in_one_call(places, algo):
+    def learn(seed):
+        return mec_gym.learn(
+            ENV, algo, "flat", total_timesteps=96, seed=seed, scenario="three", **ALGOS[algo]
+        )
+
+    first, again, other = (parameters(learn(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert multiprocessing.active_children() == []
+    agent = learn(0)
+    assert max(p.shape[0] for p in agent.network.parameters()) < 64  # hidden = 8 was heard
+    mec_gym.check_agent(agent, ENV, episodes=8)
+    assert mec_gym.evaluate(agent, ENV, episodes=8).agent == "TrainedAgent"
+
+
+def test_it_learns_what_a_curve_learns(places):
+    """The same seed and settings, whoever calls."""
+    agent = mec_gym.learn(ENV, "ppo", "flat", total_timesteps=96, **ALGOS["ppo"])
+    problem = mec_gym.make_problem(ENV)
+    trace = sample_episodes(problem, 0, 2)
+    curve = learning_curve(problem, PPOSettings(**ALGOS["ppo"]), 0, 96, trace)
+    assert torch.equal(parameters(agent), parameters(curve.agent))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env_id": "mec/Nothing-v0"}, "env_id .*'mec/Nothing-v0'"),
+        ({"algo": "dqn"}, "algo .*ppo, a3c, mtl-a3c.*'dqn'"),
+        ({"preset": "nothing"}, "preset .*flat.*'nothing'"),
+        ({"algo": "mtl-a3c"}, f"preset.*multi-task.*{ENV}"),
+        ({"scenario": "nowhere"}, "scenario .*three.*'nowhere'"),
+        ({"telepathy": 1}, "settings .*hidden.*telepathy"),
+        ({"workers": 1}, "settings .*workers"),
+        ({"head": "price"}, "head .*flat.*'price'"),
+        ({"gamma": 2.0}, r"gamma .*2\.0"),
+        ({"total_timesteps": 0}, "total_timesteps .*0"),
+        ({"seed": -1}, "seed .*-1"),
+    ],
+)
+def test_bad_input(places, changes, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        mec_gym.learn(**{"env_id": ENV, **changes})
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_ctrl_c_returns_the_agent_as_it_is(places, monkeypatch, algo):
+    """Long before its time."""
+    before = signal.getsignal(signal.SIGINT)
+    advance = module.advance if algo == "a3c" else runs_ppo.advance
+
+    def press(bar, steps):
+        os.kill(os.getpid(), signal.SIGINT)
+        advance(bar, steps)
+
+    monkeypatch.setattr(module if algo == "a3c" else runs_ppo, "advance", press)
+    agent = mec_gym.learn(ENV, algo, "flat", total_timesteps=10**9, **ALGOS[algo])
+    assert multiprocessing.active_children() == []
+    assert signal.getsignal(signal.SIGINT) is before
+    mec_gym.check_agent(agent, ENV, episodes=4)

@@ -1,0 +1,218 @@
+"""A run's folder as an agent: it plays as it did, and what does not fit is refused."""
+
+import dataclasses
+import io
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from places_problem import PlacesProblem
+from tiny_problem import TinyProblem
+
+from agents.a3c.agent import load_a3c
+from agents.a3c.settings import A3CSettings
+from agents.a3c.worker import first_network
+from agents.heads import FlatHead
+from agents.networks.agent import network_agent, save_network
+from agents.ppo.model import agent_of, load_ppo, make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
+from agents.registry import make_agent
+from mec_gym.core.rollout import sample_episodes
+from mec_gym.testing import check_agent
+
+PLACES = PlacesProblem(devices=3, places=4)
+ENV = "mec/Places-v0"
+SMALL = {"num_envs": 4, "n_steps": 4, "hidden": 8}
+
+
+class PPOKind:
+    """SB3's own network."""
+
+    name, file, shape = "ppo", "model.zip", "observations have shape"
+    settings = PPOSettings(**SMALL, minibatches=2)
+
+    def load(self, *arguments):
+        return load_ppo(*arguments)
+
+    def make(self, folder, seed=0):
+        """An agent, and its model in a folder; it plays at random, but always in the same way."""
+        env = make_vec_env(PLACES, self.settings)
+        model = make_ppo(env, self.settings, seed)
+        with torch.no_grad():
+            for parameter in model.policy.parameters():
+                parameter += 0.3 * torch.randn(parameter.shape)
+        buffer = io.BytesIO()
+        model.save(buffer)
+        (folder / self.file).write_bytes(buffer.getvalue())
+        return agent_of(model, env.head)
+
+
+class PPONetworkKind(PPOKind):
+    """One of our networks, learnt by PPO."""
+
+    shape = "has shape"
+    settings = PPOSettings(**SMALL, minibatches=2, network="branches")
+
+
+class A3CKind:
+    """One of our networks, learnt by multi-task A3C."""
+
+    name, file, shape = "mtl-a3c", "model.pt", "has shape"
+    settings = A3CSettings(**SMALL, network="branches", multi_task=True)
+
+    def load(self, *arguments):
+        return load_a3c(*arguments)
+
+    def make(self, folder, seed=0):
+        head = FlatHead(PLACES)
+        network = first_network(PLACES, head, self.settings, seed)
+        save_network(folder / self.file, network)
+        return network_agent(network, head)
+
+
+KINDS = {"ppo": PPOKind(), "ppo-network": PPONetworkKind(), "a3c": A3CKind()}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def saved(request, tmp_path_factory):
+    """A kind, the folder of a finished run, and the agent that it holds."""
+    kind, folder = KINDS[request.param], tmp_path_factory.mktemp("run")
+    config = {"env": ENV, "scenario": None, "settings": dataclasses.asdict(kind.settings)}
+    (folder / "config.json").write_text(json.dumps(config))
+    return kind, folder, kind.make(folder)
+
+
+@pytest.fixture
+def run(saved, tmp_path):
+    """A kind, and a copy of its folder to be damaged."""
+    kind, folder, _ = saved
+    return kind, shutil.copytree(folder, tmp_path / "run")
+
+
+def change(folder, **settings):
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"] |= settings
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def actions(agent, n=50):
+    slot = sample_episodes(PLACES, 0, n)
+    observation = PLACES.observe(slot, PLACES.start(slot))[:, 0]
+    return agent.predict(observation, deterministic=True)[0]
+
+
+def test_a_saved_run_plays_as_it_did(saved, tmp_path):
+    kind, folder, agent = saved
+    expected = actions(agent)
+    assert expected.shape == (50, 3) and len(np.unique(expected)) > 1
+    for path in (folder, str(folder), folder / kind.file):
+        np.testing.assert_array_equal(actions(kind.load(path, PLACES, ENV)), expected)
+    named = make_agent(f"{kind.name}:{folder}", PLACES, env_id=ENV)
+    np.testing.assert_array_equal(actions(named), expected)
+    check_agent(named, PLACES, episodes=8)
+    assert not np.array_equal(actions(kind.make(tmp_path, seed=1)), expected)
+
+
+def test_missing_runs(run, tmp_path):
+    kind, folder = run
+    with pytest.raises(ValueError, match=r"nowhere .*config\.json"):
+        make_agent(f"{kind.name}:{tmp_path / 'nowhere'}", PLACES)
+    # Another learner's run is none of this one's.
+    other, file = ("a3c", r"model\.pt") if kind.name == "ppo" else ("ppo", r"model\.zip")
+    with pytest.raises(ValueError, match=f"{folder} .*{file}"):
+        make_agent(f"{other}:{folder}", PLACES)
+    (folder / kind.file).unlink()
+    with pytest.raises(ValueError, match=f"{folder} .*{kind.file}"):
+        make_agent(f"{kind.name}:{folder}", PLACES)
+
+
+def test_damaged_models(saved, run):
+    kind, folder = run
+    path = folder / kind.file
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    weights = max(saved[2].network.parameters(), key=torch.numel)
+    flipped[content.index(weights.detach().numpy().tobytes())] ^= 0xFF
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("readme", "no model")
+    cuts = [content[: int(len(content) * share)] for share in (0.0, 0.3, 0.5, 0.7, 0.9, 0.99)]
+    for damaged in (b"hello", content[:100], bytes(flipped), other.getvalue(), *cuts):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{kind.file} is damaged"):
+            kind.load(folder, PLACES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"{}", b"5", b"\xff\xfe\x00", b'{"env": "x", "scenario": null}',
+     b'{"env": "x", "scenario": null, "settings": 3}'],
+)  # fmt: skip
+def test_damaged_configurations(run, content):
+    kind, folder = run
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        kind.load(folder, PLACES)
+
+
+def test_models_of_another_environment(run):
+    kind, folder = run
+    with pytest.raises(ValueError, match=f"{folder} .*{ENV}, not mec/Other-v0"):
+        kind.load(folder, PLACES, "mec/Other-v0")
+    with pytest.raises(ValueError, match=f"{folder}.* another environment.*{kind.shape}"):
+        kind.load(folder, PlacesProblem(devices=4, places=4))
+    # As many observations, but other actions.
+    with pytest.raises(ValueError, match=f"{folder}.* another environment"):
+        kind.load(folder, PlacesProblem(devices=5, places=2))
+    with pytest.raises(ValueError, match=r"another environment|MultiDiscrete"):
+        kind.load(folder, TinyProblem())
+    change(folder, head="deep")
+    with pytest.raises(ValueError, match=r"head .*flat.*'deep'"):
+        kind.load(folder, PLACES)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("hidden", 9), ("sharing", "soft"), ("output", "tied"), ("network", "flat")]
+)
+@pytest.mark.parametrize("saved", ["ppo-network", "a3c"], indirect=True)
+def test_networks_of_another_shape(run, name, value):
+    kind, folder = run
+    change(folder, **{name: value})
+    with pytest.raises(ValueError, match=r"another environment: .* has shape"):
+        kind.load(folder, PLACES)
+
+
+@pytest.mark.parametrize("saved", ["ppo-network", "a3c"], indirect=True)
+def test_settings_of_another_version(run):
+    kind, folder = run
+    change(folder, telepathy=True)
+    with pytest.raises(ValueError, match=f"{folder} .*telepathy"):
+        kind.load(folder, PLACES)
+
+
+@pytest.mark.parametrize("saved", ["a3c"], indirect=True)
+def test_the_two_kinds_of_a3c_are_not_mixed_up(saved):
+    _, folder, _ = saved
+    with pytest.raises(ValueError, match=rf"{folder} is no a3c run; call it mtl-a3c:{folder}"):
+        make_agent(f"a3c:{folder}", PLACES)
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("saved", ["a3c"], indirect=True)
+def test_a_model_runs_no_code(run, tmp_path):
+    kind, folder = run
+    for content in ({"trunk.0.weight": Evil(tmp_path / "evil")}, [1, 2]):
+        torch.save(content, folder / kind.file)
+        with pytest.raises(ValueError, match=r"model\.pt is damaged"):
+            kind.load(folder, PLACES)
+    assert not (tmp_path / "evil").exists()

@@ -1,0 +1,19 @@
+from registered import Registered
+
+
+def reward(parts):
+    return -(parts["latency_s"] + parts["penalty"])
+
+
+REGISTERED = {
+    "mec/DistributedInference-v0": Registered(
+        default="small",
+        horizon=32,
+        drawn=5 * 29,
+        left=-1,
+        own={"blocks": 2, "tasks": 2, "harvest": 0.3, "battery": 321.0},
+        reward=reward,
+        slow_presets=frozenset({"city"}),
+        slow_agents=frozenset({"deadline-descent", "coordinate-descent"}),
+    ),
+}

@@ -1,0 +1,21 @@
+from registered import Registered
+
+from mec_gym.early_exit import PRESETS
+
+
+def reward(parts):
+    return -sum(parts[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "energy"))
+
+
+REGISTERED = {
+    "mec/EarlyExitPartition-v0": Registered(
+        default="mixed",
+        horizon=100,
+        drawn=2,
+        left=10,
+        own={"horizon": 4, "radio_power": 2.0, "battery": 321.0},
+        reward=reward,
+        # All networks by turns, and one alone.
+        slow_presets=frozenset(PRESETS) - {"mixed", "4g-heavy"},
+    ),
+}

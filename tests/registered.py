@@ -1,0 +1,40 @@
+"""What tests of registered environments have to be told; see ``tests/<problem>/registered.py``."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from mec_gym.registration import ROOMS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """One environment.
+
+    Attributes:
+        default: Name of the scenario that it plays by default.
+        horizon: T of that scenario.
+        drawn: Place in the observation of a number that nature draws anew for each slot.
+        left: Place in the observation of a number that says how much is left to do.
+        own: Fields of a scenario of its own, of four steps.
+        reward: What the reward is, told the parts of an outcome.
+        slow_presets: Presets whose conformance takes long, and is shown by others.
+        slow_agents: Agents that take long to decide.
+    """
+
+    default: str
+    horizon: int
+    drawn: int
+    left: int
+    own: Mapping[str, Any]
+    reward: Callable[[Mapping[str, float]], float]
+    slow_presets: frozenset[str] = frozenset()
+    slow_agents: frozenset[str] = frozenset()
+
+
+REGISTERED: dict[str, Registered] = {
+    env_id: known
+    for room in ROOMS
+    for env_id, known in import_module(f"{room}.registered").REGISTERED.items()
+}

@@ -1,0 +1,61 @@
+"""Pictures of comparisons and of decisions show the numbers that they are of."""
+
+import numpy as np
+import pytest
+from places_problem import PlacesProblem
+
+from agents.registry import make_agent
+from mec_gym.core.policies import UniformPolicy
+from mec_gym.core.rollout import rollout, sample_episodes
+from mec_gym.registration import make_problem
+from train.evaluation.evaluate import results_of
+from train.evaluation.pictures import comparison_figure, decisions_figure
+
+PROBLEM = PlacesProblem()
+TRACE = sample_episodes(PROBLEM, 0, 20)
+AGENTS = {f"agent {n}": UniformPolicy(PROBLEM, n) for n in range(3)}
+
+
+@pytest.mark.parametrize("bound", [PROBLEM.bound(TRACE), None], ids=["bound", "none"])
+def test_a_bar_and_a_line_for_every_agent(bound):
+    results = list(results_of(AGENTS, PROBLEM, TRACE, bound))
+    figure = comparison_figure(results, bound, "a title")
+    bars, shares = figure.axes
+    widths = [bar.get_width() for bar in bars.patches]
+    if bound is None:
+        assert "best" in bars.get_xlabel() and "gap" not in bars.get_xlabel()
+        best = max(result.return_mean for result in results)
+        assert widths == pytest.approx([best - result.return_mean for result in results])
+        assert min(widths) == 0.0
+    else:
+        assert "gap to the bound, %" in bars.get_xlabel()
+        assert widths == pytest.approx([result.gap_percent_mean for result in results])
+    assert [label.get_text() for label in bars.get_yticklabels()] == list(AGENTS)
+    assert len(shares.lines) == 3 and figure.get_suptitle() == "a title"
+    for line in shares.lines:
+        assert line.get_ydata()[-1] == 1.0 and (np.diff(line.get_xdata()) >= 0).all()
+
+
+def test_bounds_of_zero_are_no_bounds():
+    zero = np.zeros(20)
+    results = list(results_of(AGENTS, PROBLEM, TRACE, zero))
+    assert "best" in comparison_figure(results, zero, "").axes[0].get_xlabel()
+    some = np.where(np.arange(20) < 5, 0.0, PROBLEM.bound(TRACE))
+    results = list(results_of(AGENTS, PROBLEM, TRACE, some))
+    lines = comparison_figure(results, some, "").axes[1].lines
+    assert [len(line.get_xdata()) for line in lines] == [15, 15, 15]
+
+
+def test_a_panel_for_every_part_of_the_decision():
+    played = rollout(PROBLEM, UniformPolicy(PROBLEM, 0), TRACE)
+    (axes,) = decisions_figure(played).axes
+    assert axes.get_title(loc="left") == "place" and axes.get_xlabel() == "slot"
+    # Shares of three places in each of four slots, all devices together.
+    heights = [shape.get_paths()[0].vertices[:, 1].max() for shape in axes.collections]
+    assert len(heights) == 3 and heights[-1] == pytest.approx(1.0)
+    for env_id, episodes in (("mec/TrainingOffloadPaper-v0", 3), ("mec/TrainingOffload-v0", 2)):
+        problem = make_problem(env_id)
+        trace = sample_episodes(problem, 0, episodes)
+        figure = decisions_figure(rollout(problem, make_agent("random", problem), trace))
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert titles and len(set(titles)) == len(titles)

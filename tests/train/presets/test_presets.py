@@ -1,0 +1,86 @@
+"""Presets: found by environment, default first, and able to begin."""
+
+import pytest
+
+from agents.a3c.settings import A3CSettings
+from agents.a3c.worker import first_network
+from agents.heads import make_head
+from agents.ppo.model import make_ppo, make_vec_env
+from agents.ppo.settings import PPOSettings
+from mec_gym.registration import make_problem, rooms
+from train.config import a3c_run, ppo_run
+from train.presets import (
+    a3c_presets,
+    find_a3c_preset,
+    find_ppo_preset,
+    first_a3c_env,
+    ppo_presets,
+)
+
+PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
+EXITS = "mec/EarlyExitPartition-v0"
+PLACES = "mec/DistributedInference-v0"
+
+
+@pytest.mark.parametrize(
+    ("env_id", "default"),
+    [(DRIVE, "drive"), (PAPER, "paper"), (EXITS, "early-exit"), (PLACES, "inference")],
+)
+def test_every_environment_has_a_default(env_id, default):
+    name, preset = find_ppo_preset(env_id)
+    assert name == default and find_ppo_preset(env_id, default) == (name, preset)
+    assert find_ppo_preset(env_id, "flat")[1].settings == PPOSettings()
+
+
+def test_a3cs_defaults_follow_the_kind():
+    assert first_a3c_env() == PLACES
+    assert find_a3c_preset(PLACES)[0] == "a3c"
+    assert find_a3c_preset(PLACES, multi_task=False)[0] == "a3c"
+    assert find_a3c_preset(PLACES, multi_task=True)[0] == "mtl-a3c"
+    for name in ("mtl-a3c-branch", "mtl-a3c-soft", "mtl-a3c-tied", "mtl-a3c-unaided"):
+        assert find_a3c_preset(PLACES, name, True)[1].settings.multi_task
+        with pytest.raises(ValueError, match=rf"preset .*a3c, .*plain A3C, got '{name}'"):
+            find_a3c_preset(PLACES, name, False)
+    assert find_a3c_preset(PLACES, "textbook")[1].settings.num_envs == 1
+    with pytest.raises(ValueError, match=f"preset.*multi-task A3C for {DRIVE}"):
+        find_a3c_preset(DRIVE, multi_task=True)
+    assert find_a3c_preset(DRIVE) == ("flat", a3c_presets(rooms()[0])["flat"])
+
+
+def test_unknown_names():
+    for find in (find_ppo_preset, find_a3c_preset):
+        with pytest.raises(ValueError, match=r"preset .*flat.*'nothing'"):
+            find(DRIVE, "nothing")
+        with pytest.raises(ValueError, match=r"env_id .*'mec/Nothing-v0'"):
+            find("mec/Nothing-v0")
+
+
+def test_runs_from_python_are_the_presets(tmp_path):
+    run, (name, preset) = ppo_run(tmp_path, DRIVE), find_ppo_preset(DRIVE)
+    assert (run.preset, run.settings) == (name, preset.settings)
+    assert run.total_timesteps == preset.total_timesteps == 2_000_000
+    assert ppo_run(tmp_path, DRIVE, "flat", seed=3).seed == 3
+    assert a3c_run(tmp_path, PLACES, multi_task=True).settings.multi_task
+
+
+@pytest.mark.parametrize("name", ["total_timesteps", "eval_every", "eval_episodes"])
+def test_bad_numbers(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} .*got 0"):
+        ppo_run(tmp_path, DRIVE, **{name: 0})
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: room.name)
+def test_every_preset_begins(room):
+    """Their settings fit together, and the problem; nobody learns anything here."""
+    for env_id in room.environments:
+        problem = make_problem(env_id)
+        for preset in ppo_presets(room).values():
+            assert preset.total_timesteps > 0 and "\n" not in preset.about
+            env = make_vec_env(problem, preset.settings)
+            assert env.num_envs == preset.settings.num_envs
+            make_ppo(env, preset.settings, seed=0)
+    for preset in a3c_presets(room).values():
+        assert isinstance(preset.settings, A3CSettings) and preset.total_timesteps > 0
+        if room.name == "distributed_inference":
+            head = make_head(preset.settings.head, problem)
+            assert first_network(problem, head, preset.settings, 0).choices == 5

@@ -1,0 +1,17 @@
+from registered import Registered
+
+
+def reward(parts):
+    return -parts["latency_s"] / 180.0
+
+
+OWN = {"horizon": 4, "handover_s": 7.0, "battery": 321.0}
+REGISTERED = {
+    "mec/TrainingOffloadPaper-v0": Registered(
+        default="paper", horizon=1, drawn=2, left=1, own=OWN, reward=reward
+    ),
+    "mec/TrainingOffload-v0": Registered(
+        default="drive", horizon=30, drawn=2, left=1, own=OWN, reward=reward,
+        slow_agents=frozenset({"sparrow"}),
+    ),
+}  # fmt: skip
