@@ -1,15 +1,14 @@
-"""The agents that have a name: what ``compare --agents`` understands.
+"""The agents that have a name: what ``mec-gym compare --agents`` understands.
 
-Each package with a problem has its own table of them (``agents/<package>/__init__.py``); this
-module merges the tables, and adds what plays every problem. It does not load torch.
+Each package with a problem has its own table of agents (``agents/<package>/__init__.py``). This
+module merges the tables and adds the agents that play every problem. It does not load torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from agents.entries import AgentEntry
+from agents.entries import AgentEntry, find_table
 from agents.protocol import Agent
 from agents.runs import find_config
 from mec_gym.core.extras import missing_extras_named
@@ -17,59 +16,62 @@ from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import Room, make_problem, room_of, rooms
 
-GENERAL = {"random": AgentEntry("uniform over the action space", UniformPolicy)}
+GENERAL = {"random": AgentEntry("draws uniformly from the action space", UniformPolicy)}
 """Agents that play every problem."""
 
 RUNS = {
     "ppo": "a model trained by 'ppo', PATH being its folder",
-    "a3c": "likewise, trained by 'a3c'",
-    "mtl-a3c": "likewise, trained by 'mtl-a3c'",
+    "a3c": "a model trained by 'a3c', PATH being its folder",
+    "mtl-a3c": "a model trained by 'mtl-a3c', PATH being its folder",
 }
-"""Kinds of runs whose agents are called ``KIND:PATH``."""
-
-
-def _table(room: Room | None, name: str) -> Mapping[str, AgentEntry]:
-    return {} if room is None else getattr(room.tables("agents"), name, {})
+"""Kinds of runs whose agents are called ``KIND:PATH``, each with a line about it."""
 
 
 def agents_of(room: Room | None) -> dict[str, AgentEntry]:
-    """The agents that play a package's problems by name, better ones first by and large.
+    """Return the agents that play a package's problems, by name.
+
+    They are ordered by and large from the best one to the worst one.
 
     Args:
         room: The package; None for a problem that nobody has registered.
     """
-    return {**_table(room, "AGENTS"), **GENERAL}
+    return {**find_table(room, "AGENTS"), **GENERAL}
 
 
 def references_of(room: Room | None) -> dict[str, AgentEntry]:
-    """The agents that must :meth:`~agents.protocol.Clairvoyant.foresee` what they play."""
-    return dict(_table(room, "REFERENCES"))
+    """Return the agents that must :meth:`~agents.protocol.Clairvoyant.foresee` what they play.
+
+    Args:
+        room: The package; None for a problem that nobody has registered.
+    """
+    return dict(find_table(room, "REFERENCES"))
 
 
 def agents_for(problem: AnyProblem) -> tuple[str, ...]:
-    """Names of all agents that play a problem, better ones first by and large."""
+    """List the names of all agents that play a problem, by and large from best to worst."""
     return tuple(agents_of(room_of(problem)))
 
 
 def references_for(problem: AnyProblem) -> tuple[str, ...]:
-    """Names of all references that play a problem."""
+    """List the names of all references that play a problem."""
     return tuple(references_of(room_of(problem)))
 
 
 def run_of(name: str) -> tuple[str, Path] | None:
-    """Kind and folder of the run that an agent's name ``KIND:PATH`` means, or None."""
+    """Return kind and folder of the run that a name ``KIND:PATH`` means; None if it means none."""
     kind, _, path = name.partition(":")
     return (kind, Path(path)) if path and kind in RUNS else None
 
 
 def trained_on(name: str) -> tuple[str, str | None] | None:
-    """Environment id and scenario that a run was trained on.
+    """Return the environment id and the scenario that a run was trained on.
 
     Args:
-        name: An agent's name.
+        name: The name of an agent.
 
     Returns:
-        None if the name means no run.
+        The id and the scenario's name (None for the environment's own), or None if the agent's
+        name does not mean a run.
 
     Raises:
         ValueError: There is no such run, or its configuration is damaged.
@@ -85,17 +87,19 @@ def trained_on(name: str) -> tuple[str, str | None] | None:
 def make_agent(
     name: str, problem: AnyProblem | str, seed: int = 0, env_id: str | None = None
 ) -> Agent:
-    """The agent of a name, or of a run that learnt one, as ``ppo:PATH``.
+    """Make the agent of a name, or load the one that a run has learnt (``ppo:PATH``).
 
     Args:
         name: A name that ``agents_for`` or ``references_for`` lists; or one of ``RUNS``, a
-            colon and a run's folder.
-        problem: The problem that it plays, or the id of an environment.
-        seed: Seed of the agent's own generator, if it draws anything.
-        env_id: If given, a run must have been trained on this environment.
+            colon and the folder of a run.
+        problem: The problem that the agent plays, or the id of an environment.
+        seed: Seed of the agent's own generator, for agents that draw.
+        env_id: The id of the environment that a run must have been trained on; None if the
+            problem may be any that the model fits.
 
     Raises:
-        ValueError: Unknown name, an agent that does not fit, an unusable run.
+        ValueError: The name is unknown, the agent does not fit the problem, or the run is
+            unusable.
     """
     if isinstance(problem, str):
         env_id, problem = problem, make_problem(problem)

@@ -1,4 +1,4 @@
-"""What a run's folder holds, whoever learnt in it."""
+"""The folder of a training run, as those see it who load what was learnt in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CONFIG_FILE = "config.json"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's configuration.
+    """Read the configuration of a run from its file.
 
     Raises:
         ValueError: The file is damaged.
@@ -27,14 +27,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def find_config(path: str | Path, kind: str) -> tuple[Path, dict[str, Any]]:
-    """The folder of a run and its configuration, in which the environment is named.
+    """Find the folder of a run and its configuration, in which the environment is named.
 
     Args:
         path: The folder, or a file in it.
-        kind: What trained it, for messages.
+        kind: The name of the learner, for messages.
 
     Raises:
-        ValueError: No run there, or a damaged configuration.
+        ValueError: There is no run, or its configuration is damaged.
     """
     folder = Path(path)
     if folder.is_file():
@@ -52,16 +52,18 @@ def find_config(path: str | Path, kind: str) -> tuple[Path, dict[str, Any]]:
 def find_run(
     path: str | Path, kind: str, model: str, env_id: str | None
 ) -> tuple[Path, dict[str, Any]]:
-    """The folder of a finished run and its configuration, in which the head is named, too.
+    """Find the folder of a finished run and its configuration, in which the head is named, too.
 
     Args:
         path: The folder, or the model file in it.
-        kind: What trained it, for messages.
-        model: Name of the model file.
-        env_id: If given, the environment it must have been trained on.
+        kind: The name of the learner, for messages.
+        model: The name of the model file.
+        env_id: The id of the environment that the run must have been trained on; None if any
+            will do.
 
     Raises:
-        ValueError: No run there, a damaged configuration, or another environment.
+        ValueError: There is no finished run, its configuration is damaged, or it was trained on
+            another environment.
     """
     folder, config = find_config(path, kind)
     if not (folder / model).is_file():

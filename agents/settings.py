@@ -1,4 +1,4 @@
-"""What shapes learning, whoever learns."""
+"""The settings that all learners share."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Order = Literal["sequential", "together"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
-    """What may be chosen about a policy network; each network takes what concerns it.
+    """The choices that a policy network leaves open; each network uses those that concern it.
 
     Attributes:
-        hidden: Width of the hidden layers.
+        hidden: Width of the hidden layers; wider ones can learn more and cost more time.
         sharing: ``hard``: actor and critic share a trunk; ``soft``: each has its own, and
             the two are tied by ``sharing_weight`` * ||theta_a - theta_c||^2.
         output: ``branch``: one output branch per choice; ``tied``: one for all.
-        sharing_weight: Lambda of soft sharing.
+        sharing_weight: lambda of soft sharing: the larger it is, the more alike the two trunks
+            stay.
         order: ``sequential``: each device sees the choices of those before it; ``together``:
             no device sees another's.
 
@@ -50,19 +51,19 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningSettings:
-    """What PPO and A3C have in common.
+    """The settings that PPO and A3C have in common.
 
     Attributes:
-        head: What the network decides: ``flat`` the action itself; any other is a name in the
-            table HEADS of the problem's package, see ``mec-gym scenarios``.
-        network: The policy network; each learner says which there are.
+        head: Name of the head, which says what the network decides: ``flat`` the action itself;
+            ``mec-gym scenarios`` lists the others, which belong to one problem each.
+        network: Name of the policy network; each learner says which there are.
         sharing: For network ``branches``: ``hard``, actor and critic share one trunk, or
             ``soft``, each has its own and the two are kept alike.
         output: For network ``branches``: ``branch``, one output branch per choice, or ``tied``,
             one for all.
         order: For network ``pairs``: ``sequential``, each device sees the choices of those before
             it, or ``together``, no device sees another's.
-        hidden: Width of the hidden layers.
+        hidden: Width of the hidden layers; wider ones can learn more and cost more time.
         num_envs: Environments that are stepped side by side. More of them give smoother updates,
             but fewer of them per environment step.
         n_steps: Steps of each environment between two updates. More of them look farther
@@ -74,9 +75,10 @@ class LearningSettings:
         learning_rate: Step size at the start; it falls linearly to 0. Halve it if learning
             is unstable.
         ent_coef: Weight of the entropy bonus. Raise it if the policy stops exploring.
-        max_grad_norm: Gradients are scaled down to this norm.
-        reward_scale: Rewards are multiplied by it while learning. Returns should come to lie
-            around 1 to 10.
+        max_grad_norm: The norm down to which longer gradients are scaled. Lower it if single
+            updates spoil the policy.
+        reward_scale: The factor that rewards are multiplied by while learning. Choose it so that
+            returns come to lie around 1 to 10.
 
     Raises:
         ValueError: A setting is outside its range.
@@ -109,12 +111,12 @@ class LearningSettings:
 
     @property
     def rollout(self) -> int:
-        """Steps between two updates, all environments together."""
+        """Environment steps between two updates, all environments together."""
         return self.num_envs * self.n_steps
 
     @property
     def options(self) -> NetworkOptions:
-        """What concerns the network."""
+        """The settings that concern the network."""
         return NetworkOptions(
             hidden=self.hidden, sharing=self.sharing, output=self.output, order=self.order
         )

@@ -1,4 +1,4 @@
-"""Solver + decode -> Agent."""
+"""A solver as an agent: it solves what the observation says."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mec_gym.core.problem import AnyProblem
 
 
 class SolverAgent(Memoryless):
-    """Decodes the observation, solves the whole batch at once, encodes the decision.
+    """An agent that decodes observations, solves the whole batch and encodes the decisions.
 
     So a solver sees exactly what a network sees.
 
     Args:
-        problem: The problem that it plays.
+        problem: The problem that the agent plays.
         solver: A solver of that problem.
     """
 
@@ -26,6 +26,6 @@ class SolverAgent(Memoryless):
         self.solver = solver
 
     def act(self, observation: npt.NDArray[Any], deterministic: bool = False) -> npt.NDArray[Any]:
-        """Actions for observations (observation,) or (B, observation)."""
+        """Return the actions for observations of shape (observation,) or (B, observation)."""
         decision = self.solver.solve(*self.problem.decode(observation)).decision
         return self.problem.encode(decision)

@@ -1,4 +1,4 @@
-"""A network with its head, as an agent."""
+"""A network together with its head, as an agent."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Decide = Callable[[npt.NDArray[np.float32], bool], npt.NDArray[Any]]
 
 
 class TrainedAgent(Memoryless):
-    """A network that learns, or has learnt, with its head: an agent like any other.
+    """A network that learns, or has learnt, together with its head: an agent like any other.
 
     Args:
-        decide: Asks the network.
-        head: The head that it learns with.
-        network: What ``decide`` asks, a torch module; it may go on learning.
+        decide: Function that asks the network for its raw outputs.
+        head: The head that the network learns with.
+        network: The torch module that ``decide`` asks; it may go on learning.
     """
 
     def __init__(self, decide: Decide, head: Head, network: Any) -> None:
@@ -30,7 +30,7 @@ class TrainedAgent(Memoryless):
         self.network = network
 
     def act(self, observation: npt.NDArray[Any], deterministic: bool = False) -> npt.NDArray[Any]:
-        """Actions for observations (observation,) or (B, observation)."""
+        """Return the actions for observations of shape (observation,) or (B, observation)."""
         observation = np.asarray(observation)
         raw = self.decide(self.head.inputs(observation), deterministic)
         return self.head.act(observation, raw)

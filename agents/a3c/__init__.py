@@ -1,1 +1,1 @@
-"""A3C (Mnih et al. 2016) and multi-task A3C (seed 002) on native vector environments."""
+"""A3C [Mnih2016] and multi-task A3C [Li2024] on native vector environments."""

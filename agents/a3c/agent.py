@@ -1,4 +1,4 @@
-"""A network trained by A3C, as an agent; its file."""
+"""A network trained by A3C as an agent, loaded from the folder of its run."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ def load_a3c(
     env_id: str | None = None,
     multi_task: bool | None = None,
 ) -> TrainedAgent:
-    """The agent of a run written by ``mec-gym a3c`` or ``mec-gym mtl-a3c``.
+    """Load the agent of a run that ``mec-gym a3c`` or ``mec-gym mtl-a3c`` wrote.
 
     Args:
         path: The run's folder, or the model file in it.
-        problem: What it is to play; must show the observations it was trained on.
-        env_id: If given, the environment it must have been trained on; its scenario may
-            differ.
-        multi_task: If given, whether it must have been trained as multi-task A3C.
+        problem: The problem that the agent is to play; it must show the observations that the
+            network was trained on.
+        env_id: The id of the environment that the run must have been trained on, in whatever
+            scenario; None if any will do.
+        multi_task: Whether the run must be, or must not be, one of multi-task A3C; None if
+            either will do.
 
     Raises:
-        ValueError: No run there, a damaged file, or a model of another environment or kind.
+        ValueError: There is no run, a file is damaged, or the model is of another environment
+            or kind.
     """
     folder, config = find_run(path, "A3C", MODEL_FILE, env_id)
     settings = read_settings(A3CSettings, folder, config)

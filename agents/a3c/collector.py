@@ -1,4 +1,4 @@
-"""A worker's own environments: T steps of B of them."""
+"""The environments of one worker: it plays T steps of B of them per update."""
 
 from __future__ import annotations
 
@@ -16,32 +16,42 @@ from agents.networks import PolicyNetwork
 from agents.networks.parts import width_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import TRAIN_SEED
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import BoolArray, FloatArray
 from mec_gym.core.vector_env import MecVectorEnv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What T steps of B environments brought."""
+    """What T steps of B environments brought.
 
-    inputs: Tensor  # float32 (T + 1, B, D), s_0 .. s_T
-    places: Tensor  # int64 (T, B, N)
-    rewards: npt.NDArray[np.float64]  # (T, B), scaled, see losses.advantages
-    ended: npt.NDArray[np.bool_]  # (T, B)
-    parts: dict[str, FloatArray]  # (T, B) every cost and gain of the problem
-    episode_returns: list[float]  # of episodes that ended
-    episode_lengths: list[int]  # likewise
+    Attributes:
+        inputs: Network inputs in the states s_0, ..., s_T, float32 (T + 1, B, D).
+        places: The place that was chosen for each of the N choices, int64 (T, B, N).
+        rewards: Scaled rewards, (T, B), see :func:`agents.a3c.losses.advantages`.
+        ended: Whether an episode ended with the step, (T, B).
+        parts: Every cost and gain of the problem by name, (T, B) each.
+        episode_returns: Return of each episode that ended.
+        episode_lengths: Number of steps of each episode that ended.
+    """
+
+    inputs: Tensor
+    places: Tensor
+    rewards: FloatArray
+    ended: BoolArray
+    parts: dict[str, FloatArray]
+    episode_returns: list[float]
+    episode_lengths: list[int]
 
 
 class Collector:
     """Plays a policy in B native environments and writes down what happens.
 
     Args:
-        problem: What is played.
-        head: Between environments and network.
-        settings: B, T, the discount and the reward's scale.
-        seed: Of the run.
-        worker: Number of the worker; each has seeds of its own.
+        problem: The problem that is played.
+        head: The head that stands between environments and network.
+        settings: The settings that say what B, T, the discount and the reward's scale are.
+        seed: Seed of the run.
+        worker: Number of the worker, from 0 on; each worker has generators of its own.
     """
 
     def __init__(
@@ -59,7 +69,7 @@ class Collector:
 
     @torch.no_grad()
     def collect(self, network: PolicyNetwork) -> Batch:
-        """The next T steps."""
+        """Play the next T steps by drawing from a network's policy."""
         settings, head = self.settings, self.head
         shape = (settings.n_steps, settings.num_envs)
         inputs = torch.empty(shape[0] + 1, shape[1], width_of(head.input_space))
@@ -107,18 +117,22 @@ class Collector:
     def _last_values(
         self, network: PolicyNetwork, observations: npt.NDArray[np.object_]
     ) -> npt.NDArray[np.float32]:
-        """What the critic thinks of the states in which time ran out, (n,)."""
+        """Ask the critic for the values of the states in which time ran out, (n,)."""
         last = self.head.inputs(np.stack(list(observations)))
         _, values = network(torch.from_numpy(last))
         return values.numpy()
 
     def memory(self) -> bytes:
-        """Everything that the next steps depend on, but for the network."""
+        """Pickle everything that the next steps depend on, but for the network."""
         kept = (self.env, self.observation, self._returns, self._lengths)
         return pickle.dumps((*kept, self.generator.get_state().numpy()), protocol=5)
 
     def remember(self, memory: bytes) -> None:
-        """Go on where ``memory`` was taken; only give it what you trust, it is a pickle."""
+        """Go on from where ``memory`` was taken.
+
+        Args:
+            memory: What :meth:`memory` returned. It is a pickle: only load what you trust.
+        """
         *kept, generator = pickle.loads(memory)
         self.env, self.observation, self._returns, self._lengths = kept
         self.generator.set_state(torch.from_numpy(generator))

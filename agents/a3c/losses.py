@@ -1,38 +1,40 @@
-"""Advantages, and what is minimised."""
+"""Advantages, and the loss that A3C minimises."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from agents.networks import FusedCategorical
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import BoolArray, FloatArray, RealArray
 
 
 def advantages(
     rewards: FloatArray,
-    values: npt.NDArray[np.floating],
-    ended: npt.NDArray[np.bool_],
+    values: RealArray,
+    ended: BoolArray,
     gamma: float,
     gae_lambda: float,
 ) -> FloatArray:
-    """Generalised advantage estimation (Schulman et al. 2016).
+    """Estimate advantages by generalised advantage estimation [Schulman2016].
 
         A_t = delta_t + gamma lambda A_{t+1},  delta_t = r_t + gamma V(s_{t+1}) - V(s_t)
 
-    With lambda = 1, A_t + V(s_t) is the n-step return of A3C, seed 002 (13):
+    With lambda = 1, A_t + V(s_t) is the n-step return of A3C, [Li2024] eq. (13):
     r_t + gamma r_{t+1} + ... + gamma^{T-t} V(s_T), cut off where an episode ends.
 
     Args:
-        rewards: (T, B); where an episode was cut by a time limit, the discounted value of
-            its last state is part of the reward.
-        values: V(s_0), ..., V(s_T), (T + 1, B).
+        rewards: Rewards r_t, (T, B). Where an episode was cut by a time limit, the discounted
+            value of its last state is part of the reward.
+        values: Values V(s_0), ..., V(s_T), (T + 1, B).
         ended: Whether the episode ended with step t, (T, B).
-        gamma: Discount.
-        gae_lambda: lambda.
+        gamma: Discount per step.
+        gae_lambda: lambda; 1 uses whole returns (noisy), 0 the critic only (biased).
+
+    Returns:
+        The advantages A_t, (T, B).
     """
     goes_on = gamma * ~ended
     deltas = rewards + goes_on * values[1:] - values[:-1]
@@ -44,16 +46,16 @@ def advantages(
     return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Losses:
-    """Parts of a loss, means over a batch; only the total has a gradient.
+    """The parts of a loss as means over a batch; only the total has a gradient.
 
     Attributes:
-        total: What is minimised.
-        policy: sum_n w_n (-log pi_n A).
-        value: 1/2 (V - R)^2.
-        entropy: H(pi_n), mean over choices.
-        sharing: Of soft sharing; 0 without.
+        total: The loss that is minimised.
+        policy: The actor's loss, sum_n w_n (-log pi_n A).
+        value: The critic's loss, 1/2 (V - R)^2.
+        entropy: The entropy H(pi_n), a mean over choices, too.
+        sharing: The loss that soft sharing adds; 0 without soft sharing.
     """
 
     total: Tensor
@@ -74,25 +76,25 @@ def actor_critic_loss(
     multi_task: bool,
     sharing: Tensor | float = 0.0,
 ) -> Losses:
-    """The loss of A3C, seed 002 (14), or that of multi-task A3C.
+    """Compute the loss of A3C, [Li2024] eq. (14), or that of multi-task A3C.
 
         sum_n w_n [ -log pi_n(a_n|s) A - beta H(pi_n) ] + c 1/2 (V - R)^2 + sharing
 
     Plain A3C sees one joint action: log pi(a|s) is the sum of log pi_n(a_n|s), so w_n = 1.
-    Multi-task A3C weighs N tasks, w_n = 1 / N, all with the team's advantage. The patent's
-    text breaks off at its step 6.3 and the paper's full loss is not public: the multi-task
+    Multi-task A3C weighs N tasks, w_n = 1 / N, all with the team's advantage. The text of the
+    patent breaks off at its step 6.3 and the full loss of [Li2024] is not public: the multi-task
     loss is our definition.
 
     Args:
-        logits: (B, N, C).
-        values: V(s), (B,).
-        places: What was played, a, int64 (B, N).
-        advantage: A, (B,), a constant.
-        returns: R, (B,), a constant.
-        ent_coef: beta.
-        value_coef: c.
+        logits: Logits of N choices among C places, (B, N, C).
+        values: Values V(s), (B,).
+        places: Places a that were played, int64 (B, N).
+        advantage: Advantages A, (B,), constants.
+        returns: Returns R that the critic should predict, (B,), constants.
+        ent_coef: Weight beta of the entropy bonus.
+        value_coef: Weight c of the critic's loss.
         multi_task: Whether w_n is 1 / N.
-        sharing: See :meth:`PolicyNetwork.sharing_loss`.
+        sharing: The network's own loss, see :meth:`PolicyNetwork.sharing_loss`.
     """
     chosen = FusedCategorical(logits)
     weight = 1.0 / logits.shape[1] if multi_task else 1.0
@@ -102,4 +104,10 @@ def actor_critic_loss(
     bonus = ent_coef * weight * entropy.sum(dim=-1).mean()
     total = policy - bonus + value_coef * value + sharing
     tie = sharing.detach() if isinstance(sharing, Tensor) else sharing
-    return Losses(total, policy.detach(), value.detach(), entropy.mean().detach(), tie)
+    return Losses(
+        total=total,
+        policy=policy.detach(),
+        value=value.detach(),
+        entropy=entropy.mean().detach(),
+        sharing=tie,
+    )

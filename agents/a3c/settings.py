@@ -1,8 +1,8 @@
-"""What shapes learning with A3C."""
+"""The settings of A3C."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.settings import LearningSettings, NetworkOptions
 from mec_gym.core.checks import check_fields
@@ -13,19 +13,22 @@ class A3CSettings(LearningSettings):
     """Everything that shapes learning, but for the seed and the length of the run.
 
     ``network`` is ``flat``, one trunk; ``branches``, the multi-task network; or one that the
-    head brings, as head ``pairs`` brings ``pairs``. ``num_envs`` is per worker: 1 is the
-    textbook's. ``gae_lambda`` 1 gives the n-step returns of [Mnih2016].
+    head brings, as head ``pairs`` brings ``pairs``. ``num_envs`` is per worker; A3C as published
+    has 1. ``gae_lambda`` 1 gives the n-step returns of [Mnih2016].
 
     Attributes:
-        multi_task: The loss is that of N tasks, weighted 1/N each; else that of one joint
-            action.
-        sharing_weight: Lambda of soft sharing: how strongly actor and critic are kept alike.
-        workers: Processes that learn; 1 is reproducible bit for bit.
+        multi_task: Whether the loss is that of N tasks, weighted 1/N each, instead of that of
+            one joint action.
+        sharing_weight: lambda of soft sharing: the larger it is, the more alike actor and critic
+            stay.
+        workers: Number of processes that learn. Use no more than there are cores; a run with 1
+            is reproducible bit for bit.
         ent_coef: Weight of the entropy bonus at the start, beta of [Li2024] eq. (14).
         ent_coef_end: Weight of the entropy bonus at the end; it falls linearly.
-        value_coef: Weight of the critic's loss 1/2 (V - R)^2.
+        value_coef: Weight of the critic's loss 1/2 (V - R)^2. Lower it if a large critic loss
+            drowns what the actor learns.
         normalize: Whether the advantages of each update are brought to mean 0 and standard
-            deviation 1.
+            deviation 1, which makes learning rates independent of the size of rewards.
 
     Raises:
         ValueError: A setting is outside its range.
@@ -56,11 +59,5 @@ class A3CSettings(LearningSettings):
 
     @property
     def options(self) -> NetworkOptions:
-        """What concerns the network."""
-        return NetworkOptions(
-            hidden=self.hidden,
-            sharing=self.sharing,
-            output=self.output,
-            sharing_weight=self.sharing_weight,
-            order=self.order,
-        )
+        """The settings that concern the network."""
+        return replace(super().options, sharing_weight=self.sharing_weight)

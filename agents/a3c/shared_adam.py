@@ -1,4 +1,4 @@
-"""Adam whose state lies in shared memory."""
+"""The optimiser Adam, with its state in shared memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def share(tensor: Tensor) -> Tensor:
-    """Move a tensor to shared memory."""
+    """Move a tensor to shared memory and return it."""
     tensor.share_memory_()  # type: ignore[no-untyped-call]
     return tensor
 
@@ -21,8 +21,8 @@ class FlatParameters:
     network has. ``backward`` adds to ``gradient``, so it must be zeroed before.
 
     Args:
-        network: Its parameters become views of ``values``, and their gradients of
-            ``gradient``.
+        network: The network whose parameters become views of ``values``, and their gradients
+            views of ``gradient``.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -38,7 +38,7 @@ class FlatParameters:
 
 
 class SharedAdam:
-    """Adam (Kingma & Ba 2015) on a vector of parameters that several processes update.
+    """Adam [KingmaBa2015] on a vector of parameters that several processes update.
 
     Parameters, both moments and the number of steps lie in shared memory, so that steps of
     all processes make one sequence; whoever steps must hold a lock. Gradients are handed over
@@ -48,9 +48,10 @@ class SharedAdam:
     the shared model to pile up.)
 
     Args:
-        parameters: float32 (P,), copied.
-        betas: Decay of the two moments.
-        eps: Added to the root of the second.
+        parameters: The parameters to begin with, float32 (P,); they are copied.
+        betas: Decay of the first and of the second moment per step.
+        eps: Number that is added to the root of the second moment; raise it if steps along
+            parameters with tiny gradients are too large.
     """
 
     def __init__(
@@ -65,7 +66,12 @@ class SharedAdam:
 
     @torch.no_grad()
     def step(self, gradient: Tensor, learning_rate: float) -> None:
-        """One step down a gradient (P,)."""
+        """Make one step down a gradient.
+
+        Args:
+            gradient: The gradient, (P,).
+            learning_rate: Size of the step.
+        """
         self.steps += 1
         steps = int(self.steps)
         first, second = self.betas
@@ -75,14 +81,14 @@ class SharedAdam:
         self.parameters.addcdiv_(self.mean, root, value=-learning_rate / (1.0 - first**steps))
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of everything that lies in shared memory."""
+        """Return copies of everything that lies in shared memory, by name."""
         return {name: getattr(self, name).clone() for name in _STATE}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what ``state`` gave.
+        """Take back what :meth:`state` returned.
 
         Raises:
-            ValueError: It belongs to another network.
+            ValueError: The state belongs to another network.
         """
         for name in _STATE:
             shared: Tensor = getattr(self, name)

@@ -1,4 +1,4 @@
-"""Starts workers, lets them learn up to a moment, and never leaves one behind."""
+"""The trainer starts workers, lets them learn up to a moment and never leaves one behind."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from agents.networks import PolicyNetwork
 from mec_gym.core.problem import AnyProblem
 
 POLL = 0.1
-"""Seconds after which the trainer looks up at the latest."""
+"""Longest time that the trainer waits for messages before it looks up, s."""
 PATIENCE = 5.0
-"""Seconds that a worker is given to end by itself."""
+"""Time that a worker is given to end by itself, s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Memory:
     """All that a run consists of, between two updates.
 
     Attributes:
-        steps: Environment steps of all workers.
-        adam: Parameters and moments.
-        workers: What each worker's next steps depend on.
+        steps: Number of environment steps that all workers have played.
+        adam: State of the shared Adam: parameters, moments and number of updates.
+        workers: What the next steps of each worker depend on, see ``Collector.memory``.
     """
 
     steps: int
@@ -57,12 +57,14 @@ class Trainer:
     that what is read is consistent. They are gone when the block is left, however it is.
 
     Args:
-        problem: What is played.
-        head: Between environments and network.
-        settings: How they learn.
-        seed: Of networks and environments.
-        total_timesteps: When learning rate and entropy bonus have fallen to their end.
-        memory: Of an earlier trainer to go on for.
+        problem: The problem that is learnt.
+        head: The head that stands between environments and network.
+        settings: Everything else that shapes learning.
+        seed: Seed of the network and of the environments.
+        total_timesteps: Number of environment steps after which learning rate and entropy bonus
+            have fallen to their last values.
+        memory: What an earlier trainer's :meth:`memory` returned, to go on from there; None to
+            begin anew.
 
     Raises:
         ValueError: The network does not fit the problem, or the memory to the settings.
@@ -98,12 +100,20 @@ class Trainer:
             steps = memory.steps
         memories = [None] * settings.workers if memory is None else memory.workers
         self._tasks = [
-            Task(problem, head, settings, seed, total_timesteps, one) for one in memories
+            Task(
+                problem=problem,
+                head=head,
+                settings=settings,
+                seed=seed,
+                total_timesteps=total_timesteps,
+                memory=one,
+            )
+            for one in memories
         ]
         self._context = mp.get_context("spawn")
         # They begin paused.
         clock = share(torch.tensor([steps, 0]))
-        self._shared = Shared(adam, clock, self._context.Lock())
+        self._shared = Shared(adam=adam, clock=clock, lock=self._context.Lock())
         self._processes: list[Any] = []
         self._pipes: list[Connection] = []
         self._paused: set[int] = set()
@@ -111,17 +121,17 @@ class Trainer:
 
     @property
     def steps(self) -> int:
-        """Environment steps of all workers so far."""
+        """Number of environment steps that all workers have played so far."""
         return self._shared.steps
 
     @property
     def updates(self) -> int:
-        """Steps of Adam so far."""
+        """Number of steps that the shared Adam has made so far."""
         return int(self._shared.adam.steps)
 
     @property
     def pids(self) -> list[int]:
-        """Of the workers' processes."""
+        """Ids of the workers' processes."""
         return [process.pid for process in self._processes]
 
     def __enter__(self) -> Trainer:
@@ -152,13 +162,14 @@ class Trainer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the workers; at once after an error."""
+        """Stop the workers, at once if there was an error."""
         self._end(at_once=kind is not None)
 
     def release(self, pause_at: int) -> None:
-        """Let all workers learn until so many steps have been played.
+        """Let all workers learn; they pause at the end of the update that reaches a number.
 
-        They pause at the end of the update that reaches it.
+        Args:
+            pause_at: Number of environment steps of all workers at which they pause.
         """
         self._shared.clock[1] = pause_at
         for worker in sorted(self._paused):
@@ -173,9 +184,10 @@ class Trainer:
         """Wait until all workers have paused.
 
         Args:
-            stop: Asked often; once it says yes, workers pause after the update they are at.
-                While workers are only being started it ends the wait: see ``ready``.
-            report: Gets the workers' reports.
+            stop: Function that is asked often; once it returns True, workers pause after the
+                update they are at. While workers are only being started it ends the wait, and
+                ``ready`` stays False.
+            report: Function that is given the workers' reports.
         """
         while len(self._paused) < len(self._processes):
             if stop():
@@ -191,7 +203,7 @@ class Trainer:
         self.ready = True
 
     def memory(self) -> Memory:
-        """Everything the run consists of; all workers must have paused."""
+        """Collect everything the run consists of; all workers must have paused."""
         assert len(self._paused) == len(self._processes)
         answers: dict[int, bytes] = {}
         for worker in self._paused:
@@ -199,7 +211,7 @@ class Trainer:
         while len(answers) < len(self._processes):
             answers.update(self._messages())
         workers = [answers[worker] for worker in sorted(answers)]
-        return Memory(self.steps, self._shared.adam.state(), workers)
+        return Memory(steps=self.steps, adam=self._shared.adam.state(), workers=workers)
 
     def copy_to(self, network: PolicyNetwork) -> None:
         """Give a network of the same kind the parameters as they are."""
@@ -207,7 +219,7 @@ class Trainer:
         torch.nn.utils.vector_to_parameters(copy, network.parameters())
 
     def _messages(self) -> list[tuple[int, Any]]:
-        """What has come, at most one message a worker; waits a little if there is nothing.
+        """Return what has come, at most one message per worker; wait a little for the first.
 
         Raises:
             ChildProcessError: A worker failed or died.
@@ -265,7 +277,7 @@ class Trainer:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Count the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A worker: pulls parameters, plays T steps, pushes one step of the shared Adam."""
+"""A worker pulls parameters, plays T steps and makes one step of the shared Adam."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from mec_gym.core.problem import AnyProblem
 from mec_gym.core.types import FloatArray
 
 REPORT_EVERY = 0.5
-"""Seconds between two reports of a worker."""
+"""Time between two reports of a worker, s."""
 SAMPLES = 500
-"""Most values of a time in a report: it must fit into a pipe that nobody reads for a while."""
+"""Most values of one time in a report, which must fit into a pipe that nobody reads for long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all workers see.
+    """What all workers of a trainer share.
 
     Attributes:
-        adam: Parameters and moments.
-        clock: int64 [steps played, steps to pause at].
-        lock: Held by whoever steps.
+        adam: The shared Adam, which holds the parameters.
+        clock: Number of steps played and number to pause at, int64 (2,).
+        lock: Lock that a worker holds while it reads or changes the other two.
     """
 
     adam: SharedAdam
@@ -50,26 +50,28 @@ class Shared:
 
     @property
     def steps(self) -> int:
-        """Environment steps of all workers."""
+        """Number of environment steps that all workers have played."""
         return int(self.clock[0])
 
     @property
     def pause_at(self) -> int:
-        """Workers pause as soon as so many steps have been played."""
+        """Number of environment steps at which workers pause."""
         return int(self.clock[1])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a worker is told at its start.
 
     Attributes:
-        problem: What is played.
-        head: Between environments and network.
-        settings: How it learns.
-        seed: Of the run.
-        total_timesteps: When learning rate and entropy bonus have fallen to their end.
-        memory: Of an earlier worker to go on for, see ``Collector.memory``.
+        problem: The problem that is learnt.
+        head: The head that stands between environments and network.
+        settings: Everything else that shapes learning.
+        seed: Seed of the run.
+        total_timesteps: Number of environment steps after which learning rate and entropy bonus
+            have fallen to their last values.
+        memory: What an earlier worker's ``Collector.memory`` returned, to go on from there; None
+            to begin anew.
     """
 
     problem: AnyProblem
@@ -80,18 +82,18 @@ class Task:
     memory: bytes | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Report:
-    """What a worker has seen since its last report; sums over ``updates`` updates.
+    """What a worker has seen since its last report.
 
     Attributes:
         updates: Number of updates.
-        samples: At most ``SAMPLES`` values of each part of the outcome that is a time, evenly
-            spread over the steps, s.
+        samples: At most ``SAMPLES`` values per update of each part of the outcome that is a
+            time, evenly spread over the steps, s.
         outcomes: Sums over updates of the mean per step of each cost and gain of the problem.
         sums: Sums over updates of everything else, by name.
-        episode_returns: Of episodes that ended.
-        episode_lengths: Likewise.
+        episode_returns: Return of each episode that ended.
+        episode_lengths: Number of steps of each episode that ended.
     """
 
     updates: int = 0
@@ -102,7 +104,7 @@ class Report:
     episode_lengths: list[int] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
-        """Take up what another report says."""
+        """Add what another report says to this one."""
         self.updates += other.updates
         for name, values in other.samples.items():
             self.samples[name] = np.concatenate([self.samples.get(name, np.empty(0)), values])
@@ -113,31 +115,39 @@ class Report:
         self.episode_lengths += other.episode_lengths
 
     def means(self, sums: dict[str, float]) -> dict[str, float]:
-        """Means over updates of ``outcomes`` or ``sums``."""
+        """Turn ``outcomes`` or ``sums`` into means over updates."""
         return {name: value / self.updates for name, value in sums.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """A worker waits for a command; its report is complete."""
+    """The message of a worker that waits for a command.
+
+    Attributes:
+        report: What the worker has seen since its last report.
+    """
 
     report: Report
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A worker cannot go on; why."""
+    """The message of a worker that cannot go on.
+
+    Attributes:
+        why: Type and text of the error.
+    """
 
     why: str
 
 
 class Learner:
-    """One worker without its process.
+    """A worker without its process.
 
     Args:
-        task: What it is told.
-        shared: What it has in common with others.
-        worker: Its number.
+        task: What the worker is told.
+        shared: What all workers share.
+        worker: Number of the worker, from 0 on.
     """
 
     def __init__(self, task: Task, shared: Shared, worker: int) -> None:
@@ -152,7 +162,10 @@ class Learner:
             self.collector.remember(task.memory)
 
     def update(self) -> Report:
-        """Pull, play, push: one step of the shared Adam.
+        """Pull parameters, play, and push one step of the shared Adam.
+
+        Returns:
+            The report of this update.
 
         Raises:
             FloatingPointError: The gradient is not finite.
@@ -173,7 +186,12 @@ class Learner:
         return _report(batch, losses, {"grad_norm": norm, "lag": lag})
 
     def backward(self, batch: Batch, ent_coef: float) -> Losses:
-        """The gradient of the loss of a batch, in ``flat.gradient``."""
+        """Compute the loss of a batch, and its gradient in ``flat.gradient``.
+
+        Args:
+            batch: What was played.
+            ent_coef: Weight of the entropy bonus.
+        """
         settings = self.task.settings
         steps, envs, choices = batch.places.shape
         inputs, played = batch.inputs.flatten(0, 1), batch.places.view(-1, choices)
@@ -187,15 +205,15 @@ class Learner:
         if settings.normalize:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         losses = actor_critic_loss(
-            logits[: steps * envs],
-            values[: steps * envs],
-            played,
-            advantage,
-            returns,
-            ent_coef,
-            settings.value_coef,
-            settings.multi_task,
-            self.network.sharing_loss(),
+            logits=logits[: steps * envs],
+            values=values[: steps * envs],
+            places=played,
+            advantage=advantage,
+            returns=returns,
+            ent_coef=ent_coef,
+            value_coef=settings.value_coef,
+            multi_task=settings.multi_task,
+            sharing=self.network.sharing_loss(),
         )
         # backward() adds: without this, gradients of earlier updates would pile up.
         self.flat.gradient.zero_()
@@ -204,10 +222,17 @@ class Learner:
 
 
 def clip(gradient: Tensor, most: float) -> float:
-    """Scale a gradient down to a norm of ``most``, in place; returns what it was.
+    """Scale a gradient down in place if it is too long.
+
+    Args:
+        gradient: The gradient, (P,).
+        most: The largest norm that it may have.
+
+    Returns:
+        The norm that it had.
 
     Raises:
-        FloatingPointError: It is not finite.
+        FloatingPointError: The gradient is not finite.
     """
     norm = float(gradient.norm())
     if not math.isfinite(norm):
@@ -241,16 +266,21 @@ def _report(batch: Batch, losses: Losses, other: dict[str, float]) -> Report:
 def first_network(
     problem: AnyProblem, head: Head, settings: A3CSettings, seed: int
 ) -> PolicyNetwork:
-    """The network that a run of a seed begins with; torch's own generator is left alone."""
+    """Make the network that a run of a seed begins with; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make_network(settings.network, head, settings.options)
 
 
 def work(worker: int, shared: Shared, parent: Connection) -> None:
-    """What a worker's process runs; ends with its parent.
+    """Run a worker in its process until it is told to stop or its parent is gone.
 
     Ctrl-C and SIGTERM are the parent's business: it tells its workers when to pause.
+
+    Args:
+        worker: Number of the worker, from 0 on.
+        shared: What all workers share.
+        parent: The pipe to the trainer, which sends the :class:`Task` first.
     """
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
@@ -267,7 +297,7 @@ def work(worker: int, shared: Shared, parent: Connection) -> None:
 
 
 def _serve(learner: Learner, parent: Connection) -> None:
-    """Learn; pause where the clock says so, and obey until told to go on."""
+    """Learn, and pause where the clock says so until told to go on or to stop."""
     shared, report, last = learner.shared, Report(), time.monotonic()
     while True:
         if shared.steps >= shared.pause_at:
@@ -284,7 +314,7 @@ def _serve(learner: Learner, parent: Connection) -> None:
 
 
 def _obey(learner: Learner, parent: Connection) -> bool:
-    """Wait for commands; whether to go on."""
+    """Answer commands until one says whether to go on; return that."""
     while True:
         command: Any = parent.recv()
         if command == "memory":
@@ -302,7 +332,7 @@ def check_parent() -> None:
 
 @contextmanager
 def locked(lock: Lock) -> Iterator[None]:
-    """Hold a lock; whoever held it may be dead, so the wait looks after the parent."""
+    """Hold a lock; a holder may have died, so the wait checks that the parent still lives."""
     while not lock.acquire(timeout=1.0):
         check_parent()
     try:

@@ -1,4 +1,4 @@
-"""Who plays distributed inference: rules, planners, and the head of those that learn."""
+"""The agents of distributed inference: rules, planners, and the head of those that learn."""
 
 from __future__ import annotations
 
@@ -19,44 +19,50 @@ from agents.heads.protocol import HeadEntry
 AGENTS = {
     "deadline-descent": solver_entry(
         "plans all devices together in every round for the reward, as if the network stayed so",
-        lambda scenario: CoordinateDescentSolver(scenario, 2, deadlines=True),
+        lambda scenario: CoordinateDescentSolver(scenario, sweeps=2, deadlines=True),
     ),
     "coordinate-descent": solver_entry(
-        "likewise for the sum of delays, blind to deadlines", CoordinateDescentSolver
+        "plans all devices together in every round for the sum of delays, blind to deadlines",
+        CoordinateDescentSolver,
     ),
     "sequential-greedy": solver_entry(
-        "one device after the other where its block costs all together least",
+        "places one device after the other where its block costs all devices together least",
         SequentialGreedySolver,
     ),
     "viterbi": solver_entry(
-        "each device's fastest plan as if it were alone: optimal without contention", ViterbiSolver
+        "plays each device's fastest plan as if it were alone: optimal without contention",
+        ViterbiSolver,
     ),
     "greedy": solver_entry(
-        "each device's block where it is done soonest, blind to others and later blocks",
+        "places each block where it is done soonest, blind to other devices and later blocks",
         GreedyBlockSolver,
     ),
     "neurosurgeon": solver_entry(
-        "Neurosurgeon: one split in the order of the layers, to the best server", SplitSolver
+        "Neurosurgeon: splits once in the order of the layers, to the best server", SplitSolver
     ),
     "device-only": solver_entry(
-        "everything stays on the devices", lambda scenario: FixedPlaceSolver(on_edge=False)
+        "leaves everything on the devices", lambda scenario: FixedPlaceSolver(on_edge=False)
     ),
     "edge-only": solver_entry(
-        "everything goes to the nearest edge server",
+        "sends everything to the nearest edge server",
         lambda scenario: FixedPlaceSolver(on_edge=True),
     ),
 }
-"""Better ones first by and large."""
+"""The agents, by and large from the best one to the worst one."""
 
 REFERENCES = {
     "clairvoyant": AgentEntry(
-        "knows the whole episode beforehand: coordinate descent on what will be",
+        "knows the whole episode beforehand: plans by coordinate descent on what will be",
         lambda problem, seed: ClairvoyantAgent(problem),
     ),
 }
 
 HEADS = {
     "pairs": HeadEntry("places, seen pair by pair, looking ahead to the task's end", PairsHead),
-    "pairs-2": HeadEntry("likewise, looking two blocks ahead", partial(PairsHead, foresight=2)),
-    "pairs-0": HeadEntry("likewise, not looking ahead", partial(PairsHead, foresight=0)),
+    "pairs-2": HeadEntry(
+        "places, seen pair by pair, looking two blocks ahead", partial(PairsHead, foresight=2)
+    ),
+    "pairs-0": HeadEntry(
+        "places, seen pair by pair, not looking ahead", partial(PairsHead, foresight=0)
+    ),
 }

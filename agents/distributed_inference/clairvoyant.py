@@ -10,30 +10,25 @@ import numpy.typing as npt
 
 from mec_gym.core.types import IntArray
 from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
-from mec_gym.distributed_inference.exact import (
-    joint_costs,
-    plan_alone,
-)
-from mec_gym.distributed_inference.horizon import (
-    horizon_of_trace,
-)
+from mec_gym.distributed_inference.exact import joint_costs, plan_alone
+from mec_gym.distributed_inference.horizon import horizon_of_trace
 from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Slot
 
 
 def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
-    """Coordinate descent on the true trace: the reference for what foresight is worth.
+    """Plan by coordinate descent on the true trace: the reference for what foresight is worth.
 
-    Blind to batteries. The best of descents on the reward from four beginnings, two of them
-    the ends of descents on the sum of delays; not always the optimum (from which it was 0 to
-    4 % away on instances small enough to try everything).
+    The plan is the best of descents on the reward from four beginnings, two of which are the
+    ends of descents on the sum of delays. It is blind to batteries and not always the optimum:
+    it was 0 to 4 % away from it on instances small enough to try everything.
 
     Args:
-        problem: What is played.
-        trace: Fields (n, T, ...).
+        problem: The problem that is played.
+        trace: The episodes, fields of shape (n, T, ...).
 
     Returns:
-        Places (n, T, N).
+        The place of every block, (n, T, N).
     """
     s = problem.scenario
     h = horizon_of_trace(trace, s)
@@ -59,7 +54,7 @@ class ClairvoyantAgent:
     """Plays :func:`clairvoyant_plan` of the episodes that it has been shown beforehand.
 
     Args:
-        problem: The problem played.
+        problem: The problem that is played.
     """
 
     def __init__(self, problem: DistributedInference) -> None:
@@ -67,7 +62,7 @@ class ClairvoyantAgent:
         self._plan: IntArray | None = None
 
     def foresee(self, trace: Slot) -> None:
-        """Plan for the episodes of a trace, fields (n, T, ...)."""
+        """Plan for the episodes of a trace, fields of shape (n, T, ...)."""
         self._plan = clairvoyant_plan(self.problem, trace)
 
     def predict(
@@ -77,10 +72,16 @@ class ClairvoyantAgent:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[npt.NDArray[Any], Any]:
-        """Actions for observations (n, observation); ``state`` is the round.
+        """Return the planned actions for observations (n, observation) of the next round.
+
+        Args:
+            observation: Observations of all episodes that were shown, in their order.
+            state: Number of the round, as the last call returned it; None in the first round.
+            episode_start: Not used.
+            deterministic: Not used: the plan is fixed.
 
         Raises:
-            ValueError: It has not been shown these episodes.
+            ValueError: The agent has not been shown these episodes.
         """
         batch = np.shape(observation)[:-1]
         if self._plan is None or math.prod(batch) != len(self._plan):

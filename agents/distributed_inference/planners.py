@@ -1,10 +1,12 @@
-"""Planners of distributed inference: they place the current block of every device, and plan on.
+"""Planners of distributed inference: they plan the blocks to come and place the current one.
 
-All believe that the network stays as it is in this round, and avoid places that a battery cannot
-pay for.
+All of them believe that the network stays as it is in this round. But for the exhaustive one, they
+avoid places that a battery cannot pay for.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,56 +31,56 @@ from mec_gym.distributed_inference.scenario import Scenario, Slot
 def first_places_alone(
     h: Horizon, slot: Slot, state: State, scenario: Scenario, may_move: BoolArray | None = None
 ) -> Solution:
-    """The first places of each device's fastest plan alone, fields (..., N, ...).
+    """Plan each device's fastest way as if it were alone, and return the first places, (..., N).
 
     Args:
-        h: What the plan is made for.
-        slot: The round.
-        state: Before it.
-        scenario: The parameters.
-        may_move: Which moves there are, (M + 1, M + 1); None: all.
+        h: The blocks that are planned for, and what they meet.
+        slot: The round, its fields of shape (..., N, ...).
+        state: The state before the round, its fields of shape (..., N).
+        scenario: The parameters of the problem.
+        may_move: Which moves from place to place are allowed, (M + 1, M + 1); None for all.
     """
     place, move = step_costs(all_devices(h), scenario)
     if may_move is not None:
         move = np.where(may_move, move, 1e6)
     place = mask_first_place(place, affordable(slot, state, scenario))
-    return Solution(Decision(place=viterbi(place, move, state.place)[0][..., 0]), 1)
+    plan, _ = viterbi(place, move, state.place)
+    return Solution(decision=Decision(place=plan[..., 0]), evaluations=1)
 
 
+@dataclass(frozen=True, slots=True)
 class ViterbiSolver:
-    """Each device's fastest plan as if it were alone: exact without contention.
+    """Plans each device's fastest way as if it were alone, which is exact without contention.
 
-    Args:
-        scenario: The parameters.
+    Attributes:
+        scenario: The parameters of the problem.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    scenario: Scenario
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...), anew in every round."""
-        return first_places_alone(
-            horizon_as_seen(slot, self.scenario.blocks), slot, state, self.scenario
-        )
+        """Solve a batch of rounds, fields (...); every round is planned anew."""
+        h = horizon_as_seen(slot, self.scenario.blocks)
+        return first_places_alone(h, slot, state, self.scenario)
 
 
+@dataclass(frozen=True, slots=True)
 class CoordinateDescentSolver:
-    """All devices' plans together, planned anew in every round: what a planner can know.
+    """Plans all devices together, anew in every round: the most that a planner can know.
 
-    Args:
-        scenario: The parameters.
-        sweeps: Rounds through all devices, at the most.
+    Attributes:
+        scenario: The parameters of the problem.
+        sweeps: Largest number of rounds through all devices; more of them find better plans.
         deadlines: Whether it plans for the reward, penalties of late tasks included, or for
             the sum of delays only.
     """
 
-    def __init__(self, scenario: Scenario, sweeps: int = 8, deadlines: bool = False) -> None:
-        self.scenario = scenario
-        self.sweeps = sweeps
-        self.deadlines = deadlines
+    scenario: Scenario
+    sweeps: int = 8
+    deadlines: bool = False
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...)."""
+        """Solve a batch of rounds, fields (...)."""
         s = self.scenario
         h = horizon_as_seen(slot, s.blocks)
         allowed = affordable(slot, state, s)
@@ -87,26 +89,27 @@ class CoordinateDescentSolver:
             plan = descend_on_cost(
                 h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
             )
-        return Solution(Decision(place=plan[..., 0]), self.sweeps * s.devices)
+        return Solution(decision=Decision(place=plan[..., 0]), evaluations=self.sweeps * s.devices)
 
 
+@dataclass(frozen=True, slots=True)
 class ExhaustiveSolver:
-    """The best of all joint plans if the network stays as it is, in every round; for small cases.
+    """Tries all joint plans in every round and takes the best one; for small cases.
 
-    Args:
-        scenario: The parameters.
+    Attributes:
+        scenario: The parameters of the problem.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    scenario: Scenario
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...); batteries are not looked at.
+        """Solve a batch of rounds, fields (...); batteries are not looked at.
 
         Raises:
-            ValueError: More joint plans than exhaustive search takes.
+            ValueError: There are more joint plans than exhaustive search takes.
         """
         s = self.scenario
         h = horizon_as_seen(slot, s.blocks)
         plan, _ = exhaustive(h, s, state.place, state.delay, slot.deadline)
-        return Solution(Decision(place=plan[..., 0]), (s.servers + 1) ** (s.devices * s.blocks))
+        plans = (s.servers + 1) ** (s.devices * s.blocks)
+        return Solution(decision=Decision(place=plan[..., 0]), evaluations=plans)

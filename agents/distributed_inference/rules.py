@@ -1,10 +1,12 @@
 """Rules of distributed inference: fixed places, greedy ones, and Neurosurgeon's split.
 
-All believe that the network stays as it is in this round. Where a battery cannot pay for a place,
-they avoid it, but for the two rules of fixed places, which do not look.
+All of them believe that the network stays as it is in this round. But for the two rules of fixed
+places, they avoid places that a battery cannot pay for.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,56 +29,57 @@ from mec_gym.distributed_inference.model import Decision, State, affordable
 from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 
+@dataclass(frozen=True, slots=True)
 class FixedPlaceSolver:
-    """Everything on the devices, or each device's blocks on the station it hears best.
+    """Leaves everything on the devices, or sends it to the station that a device hears best.
 
-    Args:
-        on_edge: On the nearest edge: the station of the highest uplink rate at the moment a
-            task's first block is placed; later blocks stay.
+    Attributes:
+        on_edge: Whether blocks are sent to the edge: to the station of the highest uplink rate
+            at the moment when the first block of a task is placed; later blocks stay there.
     """
 
-    def __init__(self, on_edge: bool) -> None:
-        self.on_edge = on_edge
+    on_edge: bool
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...)."""
-        if not self.on_edge:
-            return Solution(Decision(place=np.zeros_like(state.place)), 0)
-        nearest = slot.uplink.argmax(axis=-1) + 1
-        return Solution(Decision(place=np.where(state.place > 0, state.place, nearest)), 0)
+        """Solve a batch of rounds, fields (...)."""
+        place = np.zeros_like(state.place)
+        if self.on_edge:
+            nearest = slot.uplink.argmax(axis=-1) + 1
+            place = np.where(state.place > 0, state.place, nearest)
+        return Solution(decision=Decision(place=place), evaluations=0)
 
 
+@dataclass(frozen=True, slots=True)
 class GreedyBlockSolver:
-    """Each device's current block where it is done soonest, blind to others and to later blocks.
+    """Places each block where it is done soonest, blind to other devices and to later blocks.
 
-    Args:
-        scenario: The parameters.
+    Attributes:
+        scenario: The parameters of the problem.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    scenario: Scenario
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...)."""
+        """Solve a batch of rounds, fields (...)."""
         s = self.scenario
         return first_places_alone(first_round(horizon_as_seen(slot, s.blocks)), slot, state, s)
 
 
+@dataclass(frozen=True, slots=True)
 class SequentialGreedySolver:
-    """One device after the other, its current block where that costs all together least.
+    """Places one device after the other where its block costs all devices together least.
 
-    Marginal social cost of this round, given the devices that have chosen; blind to later
-    blocks.
+    That cost is the marginal social cost of this round, given the devices that have chosen;
+    the solver is blind to later blocks.
 
-    Args:
-        scenario: The parameters.
+    Attributes:
+        scenario: The parameters of the problem.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    scenario: Scenario
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...)."""
+        """Solve a batch of rounds, fields (...)."""
         s = self.scenario
         h = first_round(horizon_as_seen(slot, s.blocks))
         allowed = affordable(slot, state, s)
@@ -90,23 +93,23 @@ class SequentialGreedySolver:
             plan[..., n, :] = viterbi(mask_first_place(place, allowed[..., n, :]), move, start)[0]
             mine = demand_of(h, n, plan, state.place, s)
             others = arrays.map_arrays(np.add, others, mine)
-        return Solution(Decision(place=plan[..., 0]), s.devices)
+        return Solution(decision=Decision(place=plan[..., 0]), evaluations=s.devices)
 
 
+@dataclass(frozen=True, slots=True)
 class SplitSolver:
-    """Neurosurgeon (Kang et al. 2017) for each device: one split, then one server to the end.
+    """Neurosurgeon [Kang2017] for each device: it splits once, then stays on one server.
 
-    Args:
-        scenario: The parameters.
+    Attributes:
+        scenario: The parameters of the problem.
     """
 
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
+    scenario: Scenario
 
     def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve a batch, fields (...): a device that has left home stays where it is."""
+        """Solve a batch of rounds, fields (...); a task that has left its device stays put."""
         s = self.scenario
-        # Once away nothing moves any more: all other moves are ruled out.
+        # Only the move from the device to a server is allowed.
         stay = np.eye(s.servers + 1, dtype=np.bool_)
         stay[0, :] = True
         return first_places_alone(horizon_as_seen(slot, s.blocks), slot, state, s, stay)

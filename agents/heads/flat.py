@@ -1,4 +1,4 @@
-"""The network decides the action itself."""
+"""The head of networks that decide the action itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 class FlatHead:
-    """Raw outputs are the action: of a Box scaled from [-1, 1], discrete ones as they are.
+    """A head whose raw outputs are the action itself.
 
-    A Gaussian policy starts at 0 with a standard deviation of about 1: the middle of
-    [-1, 1], but a corner of [0, 1].
+    The outputs for a Box lie in [-1, 1] and are scaled to its bounds, because a Gaussian policy
+    starts at 0 with a standard deviation of about 1: that is the middle of [-1, 1], but a corner
+    of [0, 1]. Discrete outputs are taken as they are.
 
     Args:
         problem: The problem that is played. If its observations begin with one row per device,
-            its ``device_columns`` says how wide a row is.
+            its ``device_columns`` says how many numbers a row has.
 
     Raises:
         ValueError: The action space is a Box without bounds.
@@ -44,11 +45,11 @@ class FlatHead:
             self.output_space = spaces.Box(-1.0, 1.0, space.shape, np.float32)
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The observation itself."""
+        """Return the observation itself."""
         return observation
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Clip and scale."""
+        """Clip the outputs for a Box to [-1, 1] and scale them to its bounds."""
         box = self.box
         if box is None:
             return raw
@@ -58,9 +59,9 @@ class FlatHead:
         return np.asarray(np.clip(action, box.low, box.high), dtype=box.dtype)
 
     def parameters(self) -> dict[str, float]:
-        """None."""
+        """Return an empty dictionary: this head finds nothing out."""
         return {}
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Nothing is known of the problem: 0."""
+        """Return 0 for every observation: this head knows nothing of the problem."""
         return np.zeros(observation.shape[:-1])

@@ -1,4 +1,4 @@
-"""What a head is."""
+"""The interface of heads, and the rows of a package's table of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Head(Protocol):
-    """Between the environment and a network.
+    """A head stands between an environment and a network.
 
     Attributes:
-        input_space: Of the network's input.
-        output_space: Of the network's raw output.
-        device_columns: F, where the inputs begin with N rows of F numbers, one row for each
-            of the N choices of the output; 0 where they have no such order.
+        input_space: The space of the network's inputs.
+        output_space: The space of the network's raw outputs.
+        device_columns: Width F of a row, where the inputs begin with N rows of F numbers, one
+            row for each of the N choices of the output; 0 where they have no such order.
         networks: The networks that only this head can feed, as name -> maker. A maker imports
             its network when it is called, so that a head can be used without torch.
     """
@@ -37,23 +37,23 @@ class Head(Protocol):
     networks: Mapping[str, NetworkMaker]
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Network inputs (..., inputs) for observations (..., observation)."""
+        """Return network inputs (..., inputs) for observations (..., observation)."""
         ...
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Actions for observations (..., observation) and raw outputs (..., n)."""
+        """Return actions for observations (..., observation) and raw outputs (..., n)."""
         ...
 
     def parameters(self) -> dict[str, float]:
-        """What the head found out about its problem; ``make_head`` takes it back."""
+        """Return what the head found out about its problem; ``make_head`` takes it back."""
         ...
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """What a usual policy earns in a slot (...); subtracted while learning.
+        """Return what a usual policy earns in a slot, (...); it is subtracted while learning.
 
-        It may depend on nature's part of the observation only. Then it changes no
-        preference between policies, but takes away what only nature decides (an
-        input-driven baseline, Mao et al. 2019).
+        It may depend only on the part of the observation that no action influences. Then it
+        changes no preference between policies, but takes noise out of the returns: it is an
+        input-driven baseline [Mao2019].
         """
         ...
 
@@ -64,7 +64,8 @@ class HeadEntry:
 
     Attributes:
         about: One line that says what the network decides.
-        make: Makes it: (problem, ``**parameters`` that an earlier head found out) -> head.
+        make: Function that makes the head: (problem, ``**parameters`` that an earlier head found
+            out) -> head.
     """
 
     about: str
@@ -76,9 +77,9 @@ class SizedPart(NamedTuple):
 
     Attributes:
         problem: The problem of that size.
-        head: Its head; the inputs and outputs of all parts have the same shape.
-        reward_scale: What rewards are multiplied by while learning, so that all parts weigh
-            the same.
+        head: The head of that problem; the inputs and outputs of all parts have the same shape.
+        reward_scale: The factor that rewards are multiplied by while learning, so that all parts
+            weigh the same.
     """
 
     problem: AnyProblem
@@ -93,10 +94,10 @@ class SizableHead(Head, Protocol):
     def side_by_side(
         self, sizes: Sequence[tuple[int, int]], reward_scale: float
     ) -> list[SizedPart]:
-        """The head's problem in each of the sizes, with heads that share one shape.
+        """Make the head's problem in each of the sizes, with heads that share one shape.
 
         Args:
-            sizes: Numbers of devices and of servers, each at least 1.
-            reward_scale: What rewards of the head's own problem are multiplied by.
+            sizes: Pairs (devices, servers) of numbers, each at least 1.
+            reward_scale: The factor that rewards of the head's own problem are multiplied by.
         """
         ...

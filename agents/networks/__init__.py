@@ -23,7 +23,7 @@ __all__ = [
     "masked",
 ]
 
-# A head may offer more, see ``Head.networks``.
+# A head may offer further networks, see ``Head.networks``.
 NETWORKS: dict[str, Callable[[Head, NetworkOptions], PolicyNetwork]] = {
     "flat": FlatNetwork,
     "branches": BranchesNetwork,
@@ -31,15 +31,15 @@ NETWORKS: dict[str, Callable[[Head, NetworkOptions], PolicyNetwork]] = {
 
 
 def make_network(name: str, head: Head, options: NetworkOptions | None = None) -> PolicyNetwork:
-    """A new network, its parameters drawn from torch's global generator.
+    """Make a new network, its parameters drawn from torch's global generator.
 
     Args:
         name: A key of ``NETWORKS`` or of ``head.networks``.
         head: The head that stands between the problem and the network.
-        options: Width and sharing; the defaults if None.
+        options: Width, sharing and so on; None for the defaults.
 
     Raises:
-        ValueError: The name is unknown, or the head does not offer a network of that name, or
+        ValueError: The name is unknown, the head does not offer a network of that name, or
             the problem's actions are not N choices of equal size.
     """
     offered = {**NETWORKS, **head.networks}

@@ -1,4 +1,4 @@
-"""A policy network as an agent, and its file."""
+"""A policy network as an agent, and the file of its parameters."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mec_gym.core.files import write_whole
 
 
 def network_agent(network: PolicyNetwork, head: Head, seed: int = 0) -> TrainedAgent:
-    """The agent that plays what a network says.
+    """Make the agent that plays what a network says.
 
     Args:
-        network: Says how likely each choice is; it may go on learning.
-        head: The head that it learns with.
+        network: The network; it may go on learning.
+        head: The head that the network learns with.
         seed: Seed of what is drawn when the agent is not asked to be deterministic.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -39,7 +39,7 @@ def network_agent(network: PolicyNetwork, head: Head, seed: int = 0) -> TrainedA
 
 
 def save_network(path: Path, network: PolicyNetwork) -> None:
-    """Write a network's parameters, whole or not at all."""
+    """Write the parameters of a network to a file, whole or not at all."""
     buffer = io.BytesIO()
     torch.save(network.state_dict(), buffer)
     write_whole(path, buffer.getvalue())
@@ -49,7 +49,7 @@ def load_network(path: Path, network: PolicyNetwork) -> None:
     """Give a network the parameters that :func:`save_network` wrote; no code is run.
 
     Raises:
-        ValueError: The file is damaged, or of another network.
+        ValueError: The file is damaged, or it belongs to another network.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
@@ -63,15 +63,15 @@ def load_network(path: Path, network: PolicyNetwork) -> None:
 
 
 def take_parameters(network: PolicyNetwork, parameters: Mapping[str, Tensor], name: str) -> None:
-    """Give a network parameters.
+    """Give parameters to a network.
 
     Args:
-        network: It takes them.
-        parameters: Parameters by name.
-        name: Whose they are, for the message.
+        network: The network that takes them.
+        parameters: The parameters by name.
+        name: Name of the model that they come from, for the message.
 
     Raises:
-        ValueError: They are another network's.
+        ValueError: The parameters belong to another network.
     """
     has = {part: tuple(value.shape) for part, value in parameters.items()}
     needs = {part: tuple(value.shape) for part, value in network.state_dict().items()}

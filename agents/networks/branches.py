@@ -1,4 +1,4 @@
-"""The multi-task network of seed 002: one classification branch for each device's block."""
+"""The multi-task network of [Li2024]: one classification per device."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from agents.settings import NetworkOptions
 
 
 class Branches(nn.Module):
-    """N branches of their own, each one hidden layer and C logits.
+    """N separate branches, each of one hidden layer and C logits.
 
     Args:
         inputs: Width of the features.
-        hidden: Width of the hidden layer of a branch.
-        choices: N.
-        places: C.
+        hidden: Width of the hidden layer of each branch.
+        choices: Number N of choices.
+        places: Number C of places per choice.
     """
 
     def __init__(self, inputs: int, hidden: int, choices: int, places: int) -> None:
@@ -39,7 +39,7 @@ class Branches(nn.Module):
         self.bias = nn.Parameter(torch.zeros(choices, 1, places))
 
     def forward(self, features: Tensor, seen: Tensor) -> Tensor:
-        """Logits (B, N, C) of features (B, inputs)."""
+        """Return logits (B, N, C) for features (B, inputs)."""
         hidden = torch.tanh(self.hidden(features)).view(len(features), len(self.weight), -1)
         return torch.baddbmm(self.bias, hidden.transpose(0, 1), self.weight).transpose(0, 1)
 
@@ -51,8 +51,8 @@ class RowScorer(nn.Module):
         inputs: Width of the features.
         columns: Width of a row.
         hidden: Width of the hidden layer.
-        choices: N.
-        places: C.
+        choices: Number N of choices.
+        places: Number C of places per choice.
     """
 
     def __init__(self, inputs: int, columns: int, hidden: int, choices: int, places: int) -> None:
@@ -63,7 +63,7 @@ class RowScorer(nn.Module):
         self.logits = linear(hidden, places, SMALL_GAIN)
 
     def forward(self, features: Tensor, seen: Tensor) -> Tensor:
-        """Logits (B, N, C) of features (B, inputs) and what the network saw (B, D)."""
+        """Return logits (B, N, C) for features (B, inputs) and what the network saw (B, D)."""
         rows = seen[:, : self.choices * self.columns].reshape(-1, self.choices, self.columns)
         hidden = torch.tanh(self.of_all(features).unsqueeze(-2) + self.of_device(rows))
         logits: Tensor = self.logits(hidden)
@@ -75,13 +75,13 @@ class GatedScorer(nn.Module):
 
     The number multiplies the hidden layer (its weights are a gate for each device). Where it
     only added to it, the scorer could not pick out what concerns the device: a problem of
-    three devices stayed 180 % from its optimum, which with gates is reached.
+    three devices stayed 180 % from its optimum, which is reached with gates.
 
     Args:
         inputs: Width of the features.
         hidden: Width of the hidden layer.
-        choices: N.
-        places: C.
+        choices: Number N of choices.
+        places: Number C of places per choice.
     """
 
     def __init__(self, inputs: int, hidden: int, choices: int, places: int) -> None:
@@ -91,30 +91,32 @@ class GatedScorer(nn.Module):
         self.logits = linear(hidden, places, SMALL_GAIN)
 
     def forward(self, features: Tensor, seen: Tensor) -> Tensor:
-        """Logits (B, N, C) of features (B, inputs)."""
+        """Return logits (B, N, C) for features (B, inputs)."""
         hidden = torch.tanh(self.of_all(features).unsqueeze(-2) * self.gate)
         logits: Tensor = self.logits(hidden)
         return logits
 
 
 class BranchesNetwork(PolicyNetwork):
-    """The tasks are one classification a device, pi(a|s) = product of pi_n(a_n|s), and the value.
+    """A network whose tasks are one classification per device, and the value.
 
-    So the output grows as N C and not as C^N. The patent's text ends before it says how the
-    tasks share parameters; both usual ways are here (Caruana 1997; Duong et al. 2015):
+    As pi(a|s) is the product of pi_n(a_n|s), the output grows as N C and not as C^N. The text of
+    the patent of [Li2024] ends before it says how the tasks share parameters; both usual ways are
+    here:
 
-    - ``sharing="hard"``: branches and value stand on one trunk;
-    - ``sharing="soft"``: the branches stand on an actor's trunk, the value on a critic's of
-      the same shape, tied by lambda * ||theta_a - theta_c||^2. Both begin alike.
+    - ``sharing="hard"`` [Caruana1997]: branches and value stand on one trunk;
+    - ``sharing="soft"`` [Duong2015]: the branches stand on the actor's trunk, the value on a
+      critic's trunk of the same shape. Both begin alike and are tied by
+      lambda * ||theta_a - theta_c||^2.
 
-    ``output="branch"`` is the literal reading, an own branch for each device's block;
-    ``output="tied"`` has one scorer for all devices. Where the head says
-    that the inputs begin with N rows, one a device (``device_columns``), the scorer reads the
-    device's row, else its number.
+    ``output="branch"`` is the literal reading, a separate branch for each device's block;
+    ``output="tied"`` has one scorer for all devices. Where the head says that the inputs begin
+    with N rows, one per device (``device_columns``), the scorer reads the row of its device,
+    elsewhere the number of its device.
 
     Args:
-        head: Of the problem.
-        options: All are used.
+        head: The head of the problem; its spaces say what D, N and C are.
+        options: The options of the network but for ``order``.
 
     Raises:
         ValueError: The head's output is not N choices of equal size.
@@ -140,14 +142,14 @@ class BranchesNetwork(PolicyNetwork):
         self.value = linear(hidden, 1, gain=1.0)
 
     def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, C) and values (B,) of inputs (B, D)."""
+        """Return logits (B, N, C) and values (B,) for inputs (B, D)."""
         features = self.trunk(inputs)
         logits = self.branches(features, inputs)
         seen = features if self.critic_trunk is None else self.critic_trunk(inputs)
         return logits, self.value(seen).squeeze(-1)
 
     def sharing_loss(self) -> Tensor | float:
-        """What ties the two trunks, lambda * ||theta_a - theta_c||^2; 0 if there is only one."""
+        """Return lambda * ||theta_a - theta_c||^2, or 0 if there is only one trunk."""
         if self.critic_trunk is None:
             return 0.0
         pairs = zip(self.trunk.parameters(), self.critic_trunk.parameters(), strict=True)

@@ -1,4 +1,4 @@
-"""The plain network of actor-critic methods: everything from one trunk."""
+"""The plain network of actor-critic methods: it computes everything from one trunk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from agents.settings import NetworkOptions
 class FlatNetwork(PolicyNetwork):
     """A trunk of two layers, one linear layer to all N * C logits and one to the value.
 
-    As in A3C (Mnih et al. 2016), actor and critic share everything but their last layer.
+    As in A3C [Mnih2016], actor and critic share everything but their last layer.
 
     Args:
-        head: Of the problem; its spaces say what D, N and C are.
-        options: ``hidden`` is used.
+        head: The head of the problem; its spaces say what D, N and C are.
+        options: The options of the network; only ``hidden`` is used.
 
     Raises:
         ValueError: The head's output is not N choices of equal size.
@@ -36,7 +36,7 @@ class FlatNetwork(PolicyNetwork):
         self.value = linear(options.hidden, 1, gain=1.0)
 
     def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, N, C) and values (B,) of inputs (B, D)."""
+        """Return logits (B, N, C) and values (B,) for inputs (B, D)."""
         features = self.trunk(inputs)
         logits = self.logits(features).view(-1, self.choices, self.places)
         return logits, self.value(features).squeeze(-1)

@@ -1,4 +1,4 @@
-"""What every policy network is, and what they are made of."""
+"""The base class of all policy networks, and the parts that they are made of."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from agents.heads import Head
 from agents.networks.fused import FusedCategorical
 
 SMALL_GAIN = 0.01
-"""Of the layer before the logits: a policy begins close to uniform."""
+"""Gain of the layer before the logits; it is small, so that a policy begins close to uniform."""
 
 
 class PolicyNetwork(nn.Module, ABC):
-    """Maps inputs (B, D) to logits (B, N, C) and values (B,).
+    """A policy network maps inputs (B, D) to logits (B, N, C) and values (B,).
 
     Attributes:
-        choices: N.
-        places: C.
+        choices: Number N of choices.
+        places: Number C of places per choice.
     """
 
     def __init__(self, choices: int, places: int) -> None:
@@ -31,19 +31,19 @@ class PolicyNetwork(nn.Module, ABC):
         self.places = places
 
     def __call__(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Logits of N choices among C places, and the value.
+        """Return the logits (B, N, C) of N choices among C places, and the values (B,).
 
         Args:
-            inputs: (B, D).
-            places: What is chosen, int64 (B, N). Where choices are made one after the other,
-                the logits of each are those after the ones before it.
+            inputs: The network's inputs, (B, D).
+            places: The places that are chosen, int64 (B, N). Where choices are made one after
+                the other, the logits of each choice are those that follow the choices before it.
         """
         result: tuple[Tensor, Tensor] = super().__call__(inputs, places)
         return result
 
     @abstractmethod
     def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What a network computes when it is called."""
+        """Compute what the network returns when it is called."""
 
     def choose(
         self, inputs: Tensor, generator: torch.Generator | None = None, greedy: bool = False
@@ -51,12 +51,13 @@ class PolicyNetwork(nn.Module, ABC):
         """Choose places.
 
         Args:
-            inputs: (B, D).
-            generator: Of the draws.
-            greedy: The most likely places instead of drawn ones.
+            inputs: The network's inputs, (B, D).
+            generator: The generator that is drawn from; None for torch's global one.
+            greedy: Whether the most likely places are chosen instead of drawn ones.
 
         Returns:
-            Places int64 (B, N), the logits (B, N, C) they were chosen by, and values (B,).
+            The places, int64 (B, N), the logits they were chosen by, (B, N, C), and the values,
+            (B,).
         """
         logits, values = self(inputs)
         chosen = FusedCategorical(logits)
@@ -64,10 +65,10 @@ class PolicyNetwork(nn.Module, ABC):
         return places, logits, values
 
     def sized(self, head: Head) -> PolicyNetwork:
-        """The network for a head's size, parameters shared.
+        """Return the network for the size of a head's problem; its parameters are shared.
 
         Raises:
-            ValueError: It is made for another size.
+            ValueError: The network is made for another size only.
         """
         size = choices_of(head.output_space)
         if size != (self.choices, self.places):
@@ -78,15 +79,15 @@ class PolicyNetwork(nn.Module, ABC):
         return self
 
     def sharing_loss(self) -> Tensor | float:
-        """What is added to the loss for parameters that should be alike; 0 if none should."""
+        """Return the loss that keeps parameters alike which should be; 0 if none should be."""
         return 0.0
 
 
 def choices_of(space: spaces.Space[Any]) -> tuple[int, int]:
-    """N and C of an action space of N choices among C places each.
+    """Return N and C of an action space of N choices among C places each.
 
     Raises:
-        ValueError: Another kind of space, or choices of different sizes.
+        ValueError: The space is of another kind, or its choices have different sizes.
     """
     if (
         not isinstance(space, spaces.MultiDiscrete)
@@ -102,10 +103,10 @@ def choices_of(space: spaces.Space[Any]) -> tuple[int, int]:
 
 
 def width_of(space: spaces.Space[Any]) -> int:
-    """D of an input space.
+    """Return the width D of an input space.
 
     Raises:
-        ValueError: It is not a flat Box.
+        ValueError: The space is not a flat Box.
     """
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         raise ValueError(f"a policy network needs flat inputs, got {space}")
@@ -113,7 +114,14 @@ def width_of(space: spaces.Space[Any]) -> int:
 
 
 def linear(inputs: int, outputs: int, gain: float = 2.0**0.5, bias: bool = True) -> nn.Linear:
-    """A linear layer, orthogonal and without bias at first, as is usual for policies."""
+    """Make a linear layer that begins as is usual for policies: orthogonal, its bias 0.
+
+    Args:
+        inputs: Width of the inputs.
+        outputs: Width of the outputs.
+        gain: Factor of the orthogonal weights; a smaller one gives smaller outputs at first.
+        bias: Whether the layer has a bias.
+    """
     layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.orthogonal_(layer.weight, gain)
     if bias:
@@ -122,5 +130,5 @@ def linear(inputs: int, outputs: int, gain: float = 2.0**0.5, bias: bool = True)
 
 
 def trunk(inputs: int, hidden: int) -> nn.Sequential:
-    """Two hidden layers, (B, inputs) -> (B, hidden)."""
+    """Make two hidden layers with tanh, (B, inputs) -> (B, hidden)."""
     return nn.Sequential(linear(inputs, hidden), nn.Tanh(), linear(hidden, hidden), nn.Tanh())

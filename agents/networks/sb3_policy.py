@@ -17,18 +17,18 @@ from agents.settings import NetworkOptions
 
 
 class NetworkPolicy(ActorCriticPolicy):
-    """A :class:`PolicyNetwork` where SB3 expects an actor-critic policy.
+    """A :class:`PolicyNetwork` in the place of SB3's actor-critic policy.
 
     All choices are one fused distribution instead of N objects.
 
     Args:
-        observation_space: Of the network's inputs.
-        action_space: MultiDiscrete([C] * N).
-        lr_schedule: SB3's.
+        observation_space: The space of the network's inputs.
+        action_space: The space of N choices among C places, MultiDiscrete([C] * N).
+        lr_schedule: SB3's schedule of the learning rate.
         network: A key of ``agents.networks.NETWORKS`` or of ``head.networks``.
-        head: Stands between environment and network.
-        options: Of the network.
-        **kwargs: Of the optimiser, as SB3's policies take them.
+        head: The head that stands between environment and network.
+        options: The options of the network.
+        **kwargs: The optimiser's class and arguments, as SB3's policies take them.
     """
 
     network: PolicyNetwork
@@ -56,18 +56,17 @@ class NetworkPolicy(ActorCriticPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         network, head, options = self._make
-        return super()._get_constructor_parameters() | {
-            "network": network, "head": head, "options": options
-        }  # fmt: skip
+        mine = {"network": network, "head": head, "options": options}
+        return super()._get_constructor_parameters() | mine
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions (B, N), values (B, 1) and log-probabilities (B,)."""
+        """Choose actions (B, N); return them, values (B, 1) and log-probabilities (B,)."""
         places, logits, values = self.network.choose(obs, greedy=deterministic)
         chosen = FusedCategorical(logits)
         return places, values.unsqueeze(-1), chosen.joint_log_prob(places)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, N)."""
+        """Return values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, N)."""
         assert isinstance(obs, Tensor)
         places = actions.long()
         logits, values = self.network(obs, places)
@@ -76,7 +75,7 @@ class NetworkPolicy(ActorCriticPolicy):
         return values.unsqueeze(-1), log_prob, entropy
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
-        """Values (B, 1)."""
+        """Return the values, (B, 1)."""
         assert isinstance(obs, Tensor)
         return self.network(obs)[1].unsqueeze(-1)
 
@@ -86,5 +85,5 @@ class NetworkPolicy(ActorCriticPolicy):
             return self.network.choose(observation, greedy=deterministic)[0]
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
-        """Not offered: the choices may depend on each other."""
+        """Raise NotImplementedError: the choices may depend on each other."""
         raise NotImplementedError("ask forward or evaluate_actions")

@@ -1,1 +1,1 @@
-"""PPO through Stable-Baselines3, on the native vector environment."""
+"""PPO [Schulman2017] through Stable-Baselines3, on the native vector environment."""

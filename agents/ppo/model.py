@@ -1,4 +1,4 @@
-"""PPO (Schulman et al. 2017) through Stable-Baselines3, on the native vector environment."""
+"""Stable-Baselines3's PPO: a new model, its training environment, and its agent."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ TrainingEnv = SB3VecEnv | MixedVecEnv
 
 
 def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
-    """The training environment: B native environments with the head before them.
+    """Make the training environment: B native environments with the head before them.
 
-    Of several sizes, rewards are scaled to those of the problem's own number of devices.
+    Where several sizes are played, their rewards are scaled to those of the problem's own number
+    of devices.
+
+    Raises:
+        ValueError: The head does not fit the problem, or cannot be played in several sizes.
     """
     head = make_head(settings.head, problem)
     if not settings.sizes:
@@ -54,7 +58,7 @@ def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
 
 
 def agent_of(model: PPO, head: Head) -> TrainedAgent:
-    """A model that learns, or has learnt, as an agent.
+    """Make the agent of a model that learns, or has learnt.
 
     Args:
         model: SB3's model.
@@ -70,9 +74,14 @@ def agent_of(model: PPO, head: Head) -> TrainedAgent:
 
 
 def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
-    """A new model, SB3's own PPO.
+    """Make a new model of SB3's own PPO.
 
     Small networks are fastest on one thread, so torch is told to use one.
+
+    Args:
+        env: The training environment.
+        settings: Everything else that shapes learning.
+        seed: Seed of the network, the minibatches and the environments.
     """
     torch.set_num_threads(1)
     rate = settings.learning_rate
@@ -107,17 +116,17 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
 
 
 def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> TrainedAgent:
-    """The agent of a run written by ``mec-gym ppo``.
+    """Load the agent of a run that ``mec-gym ppo`` wrote.
 
     Args:
         path: The run's folder, or the model file in it.
-        problem: What it is to play; must show the observations it was trained on, unless the
-            network fits any size.
-        env_id: If given, the environment it must have been trained on; its scenario may
-            differ.
+        problem: The problem that the agent is to play; it must show the observations that the
+            network was trained on, unless the network fits any size.
+        env_id: The id of the environment that the run must have been trained on, in whatever
+            scenario; None if any will do.
 
     Raises:
-        ValueError: No run there, a damaged file, or a model of another environment.
+        ValueError: There is no run, a file is damaged, or the model is of another environment.
     """
     folder, config = find_run(path, "PPO", MODEL_FILE, env_id)
     model_file, trained_on = folder / MODEL_FILE, config["env"]
@@ -127,21 +136,21 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     if config["settings"].get("network", "mlp") != "mlp":
         settings = read_settings(PPOSettings, folder, config)
         network = make_network(settings.network, head, settings.options)
-        with reading(model_file):
+        with archive_errors_named(model_file):
             _, found, _ = load_from_zip_file(model_file, device="cpu", load_data=False)
             parameters: Any = found["policy"]
             mine = {key.removeprefix("network."): value for key, value in parameters.items()}
         take_parameters(network, mine, name)
         return network_agent(network, head)
-    with reading(model_file):
+    with archive_errors_named(model_file):
         model = PPO.load(model_file, device="cpu")
     check_fits(model, head, name)
     return agent_of(model, head)
 
 
 @contextmanager
-def reading(model_file: Path) -> Iterator[None]:
-    """Turn the ways in which a damaged archive fails, each its reader's own, into one."""
+def archive_errors_named(model_file: Path) -> Iterator[None]:
+    """Turn every error that a damaged archive causes into a ValueError that names the file."""
     try:
         yield
     except ImportError as error:
@@ -151,7 +160,16 @@ def reading(model_file: Path) -> Iterator[None]:
 
 
 def check_fits(model: PPO, head: Head, name: str) -> None:
-    """Raise ValueError unless the model reads the head's inputs and writes its outputs."""
+    """Check that a model reads the head's inputs and writes its outputs.
+
+    Args:
+        model: SB3's model.
+        head: The head of the problem that is to be played.
+        name: Name of the model, for the message.
+
+    Raises:
+        ValueError: The model belongs to another environment.
+    """
     pairs = (
         ("observations", model.observation_space.shape, head.input_space.shape),
         ("actions", model.action_space.shape, head.output_space.shape),

@@ -1,4 +1,4 @@
-"""What shapes learning with PPO."""
+"""The settings of PPO."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ class PPOSettings(LearningSettings):
     that the head brings, as head ``pairs`` brings ``pairs``.
 
     Attributes:
-        sizes: With head and network ``pairs``: numbers of devices and servers that are played
-            side by side, an equal share of the environments each, instead of the
-            scenario's own.
-        minibatches: Parts that a rollout is cut into. Fewer, larger ones are faster per step but
-            learn less per pass.
-        n_epochs: Passes over a rollout. More of them use data better, until the policy drifts.
+        sizes: Pairs (devices, servers) of numbers that are played side by side, each by an equal
+            share of the environments, instead of the scenario's own; for head and network
+            ``pairs``.
+        minibatches: Number of parts that a rollout is cut into. Fewer, larger ones are faster per
+            step but learn less per pass.
+        n_epochs: Number of passes over a rollout. More of them use data better, until the policy
+            drifts.
         clip_range: How far the probability ratio may leave 1. Smaller is safer and slower.
         log_std_init: Logarithm of the Gaussian's first standard deviation, for continuous
             actions; raise it to explore more.
-        fused: Adam in one fused kernel; faster, the same up to rounding.
+        fused: Whether Adam runs in one fused kernel, which is faster and the same up to rounding.
 
     Raises:
         ValueError: A setting is outside its range.

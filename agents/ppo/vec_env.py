@@ -1,4 +1,4 @@
-"""MecVectorEnv as a Stable-Baselines3 VecEnv.
+"""The native vector environment as a VecEnv of Stable-Baselines3.
 
 SB3 does not accept Gymnasium vector environments (SB3 issues 1568, 1608, 1745, 2106).
 """
@@ -24,13 +24,14 @@ class SB3VecEnv(VecEnv):
 
     ``infos[i]`` holds ``episode`` (as SB3's VecMonitor writes it), ``terminal_observation``,
     ``TimeLimit.truncated`` and the outcome's parts where an episode has ended, and is empty
-    elsewhere: a dictionary an environment and step would cost more than the step.
+    elsewhere: one dictionary per environment and step would cost more than the step.
 
     Args:
-        env: What is stepped.
-        head: Between environment and network; None passes everything through.
-        reward_scale: Rewards are multiplied by this, after the head's usual reward is
-            subtracted; episode statistics keep the environment's own rewards.
+        env: The native vector environment.
+        head: The head that stands between environment and network; None passes everything
+            through.
+        reward_scale: The factor that rewards are multiplied by after the head's usual reward
+            is subtracted; episode statistics keep the environment's own rewards.
     """
 
     def __init__(
@@ -55,7 +56,11 @@ class SB3VecEnv(VecEnv):
         return observation if self.head is None else self.head.inputs(observation)
 
     def reset(self) -> npt.NDArray[np.float32]:
-        """Begin anew; what ``seed()`` and ``set_options()`` gave is used once."""
+        """Begin anew; what ``seed()`` and ``set_options()`` were given is used once.
+
+        Raises:
+            ValueError: Environments were given different options.
+        """
         seeds = None if all(s is None for s in self._seeds) else self._seeds
         if any(options != self._options[0] for options in self._options):
             raise ValueError("options must be the same for all environments of a native batch")
@@ -73,7 +78,7 @@ class SB3VecEnv(VecEnv):
     def step_wait(
         self,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
-        """Step; ``self.parts`` then holds every environment's outcome of this step (B,)."""
+        """Step; ``self.parts`` then holds each part of the outcome of this step, (B,)."""
         before, actions = self._observation, self._actions
         if self.head is not None:
             actions = self.head.act(before, actions)
@@ -88,8 +93,10 @@ class SB3VecEnv(VecEnv):
         for i in np.flatnonzero(done):
             infos[i] = {name: array[i] for name, array in self.parts.items()}
             infos[i]["episode"] = {
-                "r": float(self._returns[i]), "l": int(self._lengths[i]), "t": elapsed
-            }  # fmt: skip
+                "r": float(self._returns[i]),
+                "l": int(self._lengths[i]),
+                "t": elapsed,
+            }
             infos[i]["terminal_observation"] = self._inputs(info["final_obs"][i])
             infos[i]["TimeLimit.truncated"] = bool(truncated[i])
         self._returns[done] = 0.0
@@ -100,15 +107,15 @@ class SB3VecEnv(VecEnv):
         return self._inputs(self._observation), learnt, done, infos
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the native vector environment."""
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The vector environment's attribute, once an index."""
+        """Return the vector environment's attribute, once per index."""
         return [getattr(self.env, attr_name)] * self._count(indices)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Not possible for single environments of a batch."""
+        """Raise ValueError: single environments of a batch cannot be reached."""
         raise ValueError("the environments of a native batch share their attributes")
 
     def env_method(
@@ -118,11 +125,14 @@ class SB3VecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Not possible for single environments of a batch."""
+        """Raise ValueError: single environments of a batch cannot be reached."""
         raise ValueError("the environments of a native batch have no methods of their own")
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """As if in a Monitor: ``infos[i]["episode"]`` holds the true return and length."""
+        """Answer as if each environment were wrapped in a Monitor.
+
+        It is: ``infos[i]["episode"]`` holds the true return and length.
+        """
         return [issubclass(Monitor, wrapper_class)] * self._count(indices)
 
     def _count(self, indices: VecEnvIndices) -> int:
@@ -139,6 +149,9 @@ class MixedVecEnv(VecEnv):
 
     Args:
         parts: The environments, each with its head.
+
+    Raises:
+        ValueError: The parts have different spaces.
     """
 
     def __init__(self, parts: Sequence[SB3VecEnv]) -> None:
@@ -158,17 +171,17 @@ class MixedVecEnv(VecEnv):
 
     @property
     def head(self) -> Head | None:
-        """The first part's."""
+        """The head of the first part."""
         return self.envs[0].head
 
     @property
     def parts(self) -> dict[str, npt.NDArray[Any]]:
-        """Every environment's outcome of the last step (B,)."""
+        """Each part of the outcome of the last step by name, (B,)."""
         names = self.envs[0].parts
         return {name: np.concatenate([env.parts[name] for env in self.envs]) for name in names}
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """Environments are seeded seed, seed + 1, ..."""
+        """Seed the environments with seed, seed + 1, ..."""
         super().seed(seed)
         for env, end in zip(self.envs, self._ends, strict=True):
             env.seed(None if seed is None else seed + int(end) - env.num_envs)
@@ -193,22 +206,28 @@ class MixedVecEnv(VecEnv):
     def step_wait(
         self,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[Any], list[dict[str, Any]]]:
-        """Step every part."""
+        """Step every part and return what all of them return, in one batch."""
         seen, rewards, done, infos = zip(*(env.step_wait() for env in self.envs), strict=True)
         together = [info for part in infos for info in part]
         return np.concatenate(seen), np.concatenate(rewards), np.concatenate(done), together
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close every part."""
+        for env in self.envs:
+            env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Of every environment; of some it is not offered."""
+        """Return an attribute of every environment.
+
+        Raises:
+            ValueError: Only some of the environments are asked for.
+        """
         if indices is not None:
             raise ValueError("the environments of a mixed batch have no attributes of their own")
         return [value for env in self.envs for value in env.get_attr(attr_name)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Not possible for single environments of a batch."""
+        """Raise ValueError: single environments of a batch cannot be reached."""
         self.envs[0].set_attr(attr_name, value)
 
     def env_method(
@@ -218,9 +237,9 @@ class MixedVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """Not possible for single environments of a batch."""
+        """Raise ValueError: single environments of a batch cannot be reached."""
         return self.envs[0].env_method(method_name, *method_args, indices=indices, **method_kwargs)
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
-        """As if in a Monitor."""
+        """Answer as if each environment were wrapped in a Monitor."""
         return self.envs[0].env_is_wrapped(wrapper_class, list(self._get_indices(indices)))

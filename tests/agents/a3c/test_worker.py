@@ -27,7 +27,11 @@ def learner(settings=SMALL, problem=PROBLEM, seed=0, total=1000, worker=0, head=
     adam = SharedAdam(torch.nn.utils.parameters_to_vector(network.parameters()))
     lock = multiprocessing.get_context("spawn").Lock()
     shared = Shared(adam, torch.zeros(2, dtype=torch.int64), lock)
-    return Learner(Task(problem, head, settings, seed, total), shared, worker)
+    return Learner(
+        Task(problem=problem, head=head, settings=settings, seed=seed, total_timesteps=total),
+        shared,
+        worker,
+    )
 
 
 def parameters(one):
