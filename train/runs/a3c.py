@@ -18,10 +18,11 @@ from agents.a3c.worker import Report, first_network
 from agents.heads import make_head
 from agents.networks import PolicyNetwork
 from agents.networks.agent import network_agent, save_network
-from agents.trained_agent import TrainedAgent
 from agents.runs import CONFIG_FILE, read_config
+from agents.trained_agent import TrainedAgent
 from mec_gym.registration import make_problem
 from train.config import A3CRun
+from train.evaluation.tensorboard import Evaluation, record_rollout
 from train.runs.folder import (
     advance,
     begin,
@@ -31,7 +32,6 @@ from train.runs.folder import (
     write_checkpoint,
 )
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
-from train.evaluation.tensorboard import Evaluation, record_rollout
 
 RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
 LOG_EVERY = 2.0

@@ -23,9 +23,9 @@ from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised
 from mec_gym.dnn.graph import LayerGraph, save_graph
 from mec_gym.dnn.images import Images, cifar10, digits
 from train.files import write_csv, write_json
+from train.profile_network import find_network
 from train.runs.folder import begin, open_checkpoint, progress_bar, resolved, write_checkpoint
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
-from train.profile_network import find_network
 
 MODEL_FILE = "model.pt"
 PROFILE_FILE = "profile.json"

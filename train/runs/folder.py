@@ -148,7 +148,9 @@ def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, byte
     ) as error:
         others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
         hint = f"; delete it to go on from {others[-1]}" if others else ""
-        raise ValueError(f"checkpoint {path} is damaged ({str(error).splitlines()[0]}){hint}") from error
+        raise ValueError(
+            f"checkpoint {path} is damaged ({str(error).splitlines()[0]}){hint}"
+        ) from error
 
 
 def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:

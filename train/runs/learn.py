@@ -14,11 +14,11 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer
 from agents.a3c.worker import Report, first_network
 from agents.heads import Head, make_head
-from agents.trained_agent import TrainedAgent
 from agents.networks.agent import network_agent
 from agents.ppo.model import agent_of, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from agents.protocol import Agent
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.checks import one_of, positive_int, seed_number
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout

@@ -23,12 +23,13 @@ from agents.ppo.model import (
     make_ppo,
     make_vec_env,
 )
-from agents.trained_agent import TrainedAgent
-from agents.runs import CONFIG_FILE
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
+from agents.runs import CONFIG_FILE
+from agents.trained_agent import TrainedAgent
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import PPORun
+from train.evaluation.tensorboard import Metrics
 from train.runs.folder import (
     advance,
     begin,
@@ -38,7 +39,6 @@ from train.runs.folder import (
     write_checkpoint,
 )
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
-from train.evaluation.tensorboard import Metrics
 
 RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
 _PARTS = ("model.zip", "env.pkl", "random.pkl")
