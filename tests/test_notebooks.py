@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import nbformat
@@ -37,6 +39,7 @@ def test_committed_without_outputs(path):
             assert cell.outputs == [] and cell.execution_count is None, cell.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
 def test_runs(path, monkeypatch):
     monkeypatch.setenv("MEC_GYM_NOTEBOOK_STEPS", "50000")
@@ -48,3 +51,13 @@ def test_runs(path, monkeypatch):
     outputs = [out for cell in notebook.cells for out in cell.get("outputs", [])]
     assert not [out for out in outputs if out.output_type == "error"]
     assert [out for out in outputs if "image/png" in out.get("data", {})]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=names)
+def test_what_is_imported_is_there(path):
+    """What the slow test would find out only after minutes."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            tree = ast.parse(re.sub(r"(?m)^%.*$", "", cell.source))
+            imports = [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+            exec(compile(ast.Module(imports, []), path.name, "exec"), {})

@@ -196,9 +196,7 @@ def test_statistics_of_single_environments(env_id):
         env.reset(seed=seed)
         rewards, ended = [], False
         while not ended:
-            _, reward, terminated, truncated, info = env.step(
-                some_actions(env.unwrapped.problem, 4)
-            )
+            _, reward, terminated, truncated, info = env.step(action)
             rewards.append(reward)
             ended = terminated or truncated
             assert ("episode" in info) == ended

@@ -148,9 +148,8 @@ def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, byte
     ) as error:
         others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
         hint = f"; delete it to go on from {others[-1]}" if others else ""
-        raise ValueError(
-            f"checkpoint {path} is damaged ({str(error).splitlines()[0]}){hint}"
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"checkpoint {path} is damaged ({reason}){hint}") from error
 
 
 def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
