@@ -115,7 +115,19 @@ for line, text in found:
 """
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+# Pages whose examples train or check whole problems.
+SLOW_EXAMPLES = {"agents.md", "training.md", "your_own_problem.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page.name in SLOW_EXAMPLES else [])
+        for page in PAGES
+        if blocks(page, "python")
+    ],
+    ids=name,
+)
 def test_examples_run(page, tmp_path):
     path = os.pathsep.join([str(ROOT), str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

@@ -222,6 +222,7 @@ def test_a_cut_through_branches_is_legible():
     assert sum("Mbit" in text for text in texts(figure)) == 3 + 1
 
 
+@pytest.mark.slow
 def test_random_graphs_are_legible():
     rng = np.random.default_rng(3)
     for one in oracle.random_cases(2, 12, most=40):

@@ -40,6 +40,7 @@ def test_golden_rollout():
     assert latencies == pytest.approx(GOLDEN[1], rel=1e-9, abs=0)
 
 
+@pytest.mark.slow
 def test_the_order_of_agents():
     problem = mec_gym.make_problem(EXIT)
     trace = sample_episodes(problem, 0, 200)
@@ -52,6 +53,7 @@ def test_the_order_of_agents():
     assert cost["exact"] * 1.2 < cost["dapdee"] < cost["dads"] < cost["device-only"]
 
 
+@pytest.mark.slow
 def test_scenarios_from_files(tmp_path):
     measured = tmp_path / "uplink.csv"
     measured.write_text("time,bit/s\n" + "".join(f"{t},{1e6 * (1 + t % 3)}\n" for t in range(30)))

@@ -81,7 +81,8 @@ def test_gap_is_relative_to_the_bound():
     np.testing.assert_allclose(
         gap_percent(returns, np.array([-4.0, -2.0, 0.0, 4.0])), [25.0, 0.0, np.nan, 75.0]
     )
-    assert gap_percent(returns, np.zeros(4)) is None and gap_percent(returns, None) is None
+    assert known_gaps(returns, np.zeros(4)) is None and known_gaps(returns, None) is None
+    assert known_gaps(returns, np.array([-4.0, 0.0, 0.0, 4.0])).tolist() == [25.0, 75.0]
     # An episode whose bound is 0 has no gap; the others do.
     problem, trace = TinyProblem(), by_hand()
     played = rollout(problem, Always(1, 1), trace)

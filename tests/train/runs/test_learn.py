@@ -194,8 +194,12 @@ def test_ctrl_c_returns_the_agent_as_it_is(places, monkeypatch, algo):
     before = signal.getsignal(signal.SIGINT)
     advance = module.advance if algo == "a3c" else runs_ppo.advance
 
+    pressed = []
+
     def press(bar, steps):
-        os.kill(os.getpid(), signal.SIGINT)
+        if not pressed:  # a second time would stop it at once
+            pressed.append(steps)
+            os.kill(os.getpid(), signal.SIGINT)
         advance(bar, steps)
 
     monkeypatch.setattr(module if algo == "a3c" else runs_ppo, "advance", press)
