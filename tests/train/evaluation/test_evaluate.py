@@ -12,7 +12,14 @@ from agents.registry import make_agent
 from mec_gym import make_problem
 from mec_gym.core.policies import Memoryless
 from mec_gym.core.rollout import rollout, sample_episodes
-from train.evaluation.evaluate import compare, evaluate, gap_percent, interval, summarise
+from train.evaluation.evaluate import (
+    compare,
+    evaluate,
+    gap_percent,
+    interval,
+    known_gaps,
+    summarise,
+)
 
 module = sys.modules["train.evaluation.evaluate"]  # the package has a function of that name
 PAPER = "mec/TrainingOffloadPaper-v0"

@@ -113,7 +113,8 @@ class ExitsKind:
 
     def run(self, out, **changes):
         settings = ExitSettings(epochs=3, learning_rate=1e-2)
-        return dataclasses.replace(exits.ExitsRun("alexnet", out, settings=settings), **changes)
+        run = exits.ExitsRun(network="alexnet", out=out, settings=settings)
+        return dataclasses.replace(run, **changes)
 
     def train(self, run):
         with pytest.MonkeyPatch.context() as patch:
