@@ -103,6 +103,12 @@ def test_tuned_prices_do_best_on_their_own_episodes(kind, expected):
     assert tuned == pytest.approx(expected, rel=1e-9)
 
 
+def test_prices_are_zero_where_they_cannot_help():
+    """The queues are always empty when a frame comes."""
+    calm = cases.problem_of("hand", arrival_rates=(0.01,), horizon=3)
+    assert tune_backlog_price(calm, episodes=8) == (0.0, 0.0, 0.0)
+
+
 def test_tuned_prices_help_on_other_episodes():
     problem = cases.problem_of("default", arrival_rates=(30.0,), horizon=20)
     trace = problem.sample(np.random.default_rng(0), 100)

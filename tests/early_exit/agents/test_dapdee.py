@@ -231,7 +231,8 @@ def test_memory_by_hand():
 def test_running_moments_equal_numpys():
     """Of indicators and of their changes, for five episodes side by side."""
     frames = np.random.default_rng(0).random((40, 5, 7))
-    memory = first_memory(frames[0])
+    # Nothing is seen yet, so the last frame that this memory holds does not count.
+    memory = first_memory(frames[-1])
     for t in range(40):
         memory = remember(memory, frames[t])
         so_far, changes = frames[: t + 1], np.abs(np.diff(frames[: t + 1], axis=0))
