@@ -20,7 +20,7 @@ class Registered:
         own: Fields of a scenario of its own, of four steps.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
-        slow_agents: Agents that take long to decide.
+        slow_agents: Agents that take long to make, or to decide.
     """
 
     default: str

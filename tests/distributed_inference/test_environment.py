@@ -41,6 +41,7 @@ def test_golden_rollout():
     assert finished == [0] * 7 + [4] + [0] * 4  # one was idle
 
 
+@pytest.mark.slow
 def test_the_order_of_agents():
     problem = mec_gym.make_problem(PLACE)
     trace = sample_episodes(problem, 0, 60)

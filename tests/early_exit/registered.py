@@ -17,5 +17,6 @@ REGISTERED = {
         reward=reward,
         # All networks by turns, and one alone.
         slow_presets=frozenset(PRESETS) - {"mixed", "4g-heavy"},
+        slow_agents=frozenset({"price", "mincut"}),
     ),
 }

@@ -32,7 +32,12 @@ PRESETS = [
     for name in entry.presets
 ]
 PLAYED = [
-    (env_id, name) for room in rooms() for env_id in room.environments for name in agents_of(room)
+    pytest.param(
+        env_id, name, marks=[pytest.mark.slow] if name in REGISTERED[env_id].slow_agents else []
+    )
+    for room in rooms()
+    for env_id in room.environments
+    for name in agents_of(room)
 ]
 
 # SB3 would have Box actions in [-1, 1], where a new Gaussian policy begins in the middle.

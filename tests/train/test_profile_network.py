@@ -1,5 +1,6 @@
 """The command that profiles a user's own network: what it finds, writes, prints, refuses."""
 
+import re
 import sys
 import textwrap
 
@@ -155,25 +156,25 @@ EVERYTHING = "Block, TwoExits, build, build_wide, broken, fails, nothing, strang
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("absent.py", "there is no file absent.py"),
-        ("absent.py:build", "there is no file absent.py"),
-        ("absent", "absent cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+        ("absent.py", "file absent.py"),
+        ("absent.py:build", "file absent.py"),
+        ("absent", "^absent .*ModuleNotFoundError: .*'absent'"),
         ("", "cannot be imported"),
         (":build", "cannot be imported"),
-        ("bad", r"bad cannot be imported: SyntaxError"),
-        ("bad.py", r"bad.py cannot be imported: SyntaxError"),
-        ("needs", r"needs cannot be imported: ModuleNotFoundError: No module named 'absent'"),
-        ("leaves.py", r"leaves.py cannot be imported: SystemExit: 3"),
-        ("many", rf"many defines several networks and no 'model': .*many:NAME; .*{EVERYTHING}"),
-        ("none.py", r"none.py defines no network and no 'model': .*it has make, Thing$"),
-        ("empty", r"empty defines no network .*it has nothing that could make one"),
-        ("many.py:Absent", rf"many.py has no 'Absent'; it has {EVERYTHING}, ready$"),
-        ("many:number", r"many:number must be a torch.nn.Module or make one, got 3"),
-        ("many:TwoExits", r"many:TwoExits needs arguments \(first, second\)"),
-        ("many:build_wide", r"many:build_wide needs arguments \(wide\)"),
-        ("many:broken", r"many:broken raises an error: RuntimeError: no weights here$"),
-        ("many:fails", r"many:fails raises an error: KeyError$"),
-        ("many:nothing", r"many:nothing must return a torch.nn.Module, got list"),
+        ("bad", "^bad .*SyntaxError"),
+        ("bad.py", r"^bad\.py .*SyntaxError"),
+        ("needs", "^needs .*ModuleNotFoundError: .*'absent'"),
+        ("leaves.py", r"^leaves\.py .*SystemExit: 3"),
+        ("many", rf"^many .*'model'.*many:NAME; .*{EVERYTHING}"),
+        ("none.py", r"^none\.py .*'model'.* make, Thing$"),
+        ("empty", "^empty .*nothing"),
+        ("many.py:Absent", rf"^many\.py .*'Absent'.* {EVERYTHING}, ready$"),
+        ("many:number", r"^many:number .*torch\.nn\.Module.*got 3"),
+        ("many:TwoExits", r"^many:TwoExits .*\(first, second\)"),
+        ("many:build_wide", r"^many:build_wide .*\(wide\)"),
+        ("many:broken", "^many:broken .*RuntimeError: no weights here$"),
+        ("many:fails", "^many:fails .*KeyError$"),
+        ("many:nothing", "^many:nothing .*got list"),
     ],
 )
 def test_what_is_no_network_is_named(write, module, message):
@@ -244,10 +245,10 @@ def test_files_are_not_overwritten_unasked(write, tmp_path):
     plain = run(tmp_path, "mine_k", picture=tmp_path / "net.png")
     profile_network(plain)
     before = plain.out.read_bytes()
-    with pytest.raises(ValueError, match=r"net.json exists: give --overwrite or another name"):
+    with pytest.raises(ValueError, match=r"net\.json.*--overwrite"):
         profile_network(plain)
     plain.out.unlink()
-    with pytest.raises(ValueError, match=r"net.png exists"):
+    with pytest.raises(ValueError, match=r"net\.png.*--overwrite"):
         profile_network(plain)
     assert not plain.out.exists()
     profile_network(run(tmp_path, "mine_k", picture=tmp_path / "net.png", overwrite=True))
@@ -275,7 +276,7 @@ def test_errors_are_one_line_and_leave_nothing(write, tmp_path, capsys):
 
 @pytest.mark.parametrize("text", ["", "1,", ",8", "1,-8", "1,0", "1.0,8", "1 8", "a", "1,8;", "²"])
 def test_shapes(text, tmp_path):
-    with pytest.raises(ValueError, match="input must be positive whole numbers such as 1,3,224"):
+    with pytest.raises(ValueError, match=f"^input .*{re.escape(repr(text))}$"):
         ProfileRun("m", tmp_path / "a.json", (text,))
     assert ProfileRun("m", tmp_path / "a.json", ("1,3,224,224", "7")).shapes == (
         (1, 3, 224, 224),
@@ -285,9 +286,9 @@ def test_shapes(text, tmp_path):
 
 def test_names_of_files(tmp_path):
     for name in ("net", "net.png", "json"):
-        with pytest.raises(ValueError, match=r"out must end in .json, got"):
+        with pytest.raises(ValueError, match=rf"^out .*\.json.*{name}$"):
             ProfileRun("m", tmp_path / name, ("1",))
-    with pytest.raises(ValueError, match=r"picture must end in .png, got"):
+    with pytest.raises(ValueError, match=r"^picture .*\.png.*a\.jpg$"):
         ProfileRun("m", tmp_path / "a.json", ("1",), picture=tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="input must hold at least one shape"):
+    with pytest.raises(ValueError, match=r"^input "):
         ProfileRun("m", tmp_path / "a.json", ())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mec_gym
-from agents.registry import agents_for, make_agent
+from agents.registry import make_agent
 from mec_gym.core.rollout import rollout, sample_episodes
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
@@ -55,7 +55,7 @@ def test_no_return_is_below_what_dropping_everything_gives():
     for env_id in (PAPER, DRIVE):
         problem = mec_gym.make_problem(env_id)
         trace = sample_episodes(problem, 0, 40)
-        for name in set(agents_for(problem)) - {"sparrow"}:
+        for name in ("exact", "device-only", "random-split", "random"):
             returns = rollout(problem, make_agent(name, problem), trace).returns
             assert (returns >= -problem.horizon).all(), name
 

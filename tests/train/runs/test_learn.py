@@ -26,6 +26,7 @@ PPO = PPOSettings(
 )
 A3C = A3CSettings(workers=1, num_envs=16, n_steps=8, hidden=16, learning_rate=5e-3)
 SETTINGS = {"ppo": PPO, "a3c": A3C}
+PPO_FAST = ["ppo", pytest.param("a3c", marks=pytest.mark.slow)]
 ROLLOUT = 128
 TOTAL = 62 * ROLLOUT
 
@@ -66,7 +67,7 @@ def test_what_a_curve_holds(found, name):
     assert means[0] < means[1] <= means[-1]
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PPO_FAST)
 def test_a_seed_decides_everything_but_the_seconds(found, name):
     again = learning_curve(PROBLEM, SETTINGS[name], 0, TOTAL, TRACE, evaluations=4)
     assert torch.equal(weights(again), weights(found[name]))
@@ -113,7 +114,7 @@ class Clock:
         return rollout(*arguments)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", PPO_FAST)
 def test_evaluations_take_no_time(monkeypatch, name):
     """Seconds are those of training, however slow the test is."""
     clock = Clock()
@@ -149,10 +150,10 @@ def test_an_agent_in_one_call(places, algo):
             ENV, algo, "flat", total_timesteps=96, seed=seed, scenario="three", **ALGOS[algo]
         )
 
-    first, again, other = (parameters(learn(seed)) for seed in (0, 0, 1))
+    agent, *others = (learn(seed) for seed in (0, 0, 1))
+    first, again, other = map(parameters, (agent, *others))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert multiprocessing.active_children() == []
-    agent = learn(0)
     assert max(p.shape[0] for p in agent.network.parameters()) < 64  # hidden = 8 was heard
     mec_gym.check_agent(agent, ENV, episodes=8)
     assert mec_gym.evaluate(agent, ENV, episodes=8).agent == "TrainedAgent"

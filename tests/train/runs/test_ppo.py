@@ -73,9 +73,11 @@ def test_a_model_keeps_its_price_on_another_scenario(finished):
 
 def test_a_run_can_be_made_longer_but_not_another_environments(tmp_path):
     out = tmp_path / "ppo"
-    first = train_ppo(small_run(out, total_timesteps=ROLLOUT))
+    settings = dataclasses.replace(small_run(out).settings, head="flat")
+    run = small_run(out, settings=settings, total_timesteps=ROLLOUT)
+    first = train_ppo(run)
     before = [p.detach().clone() for p in first.network.parameters()]
-    longer = small_run(out, total_timesteps=3 * ROLLOUT, resume=True)
+    longer = dataclasses.replace(run, total_timesteps=3 * ROLLOUT, resume=True)
     with pytest.raises(ValueError, match=f"env .*'{DRIVE}'.*'mec/TrainingOffloadPaper-v0'"):
         train_ppo(dataclasses.replace(longer, env="mec/TrainingOffloadPaper-v0"))
     after = list(train_ppo(longer).network.parameters())
