@@ -18,8 +18,7 @@ from mec_gym.dnn.graph import load_graph
 from mec_gym.dnn.images import digits
 from train import exits
 from train.__main__ import main
-from train.runs.exits import ExitsRun
-from train.runs.exits import RUN_FILES, command_line, run_exits
+from train.runs.exits import RUN_FILES, ExitsRun, command_line, run_exits
 from train.runs.interrupts import Interrupted
 
 PER_EPOCH = 1437 // 64
@@ -35,7 +34,7 @@ def small_network(monkeypatch):
 
 def small_run(out, **changes):
     settings = ExitSettings(epochs=3, learning_rate=1e-2)
-    return dataclasses.replace(ExitsRun("alexnet", out, settings=settings), **changes)
+    return dataclasses.replace(ExitsRun(network="alexnet", out=out, settings=settings), **changes)
 
 
 def content(out):
@@ -244,7 +243,9 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path, monkeypatch):
 
 def test_the_command_tells_everything_that_counts(tmp_path):
     settings = ExitSettings(2, 8, 0.5, 0.0, (1.0, 2.5))
-    run = ExitsRun("vgg16", tmp_path, tmp_path, settings, seed=7, threads=2)
+    run = ExitsRun(
+        network="vgg16", out=tmp_path, data=tmp_path, settings=settings, seed=7, threads=2
+    )
     assert command_line(run, digits()) == (
         "mec-gym exits --network vgg16 --epochs 2 --batch-size 8 --learning-rate 0.5 "
         "--weight-decay 0.0 --loss-weights 1 2.5 --seed 7 --threads 2 --data DIR "
