@@ -163,7 +163,7 @@ def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, byte
     ) as error:
         others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
         hint = f"; delete it to go on from {others[-1]}" if others else ""
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"checkpoint {path} is damaged ({reason}){hint}") from error
 
 
