@@ -148,7 +148,7 @@ class PlayRun:
         seed_number("seed", self.seed)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CompareRun(PlayRun):
     """Let several agents play the same episodes and compare them with the first one.
 
@@ -164,7 +164,7 @@ class CompareRun(PlayRun):
     trace: Path | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EvaluateRun(PlayRun):
     """Let one agent play and print what came of it.
 
