@@ -1,4 +1,4 @@
-"""How fast and how good: every comparison is measured side by side in one run."""
+"""Benchmarks of speed and quality: both sides of a comparison are measured in one run."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: one table per part; see ``--help``.
+"""``python -m benchmarks`` prints one table per part; see ``--help``.
 
 A part is a module of this package with a function ``measure(seconds, repeats) -> Report``. Those
 that concern one problem lie in a folder of its name and are called by it: a folder's name
@@ -22,25 +22,25 @@ from benchmarks.measure import Report
 
 HERE = Path(__file__).parent
 ON_DEMAND = ("distributed_inference.learning",)
-"""Parts that take an hour: they have to be asked for by their whole name."""
+"""Parts that take an hour and have to be asked for by their whole name."""
 
 
 def parts() -> tuple[str, ...]:
-    """Every part, as ``module`` or ``problem.module``."""
+    """List every part, as ``module`` or ``problem.module``."""
     tools = {"__init__", "__main__", "measure"}
     found = [path.relative_to(HERE) for path in sorted(HERE.rglob("*.py"))]
     return tuple(".".join(path.with_suffix("").parts) for path in found if path.stem not in tools)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
-    """Measure; every table's sides are measured in turn within this run.
+    """Measure; the sides of every table are measured in turn within this run.
 
     Attributes:
-        parts: Which tables, by the names of modules or of folders; by default all that take
+        parts: Names of the parts, which are modules or folders; by default all parts that take
             minutes.
-        seconds: Wall time that one measurement takes at least.
-        repeats: Measurements of each side; the median is reported.
+        seconds: Least wall time per measurement, s.
+        repeats: Number of measurements of each side; their median is reported.
         out: JSON file for the figures.
     """
 
@@ -50,7 +50,7 @@ class Benchmark:
     out: Path | None = None
 
     def chosen(self) -> tuple[str, ...]:
-        """The parts that are meant.
+        """Return the parts that are meant.
 
         Raises:
             ValueError: There is no such part.

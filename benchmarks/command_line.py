@@ -1,4 +1,4 @@
-"""CPU time until a command of ``mec-gym`` that only tells something is done."""
+"""CPU time of the commands of ``mec-gym`` that only print something."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def _cpu_seconds(words: list[str]) -> Measure:
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """CPU seconds per call, user and system.
+    """Measure the CPU time per call, user and system, s.
 
     Args:
-        seconds: Not used: a measurement is a few calls.
-        repeats: Measurements of each side.
+        seconds: Not used, because a measurement is a few calls.
+        repeats: Number of measurements of each side.
     """
     found = interleave({name: _cpu_seconds(words) for name, words in COMMANDS.items()}, repeats)
     rows = [

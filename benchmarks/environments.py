@@ -22,7 +22,7 @@ ACTION_SETS = 16
 
 
 def make_one(env_id: str, scenario: Any = None) -> gym.Env[Any, Any]:
-    """One environment, in this process or a worker of AsyncVectorEnv, which imports this module."""
+    """Make one environment, in this process or in a worker of AsyncVectorEnv."""
     # The checker would slow down what the native vector is compared with.
     return gym.make(env_id, scenario=scenario, disable_env_checker=True)
 
@@ -46,7 +46,7 @@ def _vector_step(env: VectorEnv[Any, Any, Any]) -> Callable[[], object]:
 
 
 def _peer() -> gym.Env[Any, Any] | str:
-    """mobile-env's small scenario, or why there is none."""
+    """Make the small scenario of mobile-env [Schneider2022], or say why there is none."""
     try:
         import mobile_env  # noqa: F401 - registers its environments
     except ImportError:
@@ -57,15 +57,15 @@ def _peer() -> gym.Env[Any, Any] | str:
         return f"mobile-env: gym.make({PEER!r}) failed: {error!r}"
 
 
-def name(kind: str, batch: int) -> str:
-    """Of one side."""
+def side_name(kind: str, batch: int) -> str:
+    """Return the name of one side: how environments are stepped, and how many of them."""
     return kind if kind == "gym.make" else f"{kind}({batch})"
 
 
 def _row(env_id: str, kind: str, batch: int, found: Figures) -> Row:
     return {
         "environment": env_id,
-        "side": name(kind, batch),
+        "side": side_name(kind, batch),
         "batch": batch,
         "processes": 1 + batch if kind == "Async" else 1,
         "threads each": 1,
@@ -82,15 +82,15 @@ def measure_sides(
     gymnasium: Sequence[int] = (),
     scenario: Any = None,
 ) -> dict[tuple[str, int], Figures]:
-    """Steps per second by (kind, batch).
+    """Measure steps per second by (kind, batch).
 
     Args:
-        env_id: What is played.
-        seconds: Of one measurement, at least.
-        repeats: Measurements of each side.
-        native: Batches of the native vector.
-        gymnasium: Batches of Gymnasium's own vectors, kinds ``Sync`` and ``Async``.
-        scenario: As for ``make_problem``.
+        env_id: Id of the environment that is played.
+        seconds: Least wall time per measurement, s.
+        repeats: Number of measurements of each side.
+        native: Batch sizes of the native vector.
+        gymnasium: Batch sizes of Gymnasium's own vectors, kinds ``Sync`` and ``Async``.
+        scenario: The scenario, as ``make_problem`` takes it.
     """
     make = partial(make_one, env_id, scenario)
     mode = AutoresetMode.SAME_STEP
@@ -120,9 +120,9 @@ def measure_sides(
 def measure_with_memory(
     env_id: str, seconds: float, repeats: int, batch: int, scenario: Any
 ) -> tuple[Figures, float]:
-    """Steps per second of the native vector, and the most memory this process ever had, GiB.
+    """Measure steps per second of the native vector, and this process's peak memory, GiB.
 
-    For a process of its own, which imports only what it needs: this module.
+    It is called in a process of its own, which imports only this module.
     """
     (figures,) = measure_sides(env_id, seconds, repeats, (batch,), scenario=scenario).values()
     return figures, peak_gib()
@@ -138,19 +138,19 @@ def _measure_id(env_id: str, seconds: float, repeats: int) -> tuple[list[Row], l
         (best, ("gym.make", 1)),
     ]
     ratios = [
-        f"{env_id}: {name(*a)} / {name(*b)} = {found[a].median / found[b].median:.1f}x"
+        f"{env_id}: {side_name(*a)} / {side_name(*b)} = {found[a].median / found[b].median:.1f}x"
         for a, b in pairs
     ]
     return rows, ratios
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """Steps per second of both environments, played every way there is.
+    """Measure steps per second of every environment, stepped every way there is.
 
     Args:
-        seconds: Of one measurement, at least; it also holds at least two drawings of
+        seconds: Least wall time per measurement, s; it also holds at least two drawings of
             new episodes.
-        repeats: Measurements of each side.
+        repeats: Number of measurements of each side.
     """
     rows: list[Row] = []
     notes: list[str] = []

@@ -1,4 +1,4 @@
-"""Timing that both sides share, and the table a part of the benchmarks returns."""
+"""The timing that all sides share, and the table that a part of the benchmarks returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 Side = TypeVar("Side")
 Row = dict[str, Any]
 Measure = Callable[[], float]
-"""One measurement: does some work and returns its figure, say steps per second."""
+"""A function that does some work and returns its figure, say steps per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Report:
     """What one part of the benchmarks found.
 
     Attributes:
-        title: One line.
-        rows: The table; all rows have the same keys.
-        notes: What was compared with what, and which side is favoured by it.
+        title: Text above the table, in one line.
+        rows: The rows of the table; all of them have the same keys.
+        notes: Lines that say what was compared with what, and which side is favoured by it.
     """
 
     title: str
@@ -48,18 +48,22 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Repeated measurements of one side, in the order taken."""
+    """Repeated measurements of one side.
+
+    Attributes:
+        values: The figures, in the order in which they were measured.
+    """
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The figure to report."""
+        """The median of the figures, which is reported."""
         return median(self.values)
 
     @property
     def spread(self) -> str:
-        """Smallest and largest, relative to the median."""
+        """The smallest and the largest figure, relative to the median."""
         low, high = min(self.values) / self.median, max(self.values) / self.median
         return f"{low:.2f}-{high:.2f}"
 
@@ -76,15 +80,15 @@ def interleave(sides: Mapping[Side, Measure], repeats: int) -> dict[Side, Figure
 def rate(
     work: Callable[[], object], units: int, seconds: float, cycle: int = 1, cycles: int = 1
 ) -> float:
-    """Units per second of calling ``work`` for at least some seconds.
+    """Call a function over and over, and return how many units of work it does per second.
 
     Args:
-        work: Called over and over; does ``units`` units a call.
-        units: Of work in one call.
-        seconds: Wall time to spend, at least.
-        cycle: Calls are made in whole multiples of this, so that what happens only once
+        work: The function.
+        units: Number of units of work per call.
+        seconds: Least wall time to spend, s.
+        cycle: Calls are made in whole multiples of this number, so that what happens only once
             in so many calls gets its fair share.
-        cycles: Multiples, at least.
+        cycles: Least number of such multiples.
     """
     calls = done = 0
     begin = time.perf_counter()
@@ -99,14 +103,17 @@ def rate(
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that a process has had (Linux)."""
+    """Return the CPU time that a process has had, s (Linux only)."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     user, system = after_name[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_gib() -> float:
-    """Peak resident memory of this process; unlike ``ru_maxrss`` not that before exec (Linux)."""
+    """Return the peak resident memory of this process, GiB (Linux only).
+
+    Unlike ``ru_maxrss`` it does not include what the process had before exec.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 2**20

@@ -30,10 +30,10 @@ class Clock(BaseCallback):
     """Times whole cycles of collecting a rollout and training on it, then stops.
 
     Args:
-        seconds: Of the measurement, at least.
-        together: Cycles are counted in whole multiples of this, in which episodes are drawn
-            once. Where that takes more than five times the seconds, drawing is a trifle and
-            the measurement ends without it.
+        seconds: Least wall time of the measurement, s.
+        together: Cycles are counted in whole multiples of this number, in which episodes are
+            drawn once. Where that takes more than five times the seconds, drawing is a trifle
+            and the measurement ends without it.
     """
 
     def __init__(self, seconds: float, together: int = 1) -> None:
@@ -77,7 +77,7 @@ def _measure(model: PPO, threads: int, seconds: float, together: int = 1) -> Mea
 
 
 def _default_threads() -> int:
-    """How many threads torch takes where nobody says a number."""
+    """Return the number of threads that torch uses if nobody sets it."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     free = {name: value for name, value in os.environ.items() if name not in names}
     command = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
@@ -85,7 +85,7 @@ def _default_threads() -> int:
 
 
 def _ours(env_id: str) -> dict[str, PPOSettings]:
-    """Ours, from SB3's batch and epochs to the preset, each with one change more."""
+    """Return our settings, from SB3's batch and epochs to the preset, each with one change more."""
     preset = find_ppo_preset(env_id)[1].settings
     base = replace(PPO_FLAT.settings, num_envs=preset.num_envs, n_steps=preset.n_steps)
     minibatches = base.rollout // SB3_BATCH
@@ -111,14 +111,14 @@ def training_sides(
     seconds: float,
     scenario: Any = None,
 ) -> dict[str, Measure]:
-    """SB3's defaults on one environment, and ours.
+    """Prepare measurements of SB3's defaults and of our settings on one environment.
 
     Args:
-        env_id: What is played.
-        peers: Numbers of torch threads by name, for SB3's defaults.
-        ours: Settings by name.
-        seconds: Of one measurement, at least; it holds whole cycles only.
-        scenario: As for ``make_problem``.
+        env_id: Id of the environment that is learnt.
+        peers: Number of torch threads of each side with SB3's defaults, by its name.
+        ours: Our settings of each other side, by its name.
+        seconds: Least wall time per measurement, s; it holds whole cycles only.
+        scenario: The scenario, as ``make_problem`` takes it.
     """
     sides: dict[str, Measure] = {}
     for name, count in peers.items():
@@ -165,11 +165,11 @@ def _measure_id(env_id: str, seconds: float, repeats: int) -> list[Row]:
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """Training steps per second, rollouts and gradient steps included.
+    """Measure training steps per second, rollouts and gradient steps included.
 
     Args:
-        seconds: Of one measurement, at least; it holds whole cycles only.
-        repeats: Measurements of each side.
+        seconds: Least wall time per measurement, s; it holds whole cycles only.
+        repeats: Number of measurements of each side.
     """
     rows = [row for env_id in IDS for row in _measure_id(env_id, seconds, repeats)]
     notes = [
@@ -178,7 +178,7 @@ def measure(seconds: float, repeats: int) -> Report:
         "Several torch threads wait for each other: on a busy machine SB3's defaults lose far more "
         "than one thread does. The last column does without that advantage of ours.",
         "Steps per second, not learning per second: larger minibatches and fewer epochs take "
-        "fewer gradient steps for a step of the environment, which favours ours. `train ppo` "
+        "fewer gradient steps per step of the environment, which favours ours. `mec-gym ppo` "
         "says what is learnt with them.",
     ]
     return Report("PPO training steps per second", rows, notes)

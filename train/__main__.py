@@ -1,6 +1,6 @@
 """The command line: ``python -m train SUBCOMMAND ...``, or ``mec-gym SUBCOMMAND ...``.
 
-Every command imports what it needs when it is called: help and lists do without torch.
+Every command imports what it needs when it is called, so that help and lists do without torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _ppo(args: Sequence[str]) -> None:
     from train.runs.ppo import train_ppo
 
     # The environment and the preset decide the defaults of everything else.
-    choice, _ = tyro.cli(Choice, args=_but_help(args), return_unknown_args=True, add_help=False)
+    choice, _ = tyro.cli(Choice, args=_without_help(args), return_unknown_args=True, add_help=False)
     default = ppo_run(tyro.MISSING, choice.env, choice.preset)
     train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
 
@@ -30,7 +30,7 @@ def _a3c(args: Sequence[str], name: str = "a3c") -> None:
 
     choice, _ = tyro.cli(
         Choice,
-        args=_but_help(args),
+        args=_without_help(args),
         default=Choice(env=first_a3c_env()),
         return_unknown_args=True,
         add_help=False,
@@ -43,7 +43,7 @@ def _mtl_a3c(args: Sequence[str]) -> None:
     _a3c(args, "mtl-a3c")
 
 
-def _but_help(args: Sequence[str]) -> list[str]:
+def _without_help(args: Sequence[str]) -> list[str]:
     return [a for a in args if a not in ("-h", "--help")]
 
 
@@ -119,7 +119,7 @@ COMMANDS = {
 
 
 def usage() -> None:
-    """Print what there is."""
+    """Print which subcommands there are."""
     print("usage: mec-gym [--import MODULE] SUBCOMMAND ...")
     for name, (_, about) in COMMANDS.items():
         print(f"  {name:12} {about}")
@@ -127,7 +127,7 @@ def usage() -> None:
 
 
 def _import_rooms(args: list[str]) -> list[str]:
-    """Register the problems that ``--import MODULE`` names; what is left of the arguments."""
+    """Register the problems that ``--import MODULE`` names; return the other arguments."""
     while args and args[0].startswith("--import"):
         word, equals, module = args.pop(0).partition("=")
         if word != "--import":
@@ -143,7 +143,14 @@ def _import_rooms(args: list[str]) -> list[str]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit status."""
+    """Run a subcommand.
+
+    Args:
+        args: The words of the command line; None for those that the process was given.
+
+    Returns:
+        The exit status.
+    """
     given = list(sys.argv[1:] if args is None else args)
     try:
         rest = _import_rooms(given)

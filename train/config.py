@@ -1,8 +1,8 @@
-"""What the subcommands can be told. Each class is a command line (tyro)."""
+"""The options of the subcommands: each class is a command line (tyro)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -10,44 +10,47 @@ import tyro
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from mec_gym.core.checks import positive_int, seed_number
+from mec_gym.core.checks import check_fields, positive_int, seed_number
 from train.presets import find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
+"""The environment that is played if nobody asks for another."""
 
+FREE = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+"""Fields of a :class:`TrainRun` that may change when the run is resumed."""
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What decides a training run's defaults.
+    """The options that decide the defaults of all others of a training run.
 
     Attributes:
-        env: Environment id.
-        preset: Named settings; by default those of the environment.
+        env: Id of the environment.
+        preset: Name of the settings to begin from; by default the environment's own.
     """
 
     env: str = DEFAULT_ENV
     preset: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainRun(Generic[S]):
     """Train an agent.
 
     Attributes:
         out: Folder of the run.
-        env: Environment id.
-        preset: Named settings; by default those of the environment.
-        total_timesteps: Environment steps, all environments together.
+        env: Id of the environment.
+        preset: Name of the settings to begin from; by default the environment's own.
+        total_timesteps: Number of environment steps, all environments together.
         settings: Everything that shapes learning.
-        scenario: Preset name or KIND:PATH; by default the environment's own.
-        seed: Of networks, environments and minibatches.
-        resume: Go on with the run in ``out`` from its last checkpoint.
-        eval_every: Steps between two evaluations.
-        eval_episodes: Episodes of an evaluation, seeds 1 000 000 and up.
-        checkpoint_every: Steps between two checkpoints.
+        scenario: Name of a scenario or KIND:PATH; by default the environment's own.
+        seed: Seed of networks, environments and minibatches.
+        resume: Whether to go on with the run in ``out`` from its last checkpoint.
+        eval_every: Number of steps between two evaluations.
+        eval_episodes: Number of episodes per evaluation; their seeds are 1 000 000 and up.
+        checkpoint_every: Number of steps between two checkpoints.
     """
 
     out: Path
@@ -63,41 +66,35 @@ class TrainRun(Generic[S]):
     checkpoint_every: int = 250_000
 
     def __post_init__(self) -> None:
-        for name in ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every"):
-            positive_int(name, getattr(self, name))
+        check_fields(self, positive_int=FREE)
         seed_number("seed", self.seed)
 
-    @property
-    def free(self) -> tuple[str, ...]:
-        """What may change when the run is resumed."""
-        return ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PPORun(TrainRun[PPOSettings]):
     """Train PPO. From Python, :func:`ppo_run` fills in a preset's values."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class A3CRun(TrainRun[A3CSettings]):
     """Train A3C or multi-task A3C. From Python, :func:`a3c_run` fills in a preset's values."""
 
 
 def ppo_run(out: Path, env: str, preset: str | None = None, **changes: Any) -> PPORun:
-    """A run with a preset's values, and whatever else is asked for.
+    """Describe a run of PPO with the values of a preset, and whatever else is asked for.
 
     Args:
         out: Folder of the run.
-        env: Environment id.
+        env: Id of the environment.
         preset: Name of a preset, see ``mec-gym scenarios``; by default the environment's own.
-        **changes: Other fields of :class:`PPORun`.
+        **changes: Values of other fields of :class:`PPORun`.
 
     Raises:
-        ValueError: Unknown environment or preset, or a field with a bad value.
+        ValueError: The environment or the preset is unknown, or a field has a bad value.
     """
     name, chosen = find_ppo_preset(env, preset)
-    run = PPORun(out, env, name, chosen.total_timesteps, chosen.settings)
-    return replace(run, **changes)
+    values = {"total_timesteps": chosen.total_timesteps, "settings": chosen.settings, **changes}
+    return PPORun(out=out, env=env, preset=name, **values)
 
 
 def a3c_run(
@@ -107,85 +104,81 @@ def a3c_run(
     multi_task: bool | None = None,
     **changes: Any,
 ) -> A3CRun:
-    """A run with a preset's values, and whatever else is asked for.
+    """Describe a run of A3C with the values of a preset, and whatever else is asked for.
 
     Args:
         out: Folder of the run.
-        env: Environment id.
+        env: Id of the environment.
         preset: Name of a preset, see ``mec-gym scenarios``; by default the environment's first
             that fits.
-        multi_task: Whether it must be, or must not be, multi-task A3C.
-        **changes: Other fields of :class:`A3CRun`.
+        multi_task: Whether the preset must be, or must not be, one of multi-task A3C; None if
+            either will do.
+        **changes: Values of other fields of :class:`A3CRun`.
 
     Raises:
-        ValueError: Unknown environment or preset, or a field with a bad value.
+        ValueError: The environment or the preset is unknown, or a field has a bad value.
     """
     name, chosen = find_a3c_preset(env, preset, multi_task)
-    run = A3CRun(out, env, name, chosen.total_timesteps, chosen.settings)
-    return replace(run, **changes)
+    values = {"total_timesteps": chosen.total_timesteps, "settings": chosen.settings, **changes}
+    return A3CRun(out=out, env=env, preset=name, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayRun:
+    """Let agents play.
+
+    Attributes:
+        env: Id of the environment; by default the one that the (first) run among the agents was
+            trained on, or mec/TrainingOffload-v0 if there is no run among them.
+        scenario: Name of a scenario or KIND:PATH; by default the one that the run was trained on
+            if the run decides the environment, else the environment's own.
+        episodes: Number of episodes.
+        seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
+        overwrite: Whether files that are already there are replaced.
+    """
+
+    env: str | None = None
+    scenario: str | None = None
+    episodes: int = 500
+    seed: int = 0
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("episodes", self.episodes)
+        seed_number("seed", self.seed)
 
 
 @dataclass(frozen=True)
-class CompareRun:
-    """Let several agents play the same episodes and compare them pairwise.
+class CompareRun(PlayRun):
+    """Let several agents play the same episodes and compare them with the first one.
 
     Attributes:
         out: Folder for results.json, results.csv, comparison.png and the trace.
-        env: Environment id; by default the one that the (first) run among the agents was
-            trained on, else mec/TrainingOffload-v0.
-        scenario: Preset name or KIND:PATH; by default what the run was trained on, if that decides
-            the environment, else the environment's own.
-        agents: Names, see ``scenarios``, or runs as ``ppo:PATH``; differences are to the
-            first. By default every named agent that plays the environment.
-        episodes: Number of episodes.
-        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        trace: Play the episodes of this file; ``episodes`` then counts for nothing.
-        overwrite: Replace the results in ``out``.
+        agents: Names of agents, see ``mec-gym scenarios``, or runs as ``ppo:PATH``; by default
+            every named agent that plays the environment.
+        trace: File of the episodes to play, instead of ``episodes`` drawn ones.
     """
 
     out: Path
-    env: str | None = None
-    scenario: str | None = None
     agents: tuple[str, ...] = ()
-    episodes: int = 500
-    seed: int = 0
     trace: Path | None = None
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        positive_int("episodes", self.episodes)
-        seed_number("seed", self.seed)
 
 
 @dataclass(frozen=True)
-class EvaluateRun:
+class EvaluateRun(PlayRun):
     """Let one agent play and print what came of it.
 
     Attributes:
-        agent: A name, see ``scenarios``, or a run as ``ppo:PATH``.
-        env: Environment id; by default the one that the (first) run among the agents was
-            trained on, else mec/TrainingOffload-v0.
-        scenario: Preset name or KIND:PATH; by default what the run was trained on, if that decides
-            the environment, else the environment's own.
-        episodes: Number of episodes.
-        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        picture: Write a picture of the first episode to this PNG file.
-        overwrite: Replace the picture if there is one.
+        agent: Name of an agent, see ``mec-gym scenarios``, or a run as ``ppo:PATH``.
+        picture: PNG file for a picture of the first episode.
     """
 
     agent: Annotated[str, tyro.conf.Positional]
-    env: str | None = None
-    scenario: str | None = None
-    episodes: int = 500
-    seed: int = 0
     picture: Path | None = None
-    overwrite: bool = False
 
     def __post_init__(self) -> None:
-        positive_int("episodes", self.episodes)
-        seed_number("seed", self.seed)
-        if self.picture is not None and self.picture.suffix != ".png":
-            raise ValueError(f"picture must end in .png, got {self.picture}")
+        super().__post_init__()
+        _check_picture(self.picture)
 
 
 @dataclass(frozen=True)
@@ -201,7 +194,7 @@ class ReproduceRun:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ProfileRun:
     """Count any torch module: FLOPs, bytes and output of each layer, and who reads it.
 
@@ -209,11 +202,11 @@ class ProfileRun:
         module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
             or a .py file. FACTORY is in it: a torch module, its class, or a function without
             arguments that makes one; by default ``model``, or the only class of a torch module.
-        out: File for the profile, to end in .json.
-        input: Shape of a frame, batch axis included, such as 1,3,224,224; one for each input.
-        device: Also time each layer there: cpu or cuda.
-        picture: Write a picture of the graph to this PNG file.
-        overwrite: Replace the files if there are any.
+        out: File for the profile; its name must end in .json.
+        input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input.
+        device: Device on which each layer is also timed: cpu or cuda.
+        picture: PNG file for a picture of the graph.
+        overwrite: Whether files that are already there are replaced.
     """
 
     module: Annotated[str, tyro.conf.Positional]
@@ -226,18 +219,17 @@ class ProfileRun:
     def __post_init__(self) -> None:
         if self.out.suffix != ".json":
             raise ValueError(f"out must end in .json, got {self.out}")
-        if self.picture is not None and self.picture.suffix != ".png":
-            raise ValueError(f"picture must end in .png, got {self.picture}")
+        _check_picture(self.picture)
         if not self.input:
             raise ValueError("input must hold at least one shape")
         _ = self.shapes
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each input.
+        """The shape of each input.
 
         Raises:
-            ValueError: Not positive whole numbers with commas between them.
+            ValueError: A shape is not positive whole numbers with commas between them.
         """
         found = []
         for text in self.input:
@@ -248,3 +240,8 @@ class ProfileRun:
                 )
             found.append(tuple(int(size) for size in sizes))
         return tuple(found)
+
+
+def _check_picture(path: Path | None) -> None:
+    if path is not None and path.suffix != ".png":
+        raise ValueError(f"picture must end in .png, got {path}")

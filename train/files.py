@@ -1,4 +1,4 @@
-"""Files of results: never half written, never overwritten unasked."""
+"""Files of results, which are never half written and never overwritten unasked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON, whole or not at all."""
+    """Write something as JSON, whole or not at all."""
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -40,9 +40,9 @@ def refuse_used(folder: Path, names: Sequence[str], way_out: str) -> None:
     """Raise ValueError if a file that would be written is already there.
 
     Args:
-        folder: Where results are to go.
-        names: Files that will be written.
-        way_out: What the user may do about it.
+        folder: The folder for the results.
+        names: Names of the files that will be written.
+        way_out: What the user may do about it, for the message.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out must be a folder, {folder} is a file")

@@ -1,4 +1,4 @@
-"""Profiles of the user's own networks: find the module, count it, write and print what came out."""
+"""Profiles of the user's own networks: find the module, count it, write and print the counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -22,18 +21,19 @@ from mec_gym.dnn.profile import profile
 from mec_gym.dnn.viewer import draw_graph
 from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions
 from train.config import ProfileRun
+from train.console import show_table
 from train.files import write_figure
 
 DEFAULT = "model"
-"""What is taken of a file if nothing is asked for."""
+"""The name in a module that is taken if nobody asks for another."""
 
 
 def profile_network(run: ProfileRun) -> LayerGraph:
     """Profile a module, write the profile and, if asked, a picture of it.
 
     Raises:
-        ValueError: Files that are there already, no such module, no network in it or several,
-            a network that cannot be traced.
+        ValueError: A file is there already, there is no such module, it has no network or
+            several, or the network cannot be traced.
     """
     for path in filter(None, (run.out, run.picture)):
         if path.exists() and not run.overwrite:
@@ -54,10 +54,10 @@ def profile_network(run: ProfileRun) -> LayerGraph:
 
 
 def find_network(text: str) -> nn.Module:
-    """The network that ``MODULE[:FACTORY]`` names, see :class:`ProfileRun`.
+    """Find the network that ``MODULE[:FACTORY]`` names, see :class:`ProfileRun`.
 
     Raises:
-        ValueError: There is none, or it cannot be made.
+        ValueError: There is no such network, or it cannot be made.
     """
     place, colon, name = text.rpartition(":")
     if not colon or text.endswith(".py"):
@@ -66,15 +66,15 @@ def find_network(text: str) -> nn.Module:
     if not name:
         name = default_name(module, place)
     if not hasattr(module, name):
-        raise ValueError(f"{place} has no {name!r}; it has {listed(module)}")
-    return made(getattr(module, name), f"{place}:{name}")
+        raise ValueError(f"{place} has no {name!r}; it has {list_factories(module)}")
+    return instantiate(getattr(module, name), f"{place}:{name}")
 
 
 def load_module(place: str) -> ModuleType:
     """Import a module by its name or from its file; the current directory may hold it.
 
     Raises:
-        ValueError: It is not there, or raises an error.
+        ValueError: The module is not there, or it raises an error.
     """
     is_file = place.endswith(".py")
     path = Path(place).resolve()
@@ -100,10 +100,10 @@ def load_module(place: str) -> ModuleType:
 
 
 def default_name(module: ModuleType, place: str) -> str:
-    """What is meant if no name is given: ``model``, or the only network that is defined.
+    """Return the name that is meant if none is given: ``model``, or that of the only network.
 
     Raises:
-        ValueError: There is none, or there are several.
+        ValueError: There is no network, or there are several.
     """
     if hasattr(module, DEFAULT):
         return DEFAULT
@@ -119,12 +119,12 @@ def default_name(module: ModuleType, place: str) -> str:
     problem = "several networks" if own else "no network"
     raise ValueError(
         f"{place} defines {problem} and no {DEFAULT!r}: say which with {place}:NAME; "
-        f"it has {listed(module)}"
+        f"it has {list_factories(module)}"
     )
 
 
-def listed(module: ModuleType) -> str:
-    """Names of what a module defines and may be a network or make one."""
+def list_factories(module: ModuleType) -> str:
+    """List the names in a module that are a network or may make one."""
     names = [
         name
         for name, value in vars(module).items()
@@ -138,8 +138,12 @@ def listed(module: ModuleType) -> str:
     return ", ".join(names) or "nothing that could make one"
 
 
-def made(found: Any, what: str) -> nn.Module:
-    """A network, from itself, its class or a function that makes it.
+def instantiate(found: Any, what: str) -> nn.Module:
+    """Make a network.
+
+    Args:
+        found: The network itself, its class, or a function that makes it.
+        what: The name under which it was found, for messages.
 
     Raises:
         ValueError: It is none of these, needs arguments or raises an error.
@@ -168,17 +172,17 @@ def made(found: Any, what: str) -> nn.Module:
 
 
 def first_line(error: BaseException) -> str:
-    """Type and first line of an error."""
+    """Return the type and the first line of an error."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def print_profile(graph: LayerGraph) -> None:
-    """Print a network's figures, and one line for each exit."""
+    """Print the figures of a network, and one line per exit."""
     last = graph.at_exit(len(graph.exits) - 1)
-    # Each is a row of booleans.
+    # Each partition is a row of booleans: this bounds their memory.
     partitions = enumerate_partitions(last, min(LIMIT, 100_000_000 // len(last)))
-    table = Table(title=f"{graph.name}, an input of {size(graph, 0)}", show_header=False)
+    table = Table(title=f"{graph.name}, an input of {output_size(graph, 0)}", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
     table.add_row("layers", str(len(graph)))
@@ -187,7 +191,7 @@ def print_profile(graph: LayerGraph) -> None:
     for number, one in enumerate(graph.exits):
         part = graph.at_exit(number)
         cost = "" if part.uncounted else f", {part.flops.sum() / 1e9:.4g} GFLOP"
-        result = size(graph, one.layer)
+        result = output_size(graph, one.layer)
         table.add_row(one.name, f"{len(part)} layers{cost}, a result of {result}")
     count = "too many to list" if partitions is None else f"{len(partitions):,}"
     table.add_row(f"partitions, {graph.exits[-1].name}", count)
@@ -196,13 +200,10 @@ def print_profile(graph: LayerGraph) -> None:
         table.add_row(f"time on {graph.provenance['timed_on']}", f"{1e3 * seconds:.3g} ms")
     if graph.uncounted:
         table.add_row("not counted", ", ".join(graph.uncounted))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(table)
+    show_table(table)
 
 
-def size(graph: LayerGraph, layer: int) -> str:
-    """Of a layer's output."""
+def output_size(graph: LayerGraph, layer: int) -> str:
+    """Return the size of a layer's output as text."""
     bits = graph.layers[layer].output_bits
     return f"{bits / 1e6:.4g} Mbit" if bits >= 1e5 else f"{bits / 1e3:.4g} kbit"

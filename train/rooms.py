@@ -1,4 +1,4 @@
-"""Problems of the user's own on the command line: ``mec-gym --import MODULE``."""
+"""The user's own problems on the command line: ``mec-gym --import MODULE``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def import_room(module: str) -> None:
     """Register a module with a problem; the current directory may hold it.
 
     Args:
-        module: Its dotted name.
+        module: The dotted name of the module.
 
     Raises:
         ValueError: There is no such module, it raises an error, or it has no environments.

@@ -1,4 +1,4 @@
-"""``mec-gym scenarios``: what there is, without torch."""
+"""``mec-gym scenarios`` lists what there is. It does not load torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distributed inference: how well agents learn, and how fast; an hour, on demand only."""
+"""Distributed inference: how well agents learn, and how fast; this takes an hour."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
@@ -18,6 +17,8 @@ from agents.registry import make_agent
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
+from mec_gym.core.seeds import TEST_SEED
+from mec_gym.core.types import FloatArray
 from mec_gym.distributed_inference.problem import DistributedInference
 from train.evaluation.evaluate import gap_percent, interval, play_all
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
@@ -25,13 +26,12 @@ from train.runs.learn import Curve, learning_curve
 
 INFERENCE = "mec/DistributedInference-v0"
 SEEDS = 5
-FEW = 2  # of what is there for comparison, or takes long
+FEW = 2  # seeds of what is there for comparison, or takes long
 EPISODES = 500
-TEST_SEED = 0
 RIVALS = ("coordinate-descent", "sequential-greedy", "greedy", "deadline-descent", "clairvoyant")
 SIZES = ((5, 3), (10, 4), (20, 4), (20, 8), (40, 4))
 
-# On the patent's scenario the pair scorer is exact before it learns, as looking ahead is all
+# In the scenario "patent" the pair scorer is exact before it learns, as looking ahead is all
 # there is to it; unaided, it has to find that out.
 PATENT: Mapping[str, tuple[PPOSettings | A3CSettings, int]] = {
     "PPO": (PPO_PRESETS["inference"].settings, 20_000),
@@ -53,16 +53,16 @@ UNKNOWN_FUTURE = {"small": 400_000, "campus": 100_000}
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """Episodes that everybody plays."""
+    """The episodes that everybody plays."""
 
     problem: DistributedInference
     trace: Any
-    bound: npt.NDArray[np.float64]
+    bound: FloatArray
 
-    def returns(self, agent: Any) -> npt.NDArray[np.float64]:
+    def returns(self, agent: Any) -> FloatArray:
         return play_all(self.problem, agent, self.trace).returns
 
-    def rival(self, name: str) -> npt.NDArray[np.float64]:
+    def rival(self, name: str) -> FloatArray:
         return self.returns(make_agent(name, self.problem))
 
 
@@ -71,7 +71,7 @@ def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
     return _Test(problem, trace, problem.bound(trace))
 
 
-def _mean_gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64]) -> float:
+def _mean_gap(returns: FloatArray, to: FloatArray) -> float:
     return float(gap_percent(returns, to).mean())
 
 
@@ -79,8 +79,8 @@ def _spread(values: list[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
 
-def _reached(curve: Curve, gaps: npt.NDArray[np.float64], percent: float) -> float:
-    """Seconds until the gap is at most so large; infinity if it never is."""
+def _reached(curve: Curve, gaps: FloatArray, percent: float) -> float:
+    """Return the seconds until a gap is at most so large; infinity if it never is."""
     there = np.flatnonzero(gaps <= percent)
     return float(curve.seconds[there[0]]) if there.size else float("inf")
 
@@ -154,7 +154,7 @@ def _sizes(seeds: int) -> list[Row]:
         test = _test(problem.sized(devices, servers), 100)
         reference = test.rival("clairvoyant")
 
-        def gap(returns: npt.NDArray[np.float64], to: npt.NDArray[np.float64] = reference) -> float:
+        def gap(returns: FloatArray, to: FloatArray = reference) -> float:
             return _mean_gap(returns, to)
 
         head = make_head(preset.settings.head, test.problem)
@@ -177,7 +177,12 @@ def _sizes(seeds: int) -> list[Row]:
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """Everything; the length of a run is fixed in steps."""
+    """Measure how well and how fast every learner learns.
+
+    Args:
+        seconds: Not used, because the length of a run is fixed in steps.
+        repeats: Not used, because the numbers of seeds are fixed.
+    """
     rows = _patent(PATENT, SEEDS) + _patent(FLAT, FEW)
     notes = [f"{EPISODES} test episodes; median (smallest .. largest) of the seeds"]
     for scenario, steps in UNKNOWN_FUTURE.items():

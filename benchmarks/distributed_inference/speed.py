@@ -1,4 +1,4 @@
-"""Distributed inference: rounds, PPO's and A3C's training steps and normal numbers a second."""
+"""Distributed inference: speed of rounds, of PPO's and A3C's training and of normal numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer, usable_cores
 from agents.heads import make_head
 from agents.ppo.settings import PPOSettings
-from benchmarks.environments import measure_sides, measure_with_memory, name
+from benchmarks.environments import measure_sides, measure_with_memory, side_name
 from benchmarks.measure import Figures, Measure, Report, Row, cpu_seconds, interleave, rate
 from benchmarks.ppo import training_sides
 from mec_gym import make_problem
@@ -55,34 +55,38 @@ def _ratio(what: str, side: str, peer: str, times: float, target: str = "") -> s
 
 
 def _rounds(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
-    """The environment, played every way there is."""
+    """Measure rounds per second, stepped every way there is."""
     what = "rounds/s, 10x4x10"
     found = measure_sides(ENV_ID, seconds, repeats, (BATCH, PEER_BATCH), (PEER_BATCH,), PATENT_SIZE)
     targets = {("native", BATCH): ">= 300,000"}
     rows = [
         _row(
-            what, name(*side), side[1], figures, targets.get(side, ""),
+            what,
+            side_name(*side),
+            side[1],
+            figures,
+            targets.get(side, ""),
             1 + side[1] if side[0] == "Async" else 1,
         )
         for side, figures in found.items()
-    ]  # fmt: skip
+    ]
     pairs = (
         (("native", BATCH), ("Async", PEER_BATCH), ">= 100"),
         (("native", PEER_BATCH), ("Async", PEER_BATCH), ""),
         (("native", PEER_BATCH), ("Sync", PEER_BATCH), ">= 7"),
     )
     notes = [
-        _ratio(what, name(*a), name(*b), found[a].median / found[b].median, target)
+        _ratio(what, side_name(*a), side_name(*b), found[a].median / found[b].median, target)
         for a, b, target in pairs
     ]
     for preset, target in (("small", ""), ("patent", ""), ("campus", ">= 150,000")):
         (figures,) = measure_sides(ENV_ID, seconds, repeats, (BATCH,), scenario=preset).values()
-        rows.append(_row(f"rounds/s, {preset}", name("native", BATCH), BATCH, figures, target))
+        rows.append(_row(f"rounds/s, {preset}", side_name("native", BATCH), BATCH, figures, target))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as executor:
         task = executor.submit(measure_with_memory, ENV_ID, seconds, repeats, CITY_BATCH, "city")
         figures, gib = task.result()
-    rows.append(_row("rounds/s, city", name("native", CITY_BATCH), CITY_BATCH, figures))
+    rows.append(_row("rounds/s, city", side_name("native", CITY_BATCH), CITY_BATCH, figures))
     notes.append(
         f"city: at most {gib:.2f} GiB resident with {CITY_BATCH} environments, Python and "
         f"libraries included (target <= {CITY_GIB:g} GiB)"
@@ -91,7 +95,7 @@ def _rounds(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
 
 
 def _ppo(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
-    """Training steps, learning included."""
+    """Measure PPO's training steps per second, learning included."""
     what = "PPO steps/s, 10x4x10"
     ours = {"ours, flat": FLAT, "ours, pairs": PAIRS}
     peer = "SB3's defaults, 1 torch thread"
@@ -113,10 +117,10 @@ def _ppo(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
 
 
 class _Learning:
-    """Steps per second of a trainer that is there already.
+    """Measures the steps per second of a trainer that is there already.
 
     Attributes:
-        cores: CPU time of the workers per second of wall time, of each measurement.
+        cores: CPU time of the workers per wall time, in each measurement.
     """
 
     def __init__(self, trainer: Trainer, how: A3CSettings, ahead: int, seconds: float) -> None:
@@ -143,7 +147,7 @@ class _Learning:
 
 
 def _a3c(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
-    """Training steps, learning included; workers that are not measured sleep."""
+    """Measure A3C's training steps per second; workers that are not measured sleep."""
     what = "A3C steps/s, small"
     problem = make_problem(ENV_ID, "small")
     textbook, one, two = "textbook, 1 worker", "batched, 1 worker", "batched, 2 workers"
@@ -176,8 +180,8 @@ def _a3c(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
 
 
 def _normal(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
-    """Nanoseconds a number."""
-    what, count = "ns a normal number", int(np.prod(NUMBERS))
+    """Measure nanoseconds per normal number."""
+    what, count = "ns per normal number", int(np.prod(NUMBERS))
     rng = np.random.default_rng(SEED)
 
     def nanoseconds(draw: Callable[[], object]) -> Measure:
@@ -194,11 +198,12 @@ def _normal(seconds: float, repeats: int) -> tuple[list[Row], list[str]]:
 
 
 def measure(seconds: float, repeats: int) -> Report:
-    """Rounds, training steps and normal numbers, each against what it replaces.
+    """Measure rounds, training steps and normal numbers, each against what it replaces.
 
     Args:
-        seconds: Of two measurements, at least; each also holds whole drawings of new episodes.
-        repeats: Measurements of each side.
+        seconds: Least wall time per two measurements, s; each also holds whole drawings of new
+            episodes.
+        repeats: Number of measurements of each side.
     """
     rows: list[Row] = []
     notes: list[str] = []
@@ -207,7 +212,7 @@ def measure(seconds: float, repeats: int) -> Report:
         rows += more
         notes += said
     notes.append(
-        f"Medians of {repeats} interleaved runs, one thread a process; "
+        f"Medians of {repeats} interleaved runs, one thread per process; "
         "resets, drawing of episodes and random actions made beforehand as in part environments."
     )
     return Report("Distributed inference", rows, notes)

@@ -97,7 +97,7 @@ def write(tmp_path, monkeypatch):
 
 
 def run(tmp_path, module, **changes):
-    return ProfileRun(module, tmp_path / "net.json", ("1,8",), **changes)
+    return ProfileRun(module=module, out=tmp_path / "net.json", input=("1,8",), **changes)
 
 
 def wide(network):
@@ -277,8 +277,8 @@ def test_errors_are_one_line_and_leave_nothing(write, tmp_path, capsys):
 @pytest.mark.parametrize("text", ["", "1,", ",8", "1,-8", "1,0", "1.0,8", "1 8", "a", "1,8;", "²"])
 def test_shapes(text, tmp_path):
     with pytest.raises(ValueError, match=f"^input .*{re.escape(repr(text))}$"):
-        ProfileRun("m", tmp_path / "a.json", (text,))
-    assert ProfileRun("m", tmp_path / "a.json", ("1,3,224,224", "7")).shapes == (
+        ProfileRun(module="m", out=tmp_path / "a.json", input=(text,))
+    assert ProfileRun(module="m", out=tmp_path / "a.json", input=("1,3,224,224", "7")).shapes == (
         (1, 3, 224, 224),
         (7,),
     )
@@ -287,8 +287,8 @@ def test_shapes(text, tmp_path):
 def test_names_of_files(tmp_path):
     for name in ("net", "net.png", "json"):
         with pytest.raises(ValueError, match=rf"^out .*\.json.*{name}$"):
-            ProfileRun("m", tmp_path / name, ("1",))
+            ProfileRun(module="m", out=tmp_path / name, input=("1",))
     with pytest.raises(ValueError, match=r"^picture .*\.png.*a\.jpg$"):
-        ProfileRun("m", tmp_path / "a.json", ("1",), picture=tmp_path / "a.jpg")
+        ProfileRun(module="m", out=tmp_path / "a.json", input=("1",), picture=tmp_path / "a.jpg")
     with pytest.raises(ValueError, match=r"^input "):
-        ProfileRun("m", tmp_path / "a.json", ())
+        ProfileRun(module="m", out=tmp_path / "a.json", input=())

@@ -1,4 +1,4 @@
-"""How good is an agent? Identical episodes for all, measured against the bound."""
+"""Evaluation: all agents play the same episodes and are measured against the bound."""
 
 from train.evaluation.evaluate import Result, compare, evaluate
 

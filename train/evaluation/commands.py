@@ -1,4 +1,4 @@
-"""``mec-gym compare`` and ``mec-gym evaluate``: play, print, write files."""
+"""``mec-gym compare`` and ``mec-gym evaluate``: they play, print and write files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def compare_command(run: CompareRun) -> list[Result]:
     """Carry out a comparison and write its files.
 
     Raises:
-        ValueError: Unknown environment, scenario or agent, an unusable trace, or a folder
-            that already holds results.
+        ValueError: The environment, the scenario or an agent is unknown, the trace is unusable,
+            or the folder already holds results.
     """
     if not run.overwrite:
         refuse_used(run.out, FILES, "choose another folder or give --overwrite")
@@ -62,10 +62,11 @@ def compare_command(run: CompareRun) -> list[Result]:
 
 
 def evaluate_command(run: EvaluateRun) -> Result:
-    """Let one agent play, print its line, draw its first episode if asked.
+    """Let one agent play, print its line and, if asked, draw its first episode.
 
     Raises:
-        ValueError: Unknown environment, scenario or agent, or a picture that is there already.
+        ValueError: The environment, the scenario or the agent is unknown, or the picture is there
+            already.
     """
     if run.picture is not None and not run.overwrite:
         refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
@@ -82,7 +83,7 @@ def evaluate_command(run: EvaluateRun) -> Result:
 def _played(
     env_id: str | None, scenario: str | None, agents: Sequence[str]
 ) -> tuple[str, AnyProblem]:
-    """Id and problem: what is asked for, else what the first run among the agents learnt on."""
+    """Return id and problem that are asked for, else those of the first run among the agents."""
     if env_id is None:
         for name in agents:
             origin = trained_on(name)
@@ -95,7 +96,7 @@ def _played(
 
 
 def episode_figure(problem: AnyProblem, agent: Agent, seed: int) -> Figure:
-    """A picture of what the agent does in the episode of a seed."""
+    """Draw what the agent does in the episode of a seed."""
     env = MecEnv(problem)
     observation, _ = env.reset(seed=seed)
     if isinstance(agent, Clairvoyant):

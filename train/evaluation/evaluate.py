@@ -27,7 +27,7 @@ class Result:
     has; see the page of its environment.
 
     Attributes:
-        agent: Its name.
+        agent: Name of the agent.
         episodes: Number of episodes, n.
         return_mean: Mean over episodes of the sum of rewards.
         gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`, over the episodes that
@@ -56,13 +56,13 @@ class Result:
     rollout: Rollout = field(repr=False, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """All numbers by name, without the episodes."""
+        """Return all numbers by name, without the episodes."""
         names = (name for name in arrays.field_names(type(self)) if name != "rollout")
         return {name: getattr(self, name) for name in names}
 
 
 def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
-    """How far returns (n,) stay below their bounds (n,), in percent of the bound.
+    """Return how far returns (n,) stay below their bounds (n,), in percent of the bound.
 
     100 (bound - return) / |bound| per episode. An episode whose bound is 0 has no gap: NaN.
     """
@@ -71,7 +71,7 @@ def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
 
 
 def known_gaps(returns: FloatArray, bound: FloatArray | None) -> FloatArray | None:
-    """The gaps of all episodes that have one; None if there is no bound, or no such episode."""
+    """Return the gaps of all episodes that have one; None if there is no bound or no gap."""
     if bound is None:
         return None
     gaps = gap_percent(returns, bound)
@@ -80,7 +80,7 @@ def known_gaps(returns: FloatArray, bound: FloatArray | None) -> FloatArray | No
 
 
 def interval(values: FloatArray) -> tuple[float, float]:
-    """95 % bootstrap interval (percentile) of a mean over episodes."""
+    """Return the 95 % bootstrap interval (percentile) of a mean over episodes."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values.mean()), float(values.mean())
     from scipy.stats import bootstrap  # takes most of a second to load
@@ -96,18 +96,18 @@ def interval(values: FloatArray) -> tuple[float, float]:
 
 
 def decision_ms(played: Rollout) -> float:
-    """Wall time per decision when all episodes decide in one batch, ms."""
+    """Return the wall time per decision when all episodes decide in one batch, ms."""
     return 1e3 * played.decision_seconds / int(played.played.sum())
 
 
 def summarise(
     name: str, played: Rollout, bound: FloatArray | None, first_returns: FloatArray | None = None
 ) -> Result:
-    """The line of one agent.
+    """Sum up what one agent played.
 
     Args:
-        name: The agent's name.
-        played: Its episodes.
+        name: Name of the agent.
+        played: The episodes that it played.
         bound: Bound on each episode's return, (n,); None without one.
         first_returns: Returns of the agent that it is compared with, (n,); by default its own.
     """
@@ -116,7 +116,7 @@ def summarise(
     differences = played.returns - first
     steps = played.played
     parts = {
-        part: np.asarray(values, dtype=np.float64)  # flags, too
+        part: np.asarray(values, dtype=np.float64)  # flags become 0 and 1
         for part, values in arrays.as_dict(played.outcomes).items()
     }
     return Result(
@@ -156,17 +156,17 @@ def evaluate(
     seed: int = 0,
     trace: Any = None,
 ) -> Result:
-    """Let one agent play, and sum it up.
+    """Let one agent play, and sum up what it played.
 
     Args:
         agent: A name, see :func:`agents.registry.make_agent`, or anything with SB3's ``predict``.
         problem: A Problem, or the id of an environment.
         episodes: Number of episodes.
-        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        trace: Episodes to play instead, fields (n, T, ...).
+        seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
+        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...).
 
     Raises:
-        ValueError: Unknown id or agent, or a trace that does not fit.
+        ValueError: The id or the agent is unknown, or the trace does not fit.
     """
     named = {agent if isinstance(agent, str) else type(agent).__name__: agent}
     return compare(named, problem, episodes, seed, trace)[0]
@@ -186,11 +186,11 @@ def compare(
             lines shall have.
         problem: A Problem, or the id of an environment.
         episodes: Number of episodes.
-        seed: Episode i is what ``env.reset(seed=seed + i)`` begins.
-        trace: Episodes to play instead, fields (n, T, ...).
+        seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
+        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...).
 
     Raises:
-        ValueError: Unknown id or agent, no agent, or a trace that does not fit.
+        ValueError: The id or an agent is unknown, there is no agent, or the trace does not fit.
     """
     env_id = problem if isinstance(problem, str) else None
     problem = make_problem(problem) if isinstance(problem, str) else problem
@@ -209,11 +209,11 @@ def compare(
 def results_of(
     players: Mapping[str, Agent], problem: AnyProblem, trace: Any, bound: FloatArray | None
 ) -> Iterator[Result]:
-    """Results one after the other, each as soon as its agent has played.
+    """Yield results one after the other, each as soon as its agent has played.
 
     Args:
         players: Agents by name; differences are to the first one.
-        problem: What they play.
+        problem: The problem that they play.
         trace: The episodes, fields (n, T, ...), as ``check_trace`` returns them.
         bound: Bound on each episode's return, (n,); None without one.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title: str) -> Figure:
-    """The mean gap of each agent with its interval, and the share of episodes within a gap.
+    """Draw each agent's mean gap with its interval, and the share of episodes within a gap.
 
     Without a bound, what stands in the place of gaps is the return that each agent loses
     against the best agent of the comparison, on the same episodes.
 
     Args:
-        results: One per agent.
+        results: One result per agent.
         bound: Bound on each episode's return, (n,); None without one.
-        title: Stands above the picture.
+        title: Text above the picture.
     """
     from matplotlib import colormaps
 
@@ -77,10 +77,10 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
     return figure
 
 
-def decisions_figure(played: Rollout) -> Any:
-    """How each part of the decision is spread over episodes, slot by slot.
+def decisions_figure(played: Rollout) -> Figure:
+    """Draw how each part of the decision is spread over episodes, slot by slot.
 
-    Of parts (n, T) and of whole numbers (n, T, N), all N together.
+    Parts of shape (n, T) are drawn, and parts of whole numbers (n, T, N), all N together.
     """
     names = [
         name

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from mec_gym.core.problem import AnyProblem
+from train.console import show_table
 from train.evaluation.evaluate import Result
 
 Column = tuple[str, Callable[[Result], str]]
-"""Heading, and what stands under it."""
+"""Heading of a column, and the text under it for a result."""
 
 
 def short_name(name: str) -> str:
-    """An agent's name, or the end of it: runs have long paths."""
+    """Return an agent's name, or only the end of it, because runs have long paths."""
     return name if len(name) < 28 else "…" + name[-26:]
 
 
 def part_columns(part: str) -> list[Column]:
-    """What is shown of a part of the outcome; its name tells the unit.
+    """Choose the columns that show a part of the outcome, whose name tells the unit.
 
     Seconds are shown per step, with their 95th percentile; joules and drops per episode.
     """
@@ -55,9 +55,9 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
     """Print results; ± is half of the 95 % bootstrap interval.
 
     Args:
-        results: One per agent; differences are to the first one.
-        problem: What was played; it names the parts of the outcome that count.
-        title: Stands above the table.
+        results: One result per agent; differences are to the first one.
+        problem: The problem that was played; it names the parts of the outcome that count.
+        title: Text above the table.
     """
     columns: list[Column] = [("return", lambda r: f"{r.return_mean:.3f}")]
     for part in (*problem.costs, *problem.gains):
@@ -79,14 +79,11 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
         table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         table.add_row(short_name(result.agent), *(show(result) for _, show in (*columns, *wide)))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)
-    console.print(table)
+    show_table(table)
 
 
 def flat_row(result: Result) -> dict[str, Any]:
-    """A result with one number per name: both ends of intervals, each part of the outcome."""
+    """Spread a result so that each name has one number, as a row of a CSV file needs it."""
     row: dict[str, Any] = {}
     for name, value in result.as_dict().items():
         if name.endswith("_ci95"):

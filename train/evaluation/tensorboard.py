@@ -1,4 +1,4 @@
-"""What is written down while an agent learns; docs/training.md explains every name."""
+"""The log of an agent that learns; docs/training.md explains every name in it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _NAMES = {"energy_j": "energy_j_per_step", "dropped": "drop_rate"}
 
 
 class Evaluation:
-    """Plays the same episodes each time: seeds 1 000 000 and up, which no training meets.
+    """Plays the same episodes each time: those of seeds 1 000 000 and up, which no training meets.
 
     Args:
-        problem: What is played.
+        problem: The problem that is played.
         agent: The agent that learns.
-        episodes: Episodes of an evaluation.
+        episodes: Number of episodes per evaluation.
     """
 
     def __init__(self, problem: AnyProblem, agent: Agent, episodes: int) -> None:
@@ -39,7 +39,7 @@ class Evaluation:
         self.bound = problem.bound(self.trace)
 
     def record(self, logger: Logger) -> None:
-        """Play and tell the logger return, gap, costs and a picture of the decisions."""
+        """Play, and log the return, the gap, costs, gains and a picture of the decisions."""
         result = summarise("learner", rollout(self.problem, self.agent, self.trace), self.bound)
         logger.record("eval/return_mean", result.return_mean)
         for part in (*self.problem.costs, *self.problem.gains):
@@ -64,12 +64,12 @@ class Evaluation:
 def record_rollout(
     logger: Logger, means: Mapping[str, float], samples: Mapping[str, FloatArray]
 ) -> None:
-    """Tell the logger what happened while learning.
+    """Log what happened while learning.
 
     Args:
-        logger: SB3's.
-        means: Mean per step of every cost and gain of the problem.
-        samples: Values of those that are times, s, of which a percentile is taken.
+        logger: SB3's logger.
+        means: Mean per step of every cost and gain of the problem, by name.
+        samples: Values of those that are times, s; their 95th percentile is logged.
     """
     for part, mean in means.items():
         logger.record(f"rollout/{_NAMES.get(part, f'{part}_mean')}", mean)
@@ -78,13 +78,13 @@ def record_rollout(
 
 
 class Metrics(BaseCallback):
-    """Costs and gains of every rollout; return and gap of every evaluation.
+    """Logs costs and gains of every rollout, and every evaluation.
 
     Args:
-        problem: What is played.
+        problem: The problem that is played.
         agent: The agent that learns.
-        eval_every: Steps between two evaluations.
-        eval_episodes: Episodes of an evaluation.
+        eval_every: Number of environment steps between two evaluations.
+        eval_episodes: Number of episodes per evaluation.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Metrics(BaseCallback):
         self.evaluate()
 
     def evaluate(self) -> None:
-        """Play the evaluation episodes and write everything down."""
+        """Play the evaluation episodes and end the row of the log."""
         self.evaluation.record(self.logger)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)

@@ -19,12 +19,12 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class TrainingPreset(Generic[S]):
-    """Settings, and how long they need.
+    """Settings, and how long learning takes with them.
 
     Attributes:
         about: One line that says what is learnt.
-        settings: What shapes learning.
-        total_timesteps: Environment steps after which these settings have learnt what they can.
+        settings: Everything that shapes learning.
+        total_timesteps: Number of environment steps after which no more is learnt.
     """
 
     about: str
@@ -45,19 +45,19 @@ def _table(room: Room, name: str) -> Mapping[str, Any]:
 
 
 def ppo_presets(room: Room) -> dict[str, TrainingPreset[PPOSettings]]:
-    """PPO's presets for the environments of a package, the default of most of them first."""
+    """Return PPO's presets for a package's environments, the default of most of them first."""
     return {**_table(room, "PPO_PRESETS"), "flat": PPO_FLAT}
 
 
 def a3c_presets(room: Room) -> dict[str, TrainingPreset[A3CSettings]]:
-    """A3C's presets, multi-task ones included, for the environments of a package."""
+    """Return A3C's presets, multi-task ones included, for a package's environments."""
     return {**_table(room, "A3C_PRESETS"), "flat": A3C_FLAT}
 
 
 def find_ppo_preset(
     env_id: str, name: str | None = None
 ) -> tuple[str, TrainingPreset[PPOSettings]]:
-    """A preset of PPO and its name.
+    """Find a preset of PPO, and return its name and the preset.
 
     Args:
         env_id: The environment that is to be learnt.
@@ -65,7 +65,7 @@ def find_ppo_preset(
             the environment's own.
 
     Raises:
-        ValueError: Unknown environment or preset.
+        ValueError: The environment or the preset is unknown.
     """
     room = _room(env_id)
     presets = ppo_presets(room)
@@ -75,7 +75,7 @@ def find_ppo_preset(
 def find_a3c_preset(
     env_id: str, name: str | None = None, multi_task: bool | None = None
 ) -> tuple[str, TrainingPreset[A3CSettings]]:
-    """A preset of A3C and its name.
+    """Find a preset of A3C, and return its name and the preset.
 
     Args:
         env_id: The environment that is to be learnt.
@@ -85,7 +85,7 @@ def find_a3c_preset(
             either will do.
 
     Raises:
-        ValueError: Unknown environment or preset, or one of the other kind.
+        ValueError: The environment or the preset is unknown, or the preset is of the other kind.
     """
     kind = "A3C" if multi_task is None else "multi-task A3C" if multi_task else "plain A3C"
     fitting = {
@@ -99,7 +99,7 @@ def find_a3c_preset(
 
 
 def first_a3c_env() -> str:
-    """The environment that A3C learns unless another is asked for: the first with presets."""
+    """Return the environment that A3C learns by default: the first one with presets of its own."""
     return next(env_id for env_id in ENVIRONMENTS if len(a3c_presets(_room(env_id))) > 1)
 
 

@@ -91,7 +91,9 @@ A3C_PRESETS = {
         400_000,
     ),
     "mtl-a3c-unaided": TrainingPreset(
-        "multi-task: likewise", replace(_UNAIDED, multi_task=True), 400_000
+        "multi-task: the scorer without looking ahead, a task for each device's choice",
+        replace(_UNAIDED, multi_task=True),
+        400_000,
     ),
     "a3c-flat": TrainingPreset("one trunk, one joint action, for comparison", _FLAT, 5_000_000),
     "mtl-a3c-branch": TrainingPreset(

@@ -1,4 +1,4 @@
-"""An A3C run: a folder as PPO's, written by the parent of the workers."""
+"""An A3C run in a folder; the parent of the workers writes it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from agents.networks.agent import network_agent, save_network
 from agents.runs import CONFIG_FILE, read_config
 from agents.trained_agent import TrainedAgent
 from mec_gym.registration import make_problem
-from train.config import A3CRun
+from train.config import FREE, A3CRun
 from train.evaluation.tensorboard import Evaluation, record_rollout
 from train.runs.folder import (
+    COMMON_FILES,
     advance,
-    begin,
+    begin_run,
     open_checkpoint,
     progress_bar,
     start_log,
@@ -33,13 +34,13 @@ from train.runs.folder import (
 )
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
 
-RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
+RUN_FILES = (*COMMON_FILES, MODEL_FILE)
 LOG_EVERY = 2.0
-"""Seconds between two rows of rollout statistics, at least."""
+"""Shortest time between two rows of rollout statistics, s."""
 
 
 def save_checkpoint(folder: Path, memory: Memory) -> None:
-    """Write everything the run consists of."""
+    """Write everything the run consists of into a checkpoint."""
     learner = io.BytesIO()
     torch.save(memory.adam, learner)
     parts = {"learner.pt": learner.getvalue()}
@@ -59,7 +60,7 @@ def load_checkpoint(path: Path, workers: int) -> Memory:
     with open_checkpoint(path, ["learner.pt", *names]) as parts:
         adam = torch.load(io.BytesIO(parts["learner.pt"]), weights_only=True)
     steps = int(path.stem.removeprefix("step-"))
-    return Memory(steps, adam, [parts[name] for name in names])
+    return Memory(steps=steps, adam=adam, workers=[parts[name] for name in names])
 
 
 def _worker(index: int) -> str:
@@ -67,16 +68,16 @@ def _worker(index: int) -> str:
 
 
 class Progress:
-    """What workers report, gathered and handed to the logger from time to time.
+    """Gathers what workers report and hands it to the logger from time to time.
 
     Attributes:
-        steps: Of which something has been reported.
+        steps: Number of environment steps that have been reported.
 
     Args:
-        logger: SB3's.
-        bar: Shows how far the run is.
-        steps: That had been played before.
-        rollout: Steps of an update.
+        logger: SB3's logger.
+        bar: The bar that shows how far the run is.
+        steps: Number of environment steps that had been played before.
+        rollout: Number of environment steps per update.
     """
 
     def __init__(self, logger: Logger, bar: tqdm[Any], steps: int, rollout: int) -> None:
@@ -92,7 +93,7 @@ class Progress:
         self._clock = time.monotonic()
 
     def add(self, report: Report) -> None:
-        """Take up a report; write a row if the last one is old."""
+        """Add a report, and write a row if the last one is old."""
         self._gathered.add(report)
         self.steps += report.updates * self._rollout
         advance(self._bar, self.steps)
@@ -118,7 +119,7 @@ class Progress:
         self.begin()
 
     def dump(self, steps: int) -> None:
-        """End a row."""
+        """End a row of the log at a number of environment steps."""
         self.logger.record("time/total_timesteps", steps, exclude="tensorboard")
         self.logger.dump(steps)
 
@@ -126,22 +127,23 @@ class Progress:
 def train_a3c(run: A3CRun) -> TrainedAgent:
     """Begin or resume a run.
 
-    Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/
-    and, at the end, model.pt. Between two evaluations or checkpoints workers are
+    The folder ``run.out`` comes to hold config.json, progress.csv, TensorBoard events,
+    checkpoints/ and, at the end, model.pt. Between two evaluations or checkpoints workers are
     asynchronous; there they pause for a moment, so that everything written is consistent
     and, with one worker, reproducible.
 
     Raises:
-        ValueError: Unknown names, a problem without parallel choices, a folder in use, a
-            damaged checkpoint, or other settings than the run was begun with.
+        ValueError: A name is unknown, the problem has no parallel choices, the folder is in
+            use, the checkpoint is damaged, or the settings are not those that the run was begun
+            with.
         ChildProcessError: A worker failed or died; the last checkpoint is as it was.
-        Interrupted: After Ctrl-C; the run can be resumed.
+        Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
     folder, settings = run.out, run.settings
     problem = make_problem(run.env, run.scenario)
-    checkpoint = begin(run, RUN_FILES, run.free)
+    checkpoint = begin_run(run, RUN_FILES, FREE)
     memory = None if checkpoint is None else load_checkpoint(checkpoint, settings.workers)
-    # What the head found out is part of the run.
+    # What the head found out when the run began is part of the run.
     known = read_config(folder / CONFIG_FILE).get("head") if run.resume else None
     head = make_head(settings.head, problem, known)
     torch.set_num_threads(1)
@@ -172,7 +174,7 @@ def _learn(
     evaluation: Evaluation,
     progress: Progress,
 ) -> None:
-    """From milestone to milestone until the run is complete."""
+    """Learn from milestone to milestone until the run is complete."""
     stop = StopFlag()
     with stop_on_interrupt(stop, "update"), trainer:
         trainer.wait(stop.asked)
@@ -184,10 +186,10 @@ def _learn(
             trainer.copy_to(network)
             memory = trainer.memory() if save or over else None
             if not over:
-                milestones = (_next(steps, run.eval_every), _next(steps, run.checkpoint_every))
-                trainer.release(min(*milestones, run.total_timesteps))
-            # While the workers go on: of what was copied. A run that is stopped here is
-            # evaluated when it is resumed.
+                due = [next_multiple(steps, n) for n in (run.eval_every, run.checkpoint_every)]
+                trainer.release(min(*due, run.total_timesteps))
+            # What was copied is saved and evaluated while the workers go on. A run that is
+            # stopped here is evaluated when it is resumed.
             if memory is not None:
                 save_checkpoint(run.out, memory)
             if evaluate and not stop.stop:
@@ -206,6 +208,6 @@ def _learn(
             raise Interrupted(HOW_TO_GO_ON)
 
 
-def _next(steps: int, every: int) -> int:
-    """The first multiple of ``every`` beyond ``steps``."""
+def next_multiple(steps: int, every: int) -> int:
+    """Return the first multiple of ``every`` beyond ``steps``."""
     return (steps // every + 1) * every

@@ -1,4 +1,4 @@
-"""Training the exits of a network: run folder, checkpoint, resume, profile."""
+"""A run that trains the exits of a network and ends with a profile."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
@@ -22,33 +21,42 @@ from mec_gym.dnn import zoo
 from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised
 from mec_gym.dnn.graph import LayerGraph, save_graph
 from mec_gym.dnn.images import Images, cifar10, digits
+from train.console import show_table
 from train.files import write_csv, write_json
 from train.profile_network import find_network
-from train.runs.folder import begin, open_checkpoint, progress_bar, resolved, write_checkpoint
+from train.runs.folder import (
+    COMMON_FILES,
+    PROGRESS_FILE,
+    begin_run,
+    config_of,
+    open_checkpoint,
+    progress_bar,
+    write_checkpoint,
+)
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
 
 MODEL_FILE = "model.pt"
 PROFILE_FILE = "profile.json"
-PROGRESS_FILE = "progress.csv"
-RUN_FILES = (CONFIG_FILE, "checkpoints", PROGRESS_FILE, MODEL_FILE, PROFILE_FILE)
+RUN_FILES = (*COMMON_FILES, MODEL_FILE, PROFILE_FILE)
 _PART = "training.pt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExitsRun:
-    """Train the exits of a network jointly, measure their accuracy, write its profile.
+    """Train the exits of a network jointly, measure their accuracy and write its profile.
 
     Attributes:
         network: A network of the zoo, see ``mec_gym.dnn.zoo.NETWORKS``, or MODULE[:FACTORY] of
             your own as for ``profile``: it sees (n, 3, 32, 32) and returns logits (n, 10), one
-            for each exit, from the earliest to the deepest.
+            tensor per exit, from the earliest to the deepest.
         out: Folder of the run.
-        data: Folder of CIFAR-10, either version; scikit-learn's digits if not given.
-        settings: How the exits are trained.
-        seed: Of weights, order, shifts and dropout.
-        threads: Of the processor; another number gives slightly other figures.
-        checkpoint_every: Epochs between two checkpoints.
-        resume: Go on with the run in ``out`` from its checkpoint.
+        data: Folder of CIFAR-10, in its Python or its binary version; by default scikit-learn's
+            digits are learnt.
+        settings: Everything that shapes training.
+        seed: Seed of weights, order, shifts and dropout.
+        threads: Number of threads of the processor; another one gives slightly other figures.
+        checkpoint_every: Number of epochs between two checkpoints.
+        resume: Whether to go on with the run in ``out`` from its checkpoint.
     """
 
     network: str
@@ -68,16 +76,17 @@ class ExitsRun:
 def run_exits(run: ExitsRun) -> LayerGraph:
     """Begin or resume a run.
 
-    Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/ and,
-    at the end, model.pt (the weights) and profile.json (with measured accuracies).
+    The folder ``run.out`` comes to hold config.json, progress.csv, TensorBoard events,
+    checkpoints/ and, at the end, model.pt (the weights) and profile.json (with measured
+    accuracies).
 
     Raises:
-        ValueError: Unknown network, unusable data, a folder in use, a damaged checkpoint, or
-            other settings than the run was begun with.
-        Interrupted: After Ctrl-C; the run can be resumed.
+        ValueError: The network is unknown, the data are unusable, the folder is in use, the
+            checkpoint is damaged, or the settings are not those that the run was begun with.
+        Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
     folder = run.out
-    checkpoint = begin(run, RUN_FILES, free=("checkpoint_every",))
+    checkpoint = begin_run(run, RUN_FILES, free=("checkpoint_every",))
     torch.set_num_threads(run.threads)
     images = digits() if run.data is None else cifar10(run.data)
     module = initialised(lambda: build_network(run.network, images), run.seed)
@@ -87,7 +96,7 @@ def run_exits(run: ExitsRun) -> LayerGraph:
     if training.done:
         print(f"{folder} is complete: {run.settings.epochs} epochs")
     else:
-        write_json(folder / CONFIG_FILE, resolved(run))
+        write_json(folder / CONFIG_FILE, config_of(run))
         _train(run, training)
     graph = training.graph(title(run.network, images))
     command = {"command": command_line(run, images)}
@@ -102,11 +111,11 @@ def run_exits(run: ExitsRun) -> LayerGraph:
 
 
 def build_network(name: str, images: Images) -> nn.Module:
-    """The network of a run, for the images it is trained on.
+    """Build the network of a run for the images that it is trained on.
 
     Args:
         name: A network of the zoo, or MODULE[:FACTORY] of the user's own.
-        images: What it is to see.
+        images: The images that it is to see.
 
     Raises:
         ValueError: There is no such network.
@@ -118,7 +127,7 @@ def build_network(name: str, images: Images) -> nn.Module:
 
 
 def title(network: str, images: Images) -> str:
-    """Name of the trained network: what it is, and the data."""
+    """Return the name of a trained network: that of the network and that of the data."""
     place = network.partition(":")[0]
     return f"{Path(place).stem if place.endswith('.py') else place}-{images.name}"
 
@@ -153,7 +162,7 @@ def _train(run: ExitsRun, training: ExitTraining) -> None:
 
 
 def save_checkpoint(folder: Path, training: ExitTraining) -> None:
-    """Write everything the training consists of; resumed, it goes on bit for bit."""
+    """Write everything the training consists of; from here it can be resumed bit for bit."""
     whole = io.BytesIO()
     torch.save(training.state(), whole)
     write_checkpoint(folder, training.steps, {_PART: whole.getvalue()}, compress=False)
@@ -163,14 +172,14 @@ def load_checkpoint(path: Path, training: ExitTraining) -> None:
     """Read a checkpoint; only tensors and plain values are taken from it.
 
     Raises:
-        ValueError: The file is truncated or damaged, or of another network.
+        ValueError: The file is truncated or damaged, or it belongs to another network.
     """
     with open_checkpoint(path, [_PART]) as parts:
         training.restore(torch.load(io.BytesIO(parts[_PART]), weights_only=True))
 
 
 def command_line(run: ExitsRun, images: Images) -> str:
-    """The command that repeats a run, whatever the defaults may be by then."""
+    """Return the command that repeats a run, whatever the defaults may be by then."""
     words = ["mec-gym exits", f"--network {run.network}"]
     for field in dataclasses.fields(run.settings):
         value = getattr(run.settings, field.name)
@@ -179,7 +188,7 @@ def command_line(run: ExitsRun, images: Images) -> str:
         if value is not None:
             words.append(f"--{field.name.replace('_', '-')} {value}")
     words += [f"--seed {run.seed}", f"--threads {run.threads}"]
-    # The folder is the user's own affair.
+    # The profile is published: a path of the user's machine has no place in it.
     words += [] if run.data is None else ["--data DIR"]
     return " ".join([*words, f"--out runs/{title(run.network, images)}"])
 
@@ -200,7 +209,7 @@ def print_exits(graph: LayerGraph) -> None:
         assert one.accuracy is not None
         share = f"{100 * costs[n] / costs[-1]:.1f}" if costs else "?"
         table.add_row(one.name, f"{100 * one.accuracy:.2f}", f"{100 * trained:.2f}", share)
-    Console().print(table)
+    show_table(table)
 
 
 def _summary(row: dict[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The folder of a training run: begun once, interrupted at any time, resumed."""
+"""The folder of a training run, which is begun once, interrupted at any time and resumed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from train.files import refuse_used, write_json
 if TYPE_CHECKING:
     from stable_baselines3.common.logger import Logger
 
+PROGRESS_FILE = "progress.csv"
+CHECKPOINTS = "checkpoints"
+COMMON_FILES = (CONFIG_FILE, PROGRESS_FILE, CHECKPOINTS)
+"""The names that every run writes in its folder."""
 KEPT = 2
-"""Checkpoints that stay; older ones go."""
+"""Number of checkpoints that stay; older ones are deleted."""
 
 
 class Run(Protocol):
-    """What the folder needs to know of a run; a dataclass of everything that it is told."""
+    """What the folder needs to know of a run, which is a dataclass of all its options."""
 
     @property
     def out(self) -> Path:
@@ -36,34 +40,34 @@ class Run(Protocol):
 
     @property
     def resume(self) -> bool:
-        """Whether to go on with what is in the folder."""
+        """Whether to go on with the run that is in the folder."""
         ...
 
 
-def resolved(run: Run) -> dict[str, Any]:
-    """A run's configuration as JSON."""
+def config_of(run: Run) -> dict[str, Any]:
+    """Return the configuration of a run as it stands in its file."""
     config = dataclasses.asdict(run)  # type: ignore[call-overload]
-    # Where it lies and how it was called are no part of what it is.
+    # Where a run lies and how it was called are no part of what it is.
     del config["out"], config["resume"]
     return {
         name: str(value) if isinstance(value, Path) else value for name, value in config.items()
     }
 
 
-def begin(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | None:
-    """See whether a run may begin, or be resumed, in its folder.
+def begin_run(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | None:
+    """Check that a run may begin, or be resumed, in its folder.
 
     Args:
-        run: What is asked for.
-        files: What it will write.
-        free: Names of what may change when it is resumed.
+        run: The options of the run.
+        files: Names of the files that it will write.
+        free: Names of the options that may change when it is resumed.
 
     Returns:
-        The checkpoint to go on from, if there is one.
+        The checkpoint to go on from; None to begin anew.
 
     Raises:
-        ValueError: Nothing to resume, other settings than the run was begun with, or a folder
-            in use.
+        ValueError: There is nothing to resume, the settings are not those that the run was begun
+            with, or the folder is in use.
     """
     if not run.resume:
         refuse_used(run.out, files, "choose another folder or give --resume")
@@ -71,7 +75,7 @@ def begin(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | None:
     config_file = run.out / CONFIG_FILE
     if not config_file.is_file():
         raise ValueError(f"out {run.out} holds no run to resume: {CONFIG_FILE} is missing")
-    _check_same(run.out, read_config(config_file), resolved(run), free)
+    _check_same(run.out, read_config(config_file), config_of(run), free)
     found = checkpoints(run.out)
     if not found:
         print(f"{run.out} holds no checkpoint: the run begins anew")
@@ -88,11 +92,11 @@ def _check_same(
     """Raise ValueError if a resumed run would differ from what it was begun as.
 
     Args:
-        folder: The run's folder.
-        began: Its configuration, as config.json has it.
-        now: What is asked for; a configuration within it is compared value by value.
+        folder: The folder of the run.
+        began: The configuration that the run was begun with, as config.json has it.
+        now: The configuration that is asked for; one within it is compared value by value.
         free: Names that may change.
-        prefix: Stands before every name in the message.
+        prefix: Text before every name in the message.
     """
     now = json.loads(json.dumps(now))
     for name in sorted(set(now) - set(free)):
@@ -106,28 +110,39 @@ def _check_same(
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoints, oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*.zip"))
+    """List the checkpoints of a run, the oldest one first."""
+    return sorted((folder / CHECKPOINTS).glob("step-*.zip"))
 
 
 def write_checkpoint(
     folder: Path, steps: int, parts: Mapping[str, bytes], compress: bool = True
 ) -> None:
-    """Write a checkpoint of a run that has played so many steps; the oldest ones go."""
+    """Write a checkpoint of a run, and delete the oldest ones.
+
+    Args:
+        folder: The folder of the run.
+        steps: Number of steps that the run has made.
+        parts: The contents of the checkpoint by name.
+        compress: Whether it is worth compressing them.
+    """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", method, compresslevel=1) as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
         archive.writestr("progress.json", json.dumps({"num_timesteps": steps}))
-    write_whole(folder / "checkpoints" / f"step-{steps:012d}.zip", whole.getvalue())
+    write_whole(folder / CHECKPOINTS / f"step-{steps:012d}.zip", whole.getvalue())
     for old in checkpoints(folder)[:-KEPT]:
         old.unlink()
 
 
 @contextmanager
 def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, bytes]]:
-    """The parts of a checkpoint by name; errors in reading them say what is damaged.
+    """Give the parts of a checkpoint by name; errors in reading them name the damaged file.
+
+    Args:
+        path: The file of the checkpoint.
+        names: The names of the parts that it must hold.
 
     Raises:
         ValueError: The file is truncated or damaged.
@@ -156,16 +171,16 @@ def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
     """Write the configuration of a run that learns to act, and open its log.
 
     Args:
-        run: What is asked for.
-        head_parameters: What the head found out; it is a part of what the run is.
+        run: The options of the run.
+        head_parameters: The parameters of the head, which are a part of the configuration.
 
     Returns:
-        SB3's logger: progress.csv and TensorBoard events.
+        SB3's logger, which writes progress.csv and TensorBoard events.
     """
     from stable_baselines3.common.logger import configure
 
-    write_json(run.out / CONFIG_FILE, resolved(run) | {"head": dict(head_parameters)})
-    progress = run.out / "progress.csv"
+    write_json(run.out / CONFIG_FILE, config_of(run) | {"head": dict(head_parameters)})
+    progress = run.out / PROGRESS_FILE
     if progress.exists():  # of an earlier part of the run: SB3's logger begins the file anew
         part = len(list(run.out.glob("progress-*.csv"))) + 1
         progress.rename(run.out / f"progress-{part}.csv")
@@ -173,12 +188,18 @@ def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
 
 
 def progress_bar(total: int, done: int, unit: str = "step") -> tqdm[Any]:
-    """A bar over the whole run, parts before a resume included."""
+    """Make a bar over the whole run, what was done before a resume included.
+
+    Args:
+        total: Number of units of the whole run.
+        done: Number of units that are done already.
+        unit: Name of a unit.
+    """
     # A log file is no terminal: a line every ten seconds will do.
     often = 0.2 if sys.stderr.isatty() else 10.0
     return tqdm(total=total, initial=done, unit=unit, unit_scale=True, mininterval=often)
 
 
 def advance(bar: tqdm[Any], steps: int) -> None:
-    """Move a bar to so many steps; the last update may overshoot the total."""
+    """Move a bar to a number of steps; the last update may overshoot the total."""
     bar.update(min(steps, bar.total) - bar.n)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a run stops at the next good moment and can be resumed."""
+"""Ctrl-C and SIGTERM stop a run at the next good moment, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOW_TO_GO_ON = "go on with the same command and --resume"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM came; everything learnt is in the last checkpoint."""
+    """The run was stopped by Ctrl-C or SIGTERM; the last checkpoint holds all that was learnt."""
 
 
 class Stoppable(Protocol):
@@ -27,25 +27,25 @@ class StopFlag:
     """A Stoppable for a plain loop.
 
     Attributes:
-        stop: Whether it has been asked to.
+        stop: Whether the loop has been asked to stop.
     """
 
     stop: bool = False
 
     def asked(self) -> bool:
-        """Whether it has been asked to stop."""
+        """Tell whether the loop has been asked to stop."""
         return self.stop
 
 
 @contextmanager
 def stop_on_interrupt(running: Stoppable, moment: str) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM sets ``running.stop``, a second one stops at once.
+    """Let the first Ctrl-C or SIGTERM set ``running.stop``, and a second one stop at once.
 
-    Signals reach the main thread only; elsewhere nothing is changed.
+    Signals reach the main thread only; in other threads nothing is changed.
 
     Args:
-        running: What shall stop.
-        moment: After what it will, for the message.
+        running: The object that shall stop.
+        moment: Name of what is finished before it stops, for the message.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Learning without a folder: an agent in one call, or a curve of how fast it learns."""
+"""Learning without a run's folder: an agent in one call, or the curve of how fast it learns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.a3c.settings import A3CSettings
@@ -22,7 +21,7 @@ from agents.trained_agent import TrainedAgent
 from mec_gym.core.checks import one_of, positive_int, seed_number
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.registration import make_problem
 from train.presets import TrainingPreset, find_a3c_preset, find_ppo_preset
 from train.runs.folder import advance, progress_bar
@@ -30,25 +29,25 @@ from train.runs.interrupts import StopFlag, stop_on_interrupt
 from train.runs.ppo import Progress
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run.
+    """How an agent got better while it learnt.
 
     Attributes:
-        agent: As it was at the end.
-        steps: Environment steps at each evaluation, (E,).
-        seconds: Of training, evaluations not counted, (E,).
-        returns: Of every episode of the test at each evaluation, (E, n).
+        agent: The agent as it was at the end.
+        steps: Number of environment steps at each evaluation, (E,).
+        seconds: Time spent on training at each evaluation, evaluations not counted, s, (E,).
+        returns: Return of every test episode at each evaluation, (E, n).
     """
 
     agent: TrainedAgent
-    steps: npt.NDArray[np.int64]
+    steps: IntArray
     seconds: FloatArray
     returns: FloatArray
 
 
 class _Clock:
-    """Evaluates, and counts the time in between."""
+    """Evaluates an agent and counts the time in between."""
 
     def __init__(self, problem: AnyProblem, agent: Agent, trace: Any) -> None:
         self.problem, self.agent, self.trace = problem, agent, trace
@@ -66,7 +65,12 @@ class _Clock:
         self._since = time.perf_counter()
 
     def curve(self, agent: TrainedAgent) -> Curve:
-        return Curve(agent, np.array(self.steps), np.array(self.seconds), np.stack(self.returns))
+        return Curve(
+            agent=agent,
+            steps=np.array(self.steps),
+            seconds=np.array(self.seconds),
+            returns=np.stack(self.returns),
+        )
 
 
 class _Milestones(BaseCallback):
@@ -93,15 +97,16 @@ def learning_curve(
     trace: Any,
     evaluations: int = 10,
 ) -> Curve:
-    """Train from scratch, without a run's folder.
+    """Train an agent and evaluate it on the way.
 
     Args:
-        problem: What is learnt.
-        settings: Of PPO or A3C, which says which it is.
-        seed: Of networks, environments and minibatches.
-        total_timesteps: Environment steps.
-        trace: Episodes of the test, fields (n, T, ...).
-        evaluations: Between the beginning and the end, the end included.
+        problem: The problem that is learnt.
+        settings: Settings of PPO or of A3C, which also decide the learner.
+        seed: Seed of networks, environments and minibatches.
+        total_timesteps: Number of environment steps.
+        trace: The test episodes, fields of shape (n, T, ...).
+        evaluations: Number of evaluations after the one before learning begins; the last one is
+            at the end.
     """
     milestones = [total_timesteps * k // evaluations for k in range(1, evaluations + 1)]
     head = make_head(settings.head, problem)
@@ -117,7 +122,7 @@ def learning_curve(
     network = first_network(problem, head, settings, seed)
     agent = network_agent(network, head)
     with Trainer(problem, head, settings, seed, total_timesteps) as trainer:
-        trainer.wait()  # processes begin
+        trainer.wait()  # until the processes are there: their start is no part of learning
         clock = _Clock(problem, agent, trace)
         clock.evaluate(0)
         for milestone in milestones:
@@ -143,17 +148,18 @@ def learn(
     ``mec-gym a3c``. Ctrl-C ends learning early, and the agent is returned as it is then.
 
     Args:
-        env_id: Environment id.
-        algo: ``ppo``, ``a3c`` or ``mtl-a3c``, multi-task A3C.
+        env_id: Id of the environment.
+        algo: Name of the learner: ``ppo``, ``a3c``, or ``mtl-a3c`` for multi-task A3C.
         preset: Name of a preset, see ``mec-gym scenarios``; by default the environment's own.
-        total_timesteps: Environment steps; by default as many as the preset needs.
+        total_timesteps: Number of environment steps; by default as many as the preset needs.
         seed: Seed of networks, environments and minibatches.
-        scenario: A preset's name, ``KIND:PATH`` or a Scenario; by default the environment's own.
+        scenario: Name of a scenario, ``KIND:PATH`` or a Scenario; by default the environment's
+            own.
         **settings: Settings that differ from the preset's, fields of ``PPOSettings`` or
             ``A3CSettings``.
 
     Raises:
-        ValueError: Unknown names, or a setting with a bad value.
+        ValueError: A name is unknown, or a setting has a bad value.
     """
     one_of("algo", algo, ("ppo", "a3c", "mtl-a3c"))
     chosen: TrainingPreset[PPOSettings] | TrainingPreset[A3CSettings]

@@ -1,4 +1,4 @@
-"""A PPO run: a folder that can be interrupted, looked at and resumed."""
+"""A PPO run in a folder."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ from agents.ppo.model import (
     MODEL_FILE,
     TrainingEnv,
     agent_of,
-    check_fits,
     make_ppo,
     make_vec_env,
 )
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
-from agents.runs import CONFIG_FILE
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
-from train.config import PPORun
+from train.config import FREE, PPORun
 from train.evaluation.tensorboard import Metrics
 from train.runs.folder import (
+    COMMON_FILES,
     advance,
-    begin,
+    begin_run,
     open_checkpoint,
     progress_bar,
     start_log,
@@ -40,7 +39,7 @@ from train.runs.folder import (
 )
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
 
-RUN_FILES = (CONFIG_FILE, MODEL_FILE, "progress.csv", "checkpoints")
+RUN_FILES = (*COMMON_FILES, MODEL_FILE)
 _PARTS = ("model.zip", "env.pkl", "random.pkl")
 
 
@@ -53,8 +52,8 @@ def _model_bytes(model: PPO) -> bytes:
 def save_checkpoint(folder: Path, model: PPO, env: TrainingEnv) -> None:
     """Write everything the run consists of: networks, optimiser, environments, generators.
 
-    Must be called between two rollouts. A run resumed from here goes on bit for bit as
-    if it had never stopped.
+    It must be called between two rollouts. A run that is resumed from here goes on bit for bit
+    as if it had never stopped.
     """
     # SB3 shuffles minibatches with numpy's global generator.
     state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
@@ -82,15 +81,18 @@ def load_checkpoint(path: Path) -> tuple[PPO, TrainingEnv]:
 
 
 class Progress(BaseCallback):
-    """A progress bar over the whole run, parts before a resume included.
+    """Shows a progress bar over the whole run, what was played before a resume included.
+
+    Attributes:
+        stop: Whether learning is to end after this step.
 
     Args:
-        total: Environment steps of the whole run.
+        total: Number of environment steps of the whole run.
     """
 
     def __init__(self, total: int) -> None:
         super().__init__()
-        self.stop = False  # set to True, it ends learning after this step
+        self.stop = False
         self._total = total
         self._bar: tqdm[Any] | None = None
 
@@ -103,13 +105,21 @@ class Progress(BaseCallback):
         return not self.stop
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
 
 
 class Checkpoints(BaseCallback):
-    """Writes a checkpoint now and then, and stops cleanly when asked to."""
+    """Writes a checkpoint now and then, and stops between two rollouts when asked to.
+
+    Attributes:
+        stop: Whether learning is to end after this rollout.
+
+    Args:
+        folder: The folder of the run.
+        every: Number of environment steps between two checkpoints.
+    """
 
     def __init__(self, folder: Path, every: int) -> None:
         super().__init__()
@@ -125,9 +135,9 @@ class Checkpoints(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        due = self.num_timesteps // self.every > self._saved
-        if due or self.stop:
-            self._saved = self.num_timesteps // self.every
+        number = self.num_timesteps // self.every
+        if number > self._saved or self.stop:
+            self._saved = number
             self.save()
         if self.stop:
             raise Interrupted(HOW_TO_GO_ON)
@@ -143,21 +153,19 @@ class Checkpoints(BaseCallback):
 def train_ppo(run: PPORun) -> TrainedAgent:
     """Begin or resume a run.
 
-    Writes into ``run.out``: config.json, progress.csv, TensorBoard events, checkpoints/
-    and, at the end, model.zip.
+    The folder ``run.out`` comes to hold config.json, progress.csv, TensorBoard events,
+    checkpoints/ and, at the end, model.zip.
 
     Raises:
-        ValueError: Unknown names, a folder in use, a damaged checkpoint, or other
-            settings than the run was begun with.
-        Interrupted: After Ctrl-C; the run can be resumed.
+        ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, or the
+            settings are not those that the run was begun with.
+        Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
     folder = run.out
     problem = make_problem(run.env, run.scenario)
-    checkpoint = begin(run, RUN_FILES, run.free)
+    checkpoint = begin_run(run, RUN_FILES, FREE)
     if checkpoint is not None:
         model, env = load_checkpoint(checkpoint)
-        assert env.head is not None
-        check_fits(model, env.head, str(checkpoint))
     else:
         env = make_vec_env(problem, run.settings)
         model = make_ppo(env, run.settings, run.seed)
@@ -168,10 +176,10 @@ def train_ppo(run: PPORun) -> TrainedAgent:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
         model.set_logger(start_log(run, env.head.parameters()))
-        saver = Checkpoints(folder, run.checkpoint_every)
-        metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
-        # The saver comes last, so that what is saved has been evaluated.
         bar = Progress(run.total_timesteps)
+        metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
+        saver = Checkpoints(folder, run.checkpoint_every)
+        # The saver comes last, so that what is saved has been evaluated.
         callbacks = CallbackList([bar, metrics, saver])
         try:
             with stop_on_interrupt(saver, "rollout"):

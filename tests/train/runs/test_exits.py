@@ -29,7 +29,7 @@ def small_network(monkeypatch):
 
 def small_run(out, **changes):
     settings = ExitSettings(epochs=3, learning_rate=1e-2)
-    return dataclasses.replace(ExitsRun("alexnet", out, settings=settings), **changes)
+    return dataclasses.replace(ExitsRun(network="alexnet", out=out, settings=settings), **changes)
 
 
 def weights(out):
@@ -146,7 +146,9 @@ def test_checkpoints_run_no_code_and_are_of_the_same_network(finished, small_net
 
 def test_the_command_tells_everything_that_counts(tmp_path):
     settings = ExitSettings(2, 8, 0.5, 0.0, (1.0, 2.5))
-    run = ExitsRun("vgg16", tmp_path, tmp_path, settings, seed=7, threads=2)
+    run = ExitsRun(
+        network="vgg16", out=tmp_path, data=tmp_path, settings=settings, seed=7, threads=2
+    )
     assert command_line(run, digits()) == (
         "mec-gym exits --network vgg16 --epochs 2 --batch-size 8 --learning-rate 0.5 "
         "--weight-decay 0.0 --loss-weights 1 2.5 --seed 7 --threads 2 --data DIR "

@@ -1,0 +1,1 @@
+"""Training runs: their folder, and the learners that can be interrupted and resumed in it."""
