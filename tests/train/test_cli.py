@@ -124,6 +124,7 @@ def test_ppo_defaults_follow_the_environment_and_evaluate_the_run(tmp_path, caps
     assert f"{PAPER}, not {DRIVE}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a3cs_commands_choose_their_presets(tmp_path, capsys):
     """And by default the environment that they were made for."""
     for name in ("a3c", "mtl-a3c"):

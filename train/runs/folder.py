@@ -8,6 +8,7 @@ import json
 import pickle
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -155,9 +156,11 @@ def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, byte
         yield parts
     except (
         zipfile.BadZipFile,
+        zlib.error,
         pickle.UnpicklingError,
         EOFError,
         KeyError,
+        NotImplementedError,  # a damaged header may ask for an unknown compression
         OSError,
         RuntimeError,
     ) as error:

@@ -65,6 +65,7 @@ def nobody_is_left_behind():
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_two_workers_learn_the_optimum():
     total = 200_000
     report = Report()
@@ -219,6 +220,7 @@ ORPHANS = """
 """
 
 
+@pytest.mark.slow
 def test_workers_die_with_their_parent():
     """One that is learning, and one that is still loading its libraries."""
     process = subprocess.Popen(

@@ -78,6 +78,7 @@ def test_a_seed_decides_everything_but_the_seconds(found, name):
     assert not np.array_equal(other.returns[0], found[name].returns[0])
 
 
+@pytest.mark.slow
 def test_evaluations_change_nothing(found):
     """A curve of PPO is a run of PPO; of A3C, the same with more looks at it."""
     env = make_vec_env(PROBLEM, PPO)
@@ -143,7 +144,7 @@ SMALL = {"num_envs": 8, "n_steps": 4, "hidden": 8, "network": "flat"}
 ALGOS = {"ppo": {**SMALL, "minibatches": 2}, "a3c": {**SMALL, "workers": 1}}
 
 
-@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("algo", ["ppo", pytest.param("a3c", marks=pytest.mark.slow)])
 def test_an_agent_in_one_call(places, algo):
     def learn(seed):
         return mec_gym.learn(
