@@ -36,6 +36,7 @@ def run(code, libraries=tuple(EXTRAS), folder=ROOT):
     )
 
 
+@pytest.mark.slow
 def test_environments_agents_and_evaluation_need_none_of_them():
     done = run(
         """

@@ -83,7 +83,15 @@ def test_a_run_of_several_sizes_learns(several, problem, tmp_path):
     np.testing.assert_allclose(untrained, learnt, atol=0.05)  # the same, after five small steps
 
 
-@pytest.mark.parametrize("kind", ["sizes", "ppo", "a3c", "mtl-a3c"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sizes",
+        "ppo",
+        pytest.param("a3c", marks=pytest.mark.slow),
+        pytest.param("mtl-a3c", marks=pytest.mark.slow),
+    ],
+)
 def test_pair_scorers_play_any_size(several, problem, tmp_path, kind):
     """Nothing but the network is taken along."""
     out = tmp_path / kind

@@ -64,7 +64,7 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
         columns += part_columns(part)
     wide: list[Column] = []
     if results[0].gap_percent_mean is not None:
-        wide.append(("gap to the bound %", _gap))
+        wide.append(("gap %", _gap))
     if len(results) > 1:
         wide.append(
             ("return minus the first's", lambda r: "" if r is results[0] else _difference(r))
