@@ -166,6 +166,7 @@ def run(folder, *words):
     )
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_compares_and_lists(folder):
     listed = run(folder, "--import", "my_machines", "scenarios")
     assert listed.returncode == 0, listed.stderr
