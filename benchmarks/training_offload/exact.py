@@ -1,4 +1,4 @@
-"""Microseconds an instance of the closed form, alone and in a batch."""
+"""Microseconds per instance of the closed form, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def measure(seconds: float, repeats: int) -> Report:
     """Time of ``SlotFrontier(slot, scenario).best(limit)`` and of ``episode_bound``.
 
     Args:
-        seconds: Of one measurement, at least.
+        seconds: Wall time that one measurement takes at least.
         repeats: Measurements of each side.
     """
     rng = np.random.default_rng(0)

@@ -190,7 +190,7 @@ def measure(seconds: float, repeats: int) -> Report:
         for name in (alone, few, many):
             if peer in found:
                 ratio = found[peer].median / found[name].median
-                notes.append(f"{peer} / {name} = {ratio:.1f}x the time an instance")
+                notes.append(f"{peer} / {name} = {ratio:.1f}x the time per instance")
     notes += [
         f"Medians of {repeats} interleaved runs with new seeds; instances of the paper scenario, "
         f"the first {SHARED} are the same on all sides. Gap: to the closed form.",

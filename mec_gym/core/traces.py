@@ -24,8 +24,8 @@ def check_trace(problem: AnyProblem, trace: Any, episodes: int | None = None) ->
 
     Args:
         problem: The problem that is to play the trace.
-        trace: Fields (n, T, ...), or (n, 1, ...) where the problem draws them so. If
-            ``episodes`` is 1, the axis of n may be missing from all of them.
+        trace: Fields (n, T, ...), or (n, 1, ...) where the problem draws them so. A single
+            episode may lack the axis of n in all of them, as ``env.trace`` does.
         episodes: The number of episodes that the trace must hold; None allows any.
 
     Returns:
@@ -42,7 +42,7 @@ def check_trace(problem: AnyProblem, trace: Any, episodes: int | None = None) ->
         )
     drawn = arrays.as_dict(template)
     given = {name: np.asarray(field) for name, field in arrays.as_dict(trace).items()}
-    if episodes == 1 and all(given[name].ndim == drawn[name].ndim - 1 for name in drawn):
+    if episodes in (None, 1) and all(given[name].ndim == drawn[name].ndim - 1 for name in drawn):
         given = {name: field[None] for name, field in given.items()}
     counts = {field.shape[:1] for field in given.values()}
     if len(counts) != 1 or counts == {()}:

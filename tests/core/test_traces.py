@@ -288,3 +288,16 @@ def test_nothing_is_pickled(tmp_path):
     with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
         save_trace(tmp_path / "t.npz", changed(work=np.full((3, HORIZON), None)))
     assert not (tmp_path / "t.npz").exists()
+
+
+def test_what_env_trace_returns_is_saved_and_loaded_as_one_episode(tmp_path):
+    problem = TinyProblem()
+    env = mec_gym.MecEnv(problem)
+    env.reset(seed=3)
+    save_trace(tmp_path / "one.npz", env.trace)
+    loaded = load_trace(tmp_path / "one.npz", problem)
+    drawn = sample_episodes(problem, 3, 1)
+    for name, field in arrays.as_dict(loaded).items():
+        np.testing.assert_array_equal(field, getattr(drawn, name))
+    observation, _ = mec_gym.MecEnv(problem).reset(options={"trace": loaded})
+    np.testing.assert_array_equal(observation, env.reset(seed=3)[0])

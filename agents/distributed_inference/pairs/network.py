@@ -125,9 +125,9 @@ class DeviceSummary:
     """What the network reads of each device, each (B, N).
 
     Attributes:
-        active: As in :class:`DeviceFeatures`.
-        blocks_left: Likewise.
-        energy: Likewise.
+        active: Whether the device has a block to place, as in :class:`DeviceFeatures`.
+        blocks_left: How much of its task is left, as in :class:`DeviceFeatures`.
+        energy: What the rest would cost at home, as in :class:`DeviceFeatures`.
         spent: The task's delay so far, as a share of its deadline.
         deadline: Logarithm of the deadline.
         best: Logarithm of the least delay still to come, if nobody else were there.
