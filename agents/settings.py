@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from mec_gym.core.checks import check_fields
 
 Sharing = Literal["hard", "soft"]
@@ -25,6 +27,8 @@ class NetworkOptions:
             stay.
         order: ``sequential``: each device sees the choices of those before it; ``together``:
             no device sees another's.
+        log_std_init: Logarithm of the Gaussian's first standard deviation, for continuous
+            outputs.
 
     Raises:
         ValueError: An option is not one of those above.
@@ -35,6 +39,7 @@ class NetworkOptions:
     output: Output = "branch"
     sharing_weight: float = 1e-3
     order: Order = "sequential"
+    log_std_init: float = -1.0
 
     def __post_init__(self) -> None:
         check_fields(
@@ -47,6 +52,8 @@ class NetworkOptions:
                 "order": get_args(Order),
             },
         )
+        if not np.isfinite(self.log_std_init):
+            raise ValueError(f"log_std_init must be finite, got {self.log_std_init!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,8 @@ class LearningSettings:
         order: For network ``pairs``: ``sequential``, each device sees the choices of those before
             it, or ``together``, no device sees another's.
         hidden: Width of the hidden layers; wider ones can learn more and cost more time.
+        log_std_init: Logarithm of the Gaussian's first standard deviation, for continuous
+            outputs; raise it to explore more.
         num_envs: Environments that are stepped side by side. More of them give smoother updates,
             but fewer of them per environment step.
         n_steps: Steps of each environment between two updates. More of them look farther
@@ -90,6 +99,7 @@ class LearningSettings:
     output: Output = "branch"
     order: Order = "sequential"
     hidden: int = 64
+    log_std_init: float = -1.0
     num_envs: int = 64
     n_steps: int = 8
     gamma: float = 1.0
@@ -118,5 +128,9 @@ class LearningSettings:
     def options(self) -> NetworkOptions:
         """The settings that concern the network."""
         return NetworkOptions(
-            hidden=self.hidden, sharing=self.sharing, output=self.output, order=self.order
+            hidden=self.hidden,
+            sharing=self.sharing,
+            output=self.output,
+            order=self.order,
+            log_std_init=self.log_std_init,
         )

@@ -26,7 +26,7 @@ class Batch:
 
     Attributes:
         inputs: Network inputs in the states s_0, ..., s_T, float32 (T + 1, B, D).
-        places: The place that was chosen for each of the N choices, int64 (T, B, N).
+        actions: Raw outputs that the network chose, its N parts, (T, B, N).
         rewards: Scaled rewards, (T, B), see :func:`agents.a3c.losses.advantages`.
         ended: Whether an episode ended with the step, (T, B).
         parts: Every cost and gain of the problem by name, (T, B) each.
@@ -35,7 +35,7 @@ class Batch:
     """
 
     inputs: Tensor
-    places: Tensor
+    actions: Tensor
     rewards: FloatArray
     ended: BoolArray
     parts: dict[str, FloatArray]
@@ -74,7 +74,8 @@ class Collector:
         shape = (settings.n_steps, settings.num_envs)
         inputs = torch.empty(shape[0] + 1, shape[1], width_of(head.input_space))
         seen = inputs.numpy()
-        places = torch.empty(*shape, network.choices, dtype=torch.int64)
+        actions = torch.empty(*shape, network.choices, dtype=network.action_type)
+        raw = actions.numpy().reshape(*shape, *(head.output_space.shape or ()))
         rewards = np.empty(shape)
         ended = np.empty(shape, dtype=np.bool_)
         problem = self.env.problem
@@ -84,9 +85,10 @@ class Collector:
         seen[0] = head.inputs(self.observation)
         for t in range(shape[0]):
             before = self.observation
-            places[t], _, _ = network.choose(inputs[t], self.generator)
-            action = head.act(before, places[t].numpy())
-            self.observation, reward, terminated, truncated, info = self.env.step(action)
+            actions[t], _, _ = network.choose(inputs[t], self.generator)
+            self.observation, reward, terminated, truncated, info = self.env.step(
+                head.act(before, raw[t])
+            )
             seen[t + 1] = head.inputs(self.observation)
             rewards[t] = (reward - head.usual_reward(before)) * settings.reward_scale
             ended[t] = terminated | truncated
@@ -106,7 +108,7 @@ class Collector:
                 self._lengths[over] = 0
         return Batch(
             inputs=inputs,
-            places=places,
+            actions=actions,
             rewards=rewards,
             ended=ended,
             parts=parts,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from agents.networks import FusedCategorical
+from agents.networks import Distribution
 from mec_gym.core.types import BoolArray, FloatArray, RealArray
 
 
@@ -54,7 +54,7 @@ class Losses:
         total: The loss that is minimised.
         policy: The actor's loss, sum_n w_n (-log pi_n A).
         value: The critic's loss, 1/2 (V - R)^2.
-        entropy: The entropy H(pi_n), a mean over choices, too.
+        entropy: The entropy H(pi_n), a mean over parts of the action, too.
         sharing: The loss that soft sharing adds; 0 without soft sharing.
     """
 
@@ -66,9 +66,9 @@ class Losses:
 
 
 def actor_critic_loss(
-    logits: Tensor,
+    chosen: Distribution,
     values: Tensor,
-    places: Tensor,
+    actions: Tensor,
     advantage: Tensor,
     returns: Tensor,
     ent_coef: float,
@@ -86,9 +86,9 @@ def actor_critic_loss(
     loss is our definition.
 
     Args:
-        logits: Logits of N choices among C places, (B, N, C).
+        chosen: Distribution pi of the actions, whose N parts are independent.
         values: Values V(s), (B,).
-        places: Places a that were played, int64 (B, N).
+        actions: Actions a that were played, (B, N).
         advantage: Advantages A, (B,), constants.
         returns: Returns R that the critic should predict, (B,), constants.
         ent_coef: Weight beta of the entropy bonus.
@@ -96,9 +96,8 @@ def actor_critic_loss(
         multi_task: Whether w_n is 1 / N.
         sharing: The network's own loss, see :meth:`PolicyNetwork.sharing_loss`.
     """
-    chosen = FusedCategorical(logits)
-    weight = 1.0 / logits.shape[1] if multi_task else 1.0
-    policy = -weight * (chosen.joint_log_prob(places) * advantage).mean()
+    weight = 1.0 / actions.shape[1] if multi_task else 1.0
+    policy = -weight * (chosen.joint_log_prob(actions) * advantage).mean()
     entropy = chosen.entropy()
     value = 0.5 * (values - returns).square().mean()
     bonus = ent_coef * weight * entropy.sum(dim=-1).mean()

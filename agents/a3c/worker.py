@@ -193,11 +193,11 @@ class Learner:
             ent_coef: Weight of the entropy bonus.
         """
         settings = self.task.settings
-        steps, envs, choices = batch.places.shape
-        inputs, played = batch.inputs.flatten(0, 1), batch.places.view(-1, choices)
+        steps, envs, parts = batch.actions.shape
+        inputs, played = batch.inputs.flatten(0, 1), batch.actions.view(-1, parts)
         # The last state has been seen but not been acted in.
-        after = played.new_zeros(envs, choices)
-        logits, values = self.network(inputs, torch.cat([played, after]))
+        after = played.new_zeros(envs, parts)
+        outputs, values = self.network(inputs, torch.cat([played, after]))
         known = values.detach().view(steps + 1, envs).numpy()
         gained = advantages(batch.rewards, known, batch.ended, settings.gamma, settings.gae_lambda)
         returns = torch.from_numpy((gained + known[:-1]).astype(np.float32)).flatten()
@@ -205,9 +205,9 @@ class Learner:
         if settings.normalize:
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         losses = actor_critic_loss(
-            logits=logits[: steps * envs],
+            chosen=self.network.distribution(outputs[: steps * envs]),
             values=values[: steps * envs],
-            places=played,
+            actions=played,
             advantage=advantage,
             returns=returns,
             ent_coef=ent_coef,

@@ -1,6 +1,6 @@
-"""Policy networks of N parallel choices, shared by PPO, A3C and multi-task A3C.
+"""Policy networks, shared by PPO, A3C and multi-task A3C.
 
-A network maps inputs (B, D) to logits (B, N, C) and values (B,); see
+A network maps inputs (B, D) to the outputs of a policy (B, N, K) and values (B,); see
 :class:`agents.networks.parts.PolicyNetwork`.
 """
 
@@ -10,14 +10,16 @@ from collections.abc import Callable
 
 from agents.heads import Head
 from agents.networks.branches import BranchesNetwork
+from agents.networks.distributions import Distribution, FusedCategorical, FusedGaussian, masked
 from agents.networks.flat import FlatNetwork
-from agents.networks.fused import FusedCategorical, masked
 from agents.networks.parts import PolicyNetwork
 from agents.settings import NetworkOptions
 
 __all__ = [
     "NETWORKS",
+    "Distribution",
     "FusedCategorical",
+    "FusedGaussian",
     "PolicyNetwork",
     "make_network",
     "masked",
@@ -40,7 +42,7 @@ def make_network(name: str, head: Head, options: NetworkOptions | None = None) -
 
     Raises:
         ValueError: The name is unknown, the head does not offer a network of that name, or
-            the problem's actions are not N choices of equal size.
+            its outputs are of a kind that no network has.
     """
     offered = {**NETWORKS, **head.networks}
     if name not in offered:

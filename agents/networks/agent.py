@@ -32,8 +32,8 @@ def network_agent(network: PolicyNetwork, head: Head, seed: int = 0) -> TrainedA
     @torch.no_grad()
     def decide(inputs: npt.NDArray[np.float32], deterministic: bool) -> npt.NDArray[Any]:
         flat = torch.from_numpy(np.ascontiguousarray(inputs)).reshape(-1, inputs.shape[-1])
-        places, _, _ = network.choose(flat, generator, greedy=deterministic)
-        return places.numpy().reshape(*inputs.shape[:-1], -1)
+        actions, _, _ = network.choose(flat, generator, greedy=deterministic)
+        return np.reshape(actions.numpy(), inputs.shape[:-1] + (head.output_space.shape or ()))
 
     return TrainedAgent(decide, head, network)
 

@@ -9,7 +9,6 @@ from agents.heads import Head
 from agents.networks.parts import (
     SMALL_GAIN,
     PolicyNetwork,
-    choices_of,
     linear,
     trunk,
     width_of,
@@ -119,11 +118,11 @@ class BranchesNetwork(PolicyNetwork):
         options: The options of the network but for ``order``.
 
     Raises:
-        ValueError: The head's output is not N choices of equal size.
+        ValueError: The head's outputs are of a kind that no network has.
     """
 
     def __init__(self, head: Head, options: NetworkOptions) -> None:
-        super().__init__(*choices_of(head.output_space))
+        super().__init__(head.output_space, options.log_std_init)
         inputs, hidden = width_of(head.input_space), options.hidden
         self.sharing_weight = options.sharing_weight
         self.trunk = trunk(inputs, hidden)
@@ -141,12 +140,12 @@ class BranchesNetwork(PolicyNetwork):
             self.branches = GatedScorer(hidden, hidden, *size)
         self.value = linear(hidden, 1, gain=1.0)
 
-    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return logits (B, N, C) and values (B,) for inputs (B, D)."""
+    def forward(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return outputs (B, N, K) and values (B,) for inputs (B, D)."""
         features = self.trunk(inputs)
-        logits = self.branches(features, inputs)
+        computed = self.branches(features, inputs)
         seen = features if self.critic_trunk is None else self.critic_trunk(inputs)
-        return logits, self.value(seen).squeeze(-1)
+        return self.outputs(computed), self.value(seen).squeeze(-1)
 
     def sharing_loss(self) -> Tensor | float:
         """Return lambda * ||theta_a - theta_c||^2, or 0 if there is only one trunk."""

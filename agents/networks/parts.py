@@ -11,58 +11,100 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.heads import Head
-from agents.networks.fused import FusedCategorical
+from agents.networks.distributions import Distribution, FusedCategorical, FusedGaussian, masked
 
 SMALL_GAIN = 0.01
 """Gain of the layer before the logits; it is small, so that a policy begins close to uniform."""
 
 
 class PolicyNetwork(nn.Module, ABC):
-    """A policy network maps inputs (B, D) to logits (B, N, C) and values (B,).
+    """A policy network maps inputs (B, D) to the outputs of a policy (B, N, K) and values (B,).
+
+    An action has N parts that are drawn independently of each other, given the outputs:
+
+    - Of a discrete space, a part is a choice among places. Its K = C outputs are the logits of
+      the places; where the choices have different sizes, C is the largest, and the places that
+      a choice lacks are masked.
+    - Of a Box, a part is a number. Its K = 2 outputs are the mean and the logarithm of the
+      standard deviation of a Gaussian. As in SB3, the deviation does not depend on the inputs,
+      and draws may leave the Box: the head clips them.
 
     Attributes:
-        choices: Number N of choices.
-        places: Number C of places per choice.
+        choices: Number N of parts.
+        places: Number C of what a subclass computes for each part: its places, or 1, the mean.
+        log_std: Logarithms of the standard deviations, (N,); None for a discrete space.
+
+    Args:
+        space: The space of the outputs of the head.
+        log_std_init: The logarithm of the standard deviations at the start.
+
+    Raises:
+        ValueError: The space is neither a Box nor discrete.
     """
 
-    def __init__(self, choices: int, places: int) -> None:
+    def __init__(self, space: spaces.Space[Any], log_std_init: float = 0.0) -> None:
         super().__init__()
-        self.choices = choices
-        self.places = places
+        self.choices, self.places = size_of(space)
+        self.log_std: nn.Parameter | None = None
+        self.allowed: Tensor | None
+        allowed = None
+        if isinstance(space, spaces.Box):
+            self.log_std = nn.Parameter(torch.full((self.choices,), log_std_init))
+        elif isinstance(space, spaces.MultiDiscrete) and len(set(space.nvec.tolist())) > 1:
+            allowed = torch.arange(self.places) < torch.from_numpy(space.nvec)[:, None]
+        self.register_buffer("allowed", allowed, persistent=False)
 
-    def __call__(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, N, C) of N choices among C places, and the values (B,).
+    def __call__(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the outputs (B, N, K) and the values (B,).
 
         Args:
             inputs: The network's inputs, (B, D).
-            places: The places that are chosen, int64 (B, N). Where choices are made one after
+            actions: The actions that are chosen, (B, N). Where choices are made one after
                 the other, the logits of each choice are those that follow the choices before it.
         """
-        result: tuple[Tensor, Tensor] = super().__call__(inputs, places)
+        result: tuple[Tensor, Tensor] = super().__call__(inputs, actions)
         return result
 
     @abstractmethod
-    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute what the network returns when it is called."""
+
+    def outputs(self, computed: Tensor) -> Tensor:
+        """Complete what a subclass has computed for each part, (B, N, C), to outputs (B, N, K)."""
+        if self.log_std is not None:
+            log_std = self.log_std.unsqueeze(-1).expand_as(computed)
+            return torch.cat([computed, log_std], dim=-1)
+        if self.allowed is not None:
+            return masked(computed, self.allowed)
+        return computed
+
+    def distribution(self, outputs: Tensor) -> Distribution:
+        """Return the distribution of actions that outputs (B, N, K) stand for."""
+        return FusedCategorical(outputs) if self.log_std is None else FusedGaussian(outputs)
+
+    @property
+    def action_type(self) -> torch.dtype:
+        """The type of an action's parts."""
+        return torch.int64 if self.log_std is None else torch.float32
 
     def choose(
         self, inputs: Tensor, generator: torch.Generator | None = None, greedy: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Choose places.
+        """Choose actions.
 
         Args:
             inputs: The network's inputs, (B, D).
             generator: The generator that is drawn from; None for torch's global one.
-            greedy: Whether the most likely places are chosen instead of drawn ones.
+            greedy: Whether the most likely actions are chosen instead of drawn ones.
 
         Returns:
-            The places, int64 (B, N), the logits they were chosen by, (B, N, C), and the values,
+            The actions, (B, N), the outputs that they were chosen by, (B, N, K), and the values,
             (B,).
         """
-        logits, values = self(inputs)
-        chosen = FusedCategorical(logits)
-        places = chosen.mode() if greedy else chosen.sample(generator)
-        return places, logits, values
+        outputs, values = self(inputs)
+        chosen = self.distribution(outputs)
+        actions = chosen.mode() if greedy else chosen.sample(generator)
+        return actions, outputs, values
 
     def sized(self, head: Head) -> PolicyNetwork:
         """Return the network for the size of a head's problem; its parameters are shared.
@@ -70,7 +112,7 @@ class PolicyNetwork(nn.Module, ABC):
         Raises:
             ValueError: The network is made for another size only.
         """
-        size = choices_of(head.output_space)
+        size = size_of(head.output_space)
         if size != (self.choices, self.places):
             raise ValueError(
                 f"a network of {self.choices} choices among {self.places} places does not fit "
@@ -83,23 +125,24 @@ class PolicyNetwork(nn.Module, ABC):
         return 0.0
 
 
-def choices_of(space: spaces.Space[Any]) -> tuple[int, int]:
-    """Return N and C of an action space of N choices among C places each.
+def size_of(space: spaces.Space[Any]) -> tuple[int, int]:
+    """Return the number N of an action's parts and the number C of places of the largest one.
+
+    The parts of a Box are numbers, which count as one place each.
 
     Raises:
-        ValueError: The space is of another kind, or its choices have different sizes.
+        ValueError: The space is of another kind.
     """
-    if (
-        not isinstance(space, spaces.MultiDiscrete)
-        or space.nvec.ndim != 1
-        or len(set(space.nvec.tolist())) != 1
-        or np.any(space.start != 0)
-    ):
-        raise ValueError(
-            "a network of parallel choices needs actions MultiDiscrete([C] * N) from 0 on, "
-            f"got {space}"
-        )
-    return len(space.nvec), int(space.nvec[0])
+    if isinstance(space, spaces.Box):
+        return int(np.prod(space.shape)), 1
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return 1, int(space.n)
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        return len(space.nvec), int(space.nvec.max())
+    raise ValueError(
+        "the outputs of a policy network must be a Box, or a Discrete or flat MultiDiscrete "
+        f"from 0 on, got {space}"
+    )
 
 
 def width_of(space: spaces.Space[Any]) -> int:

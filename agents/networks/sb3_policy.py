@@ -1,4 +1,4 @@
-"""The networks of parallel choices as a policy of Stable-Baselines3."""
+"""The policy networks as a policy of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 
 from agents.heads import Head
-from agents.networks import FusedCategorical, PolicyNetwork, make_network
+from agents.networks import PolicyNetwork, make_network
 from agents.settings import NetworkOptions
 
 
 class NetworkPolicy(ActorCriticPolicy):
     """A :class:`PolicyNetwork` in the place of SB3's actor-critic policy.
 
-    All choices are one fused distribution instead of N objects.
+    All parts of an action are one fused distribution instead of N objects.
 
     Args:
         observation_space: The space of the network's inputs.
-        action_space: The space of N choices among C places, MultiDiscrete([C] * N).
+        action_space: The space of the head's outputs.
         lr_schedule: SB3's schedule of the learning rate.
         network: A key of ``agents.networks.NETWORKS`` or of ``head.networks``.
         head: The head that stands between environment and network.
@@ -60,18 +60,19 @@ class NetworkPolicy(ActorCriticPolicy):
         return super()._get_constructor_parameters() | mine
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Choose actions (B, N); return them, values (B, 1) and log-probabilities (B,)."""
-        places, logits, values = self.network.choose(obs, greedy=deterministic)
-        chosen = FusedCategorical(logits)
-        return places, values.unsqueeze(-1), chosen.joint_log_prob(places)
+        """Choose actions (B, ...); return them, values (B, 1) and log-probabilities (B,)."""
+        actions, outputs, values = self.network.choose(obs, greedy=deterministic)
+        log_prob = self.network.distribution(outputs).joint_log_prob(actions)
+        return self._shaped(actions), values.unsqueeze(-1), log_prob
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, N)."""
+        """Return values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, ...)."""
         assert isinstance(obs, Tensor)
-        places = actions.long()
-        logits, values = self.network(obs, places)
-        chosen = FusedCategorical(logits)
-        log_prob, entropy = chosen.joint_log_prob(places), chosen.entropy().sum(dim=-1)
+        # SB3's buffer keeps every action as a float.
+        actions = actions.reshape(len(obs), -1).to(self.network.action_type)
+        outputs, values = self.network(obs, actions)
+        chosen = self.network.distribution(outputs)
+        log_prob, entropy = chosen.joint_log_prob(actions), chosen.entropy().sum(dim=-1)
         return values.unsqueeze(-1), log_prob, entropy
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
@@ -82,7 +83,11 @@ class NetworkPolicy(ActorCriticPolicy):
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         assert isinstance(observation, Tensor)
         with torch.no_grad():
-            return self.network.choose(observation, greedy=deterministic)[0]
+            return self._shaped(self.network.choose(observation, greedy=deterministic)[0])
+
+    def _shaped(self, actions: Tensor) -> Tensor:
+        """Return actions (B, N) in the shape of the space, (B, ...)."""
+        return actions.reshape(-1, *(self.action_space.shape or ()))
 
     def get_distribution(self, obs: PyTorchObs) -> Distribution:
         """Raise NotImplementedError: the choices may depend on each other."""

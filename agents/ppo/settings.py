@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from agents.settings import LearningSettings
 from mec_gym.core.checks import check_fields
 
@@ -26,8 +24,6 @@ class PPOSettings(LearningSettings):
         n_epochs: Number of passes over a rollout. More of them use data better, until the policy
             drifts.
         clip_range: How far the probability ratio may leave 1. Smaller is safer and slower.
-        log_std_init: Logarithm of the Gaussian's first standard deviation, for continuous
-            actions; raise it to explore more.
         fused: Whether Adam runs in one fused kernel, which is faster and the same up to rounding.
 
     Raises:
@@ -41,7 +37,6 @@ class PPOSettings(LearningSettings):
     minibatches: int = 8
     n_epochs: int = 4
     clip_range: float = 0.2
-    log_std_init: float = -1.0
     fused: bool = True
 
     def __post_init__(self) -> None:
@@ -59,8 +54,6 @@ class PPOSettings(LearningSettings):
                 "sizes must be given with a network that fits all of them, their number a divisor "
                 f"of num_envs = {self.num_envs}, got {self.sizes} with network {self.network!r}"
             )
-        if not np.isfinite(self.log_std_init):
-            raise ValueError(f"log_std_init must be finite, got {self.log_std_init!r}")
         if self.rollout % self.minibatches or self.rollout < 2 * self.minibatches:
             raise ValueError(
                 f"minibatches must divide num_envs * n_steps = {self.rollout} into parts of at "

@@ -25,8 +25,8 @@ from agents.distributed_inference.pairs.features import (
 )
 from agents.distributed_inference.pairs.head import PairsHead
 from agents.heads import Head
-from agents.networks.fused import FusedCategorical, masked
-from agents.networks.parts import PolicyNetwork, choices_of, linear
+from agents.networks.distributions import FusedCategorical, masked
+from agents.networks.parts import PolicyNetwork, linear, size_of
 from agents.settings import NetworkOptions
 from mec_gym.distributed_inference.model import WORST_LATENESS
 
@@ -247,7 +247,7 @@ class PairsNetwork(PolicyNetwork):
     def __init__(self, head: Head, options: NetworkOptions) -> None:
         if not isinstance(head, PairsHead):
             raise ValueError(f"network 'pairs' needs head 'pairs', got {type(head).__name__}")
-        super().__init__(*choices_of(head.output_space))
+        super().__init__(head.output_space)
         scenario = head.problem.scenario
         self.beta = scenario.latency_weight
         self.miss_cost, self.late_weight = scenario.miss_cost, scenario.late_weight
@@ -265,17 +265,17 @@ class PairsNetwork(PolicyNetwork):
         self.of_value = linear(2 * hidden + of_round, hidden)
         self.value = linear(hidden, 1, gain=0.1)
 
-    def forward(self, inputs: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, N, C) of inputs (B, D), given that places (B, N) are chosen, and values.
 
         If no places are given, or nobody sees another's choice, the logits are those of a
         device before which nobody has chosen.
         """
         seen = self._look(inputs)
-        if places is None or not self.sequential:
+        if actions is None or not self.sequential:
             before = seen.later.map(torch.zeros_like)
         else:
-            each = self._brought(seen, nn.functional.one_hot(places, self.places).to(inputs.dtype))
+            each = self._brought(seen, nn.functional.one_hot(actions, self.places).to(inputs.dtype))
             before = each.cumsum() - each
         return self._logits(seen, before), seen.value
 
@@ -302,7 +302,7 @@ class PairsNetwork(PolicyNetwork):
     def sized(self, head: Head) -> PairsNetwork:
         """The same network, its parameters shared, for a problem of another size."""
         other = copy.copy(self)
-        other.choices, other.places = choices_of(head.output_space)
+        other.choices, other.places = size_of(head.output_space)
         return other
 
     def _look(self, inputs: Tensor) -> _Round:

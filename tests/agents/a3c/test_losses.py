@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from agents.a3c.losses import actor_critic_loss, advantages
+from agents.networks import FusedCategorical
 
 REWARDS = np.array([[1.0], [2.0], [4.0]])
 VALUES = np.array([[0.5], [1.5], [-1.0], [3.0]])
@@ -55,7 +56,15 @@ def losses(multi_task, ent_coef=0.3, value_coef=0.7, sharing=0.0):
     values = torch.tensor([1.0, 2.0], requires_grad=True)
     advantage = torch.tensor(ADVANTAGE, dtype=torch.float32)
     made = actor_critic_loss(
-        logits, values, PLACES, advantage, RETURNS, ent_coef, value_coef, multi_task, sharing
+        FusedCategorical(logits),
+        values,
+        PLACES,
+        advantage,
+        RETURNS,
+        ent_coef,
+        value_coef,
+        multi_task,
+        sharing,
     )
     return made, logits, values
 

@@ -240,11 +240,3 @@ def test_more_workers_than_cores(monkeypatch):
     many = A3CSettings(workers=usable_cores() + 1)
     with pytest.warns(RuntimeWarning, match=rf"{many.workers} .*{usable_cores()} core"):
         trainer(many)
-
-
-def test_problems_without_parallel_choices_are_refused():
-    from tiny_problem import TinyProblem
-
-    problem = TinyProblem()
-    with pytest.raises(ValueError, match="MultiDiscrete"):
-        Trainer(problem, make_head("flat", problem), ONE, 0, 100)

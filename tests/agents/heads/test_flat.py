@@ -2,7 +2,7 @@
 
 import numpy as np
 from gymnasium import spaces
-from tiny_problem import TinyProblem
+from tiny_problem import TinyDiscrete, TinyProblem
 
 from agents.heads import FlatHead
 from mec_gym import make_problem
@@ -41,4 +41,19 @@ def test_flat_head_of_the_registered_ones_stays_inside():
 def test_flat_head_stays_inside_any_box():
     head = FlatHead(boxed([-1.5813079], [0.4604561]))
     action = head.act(np.zeros((1, 24), np.float32), np.ones((1, 1), np.float32))
-    assert (action <= head.box.high).all()
+    assert (action <= head.action_space.high).all()
+
+
+def test_flat_head_counts_from_where_the_space_begins():
+    head = FlatHead(TinyDiscrete())
+    assert head.output_space == spaces.Discrete(6)
+    observation = np.zeros((3, *head.input_space.shape), np.float32)
+    action = head.act(observation, np.array([0, 5, 2]))
+    assert action.tolist() == [3, 8, 5] and action.dtype == np.int64
+    assert head.act(observation[0], np.array(4)).shape == ()
+    problem = TinyProblem()
+    problem.action_space = spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[7, 0], [0, -1]])
+    head = FlatHead(problem)
+    assert head.output_space == spaces.MultiDiscrete([2, 3, 4, 5])
+    action = head.act(observation, np.array([[0, 1, 2, 3]] * 3))
+    assert action.shape == (3, 2, 2) and action[1].tolist() == [[7, 1], [2, 2]]

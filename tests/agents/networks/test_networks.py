@@ -1,9 +1,12 @@
 """What goes in, what comes out, and which parameters see what."""
 
 import itertools
+import re
 
 import pytest
 import torch
+from aim_problem import AimProblem
+from gymnasium import spaces
 from places_problem import PlacesProblem
 from tiny_problem import TinyDiscrete, TinyProblem
 
@@ -142,17 +145,60 @@ def test_unknown_names():
         make_network("deep", head_of())
 
 
-@pytest.mark.parametrize("name", ["flat", "branches"])
-@pytest.mark.parametrize("problem", [TinyProblem(), TinyDiscrete()], ids=["unequal", "one"])
-def test_other_actions_are_refused(name, problem):
-    with pytest.raises(ValueError, match=r"MultiDiscrete\(\[C\] \* N\).*got"):
-        make_network(name, FlatHead(problem))
+OTHERS = {"unequal": TinyProblem(), "one": TinyDiscrete(), "numbers": AimProblem()}
+NAMES = ("flat", "branches")
 
 
-def test_a_box_is_refused():
-    problem = mec_gym.make_problem("mec/TrainingOffload-v0")
-    with pytest.raises(ValueError, match="got Box"):
-        make_network("flat", FlatHead(problem))
+def of(problem, name, **options):
+    torch.manual_seed(0)
+    return make_network(name, FlatHead(problem), NetworkOptions(hidden=8, **options))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("kind", "shape"), [("unequal", (2, 3)), ("one", (1, 6))])
+def test_choices_of_any_sizes(name, kind, shape):
+    problem = OTHERS[kind]
+    network = of(problem, name)
+    seen = torch.rand(500, *problem.observation_space.shape)
+    actions, outputs, values = network.choose(seen)
+    assert outputs.shape == (500, *shape) and values.shape == (500,)
+    assert actions.shape == (500, shape[0]) and actions.dtype == torch.int64
+    chances = outputs.softmax(dim=-1)
+    sizes = [2, 3] if kind == "unequal" else [6]
+    for n, size in enumerate(sizes):
+        assert set(actions[:, n].tolist()) == set(range(size))
+        assert (chances[:, n, size:] == 0).all() and (chances[:, n, :size] > 0.1).all()
+    # A place that a choice lacks adds nothing to its entropy.
+    entropy = network.distribution(outputs).entropy()
+    torch.testing.assert_close(
+        entropy, torch.tensor(sizes).log().expand(500, -1), atol=1e-2, rtol=0
+    )
+    (network.distribution(outputs).log_prob(actions).sum() + values.sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+    assert set(network.state_dict()) == {key for key, _ in network.named_parameters()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_numbers_have_means_and_one_deviation_each(name):
+    network = of(OTHERS["numbers"], name, log_std_init=-0.5)
+    seen = torch.rand(7, 3)
+    outputs, values = network(seen)
+    assert outputs.shape == (7, 2, 2) and values.shape == (7,)
+    assert (outputs[..., 1] == -0.5).all() and (outputs[..., 0].abs() < 0.1).all()
+    assert len(torch.unique(outputs[..., 0])) == 14
+    network.distribution(outputs).log_prob(torch.ones(7, 2)).sum().backward()
+    assert (network.log_std.grad > 0).all()  # far away: spread out
+    greedy, _, _ = network.choose(seen, greedy=True)
+    assert greedy.dtype == torch.float32 and torch.equal(greedy, outputs[..., 0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_that_no_network_has_are_refused(name):
+    head = FlatHead(PROBLEM)
+    for space in (spaces.MultiBinary(3), spaces.Discrete(3, start=1), spaces.Text(4)):
+        head.output_space = space
+        with pytest.raises(ValueError, match=re.escape(str(space))):
+            make_network(name, head)
 
 
 def test_distributed_inference_shows_a_row_a_device():

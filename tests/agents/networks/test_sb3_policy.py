@@ -5,9 +5,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from aim_problem import AimProblem
 from distributed_inference.oracle import contended
 from places_problem import PlacesProblem
 from stable_baselines3 import PPO
+from tiny_problem import TinyDiscrete, TinyProblem
 
 from agents.distributed_inference.pairs.network import PairsNetwork
 from agents.networks.sb3_policy import NetworkPolicy
@@ -209,3 +211,31 @@ def test_ppo_learns_what_lies_ahead():
     gained = rollout(problem, agent, trace).returns - before
     assert gained.mean() > 0.15 * -before.mean()
     assert gained.mean() > 4 * gained.std() / 10
+
+
+OTHERS = {"unequal": TinyProblem(), "one": TinyDiscrete(), "numbers": AimProblem()}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_ppo_learns_with_actions_of_every_kind(kind):
+    problem = OTHERS[kind]
+    settings = PPOSettings(
+        network="flat", num_envs=64, n_steps=8, minibatches=4, learning_rate=5e-3, hidden=32
+    )
+    env = make_vec_env(problem, settings)
+    model = make_ppo(env, settings, seed=0)
+    agent = agent_of(model, env.head)
+    trace = sample_episodes(problem, 0, 200)
+    bound = problem.bound(trace)
+    before = float((bound - rollout(problem, agent, trace).returns).mean())
+    model.learn(20_000)
+    after = float((bound - rollout(problem, agent, trace).returns).mean())
+    assert 0.0 <= after < (0.02 if kind == "numbers" else 0.5) * before
+    check_agent(agent, problem, episodes=4)
+    _, inputs = seen(model)
+    with torch.no_grad():
+        actions, values, log_prob = model.policy(inputs)
+        assert actions.shape == (40, *model.action_space.shape)
+        again, same, _ = model.policy.evaluate_actions(inputs, actions.float())
+    torch.testing.assert_close(same, log_prob)
+    torch.testing.assert_close(again, values)

@@ -1,10 +1,10 @@
-"""One distribution of N choices says what N of torch's own say."""
+"""One distribution of N parts says what N of torch's own say."""
 
 import pytest
 import torch
-from torch.distributions import Categorical
+from torch.distributions import Categorical, Normal
 
-from agents.networks import FusedCategorical, masked
+from agents.networks import FusedCategorical, FusedGaussian, masked
 
 B, N, C = 7, 5, 4
 
@@ -86,3 +86,50 @@ def test_masked_places(logits, how):
     assert made.entropy()[0, 0] == 0.0
     (made.joint_log_prob(places).sum() + made.entropy().sum()).backward()
     assert leaf.grad.isfinite().all() and (leaf.grad[~allowed] == 0).all()
+
+
+@pytest.fixture
+def outputs():
+    """Means and logarithms of standard deviations, from -1.5 to 1.5."""
+    return torch.rand(B, N, 2, generator=torch.Generator().manual_seed(2)) * 3.0 - 1.5
+
+
+def normals(outputs):
+    return Normal(outputs[..., 0], outputs[..., 1].exp())
+
+
+def test_numbers_equal_torchs_own(outputs):
+    fused, theirs = FusedGaussian(outputs), normals(outputs)
+    actions = theirs.sample()
+    torch.testing.assert_close(fused.log_prob(actions), theirs.log_prob(actions))
+    torch.testing.assert_close(fused.joint_log_prob(actions), theirs.log_prob(actions).sum(-1))
+    torch.testing.assert_close(fused.entropy(), theirs.entropy())
+    assert torch.equal(fused.mode(), outputs[..., 0])
+
+
+def test_gradients_of_numbers_equal_torchs_own(outputs):
+    actions = normals(outputs).sample()
+    gradients = []
+    for make in (FusedGaussian, normals):
+        leaf = outputs.clone().requires_grad_()
+        made = make(leaf)
+        (made.log_prob(actions).sum() + 0.3 * made.entropy().sum()).backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_numbers_are_drawn_as_told():
+    outputs = torch.tensor([[0.5, -1.0], [-2.0, 0.7]]).expand(40_000, 2, 2)
+    drawn = FusedGaussian(outputs.requires_grad_()).sample(torch.Generator().manual_seed(0))
+    assert not drawn.requires_grad
+    deviation = outputs[0, :, 1].detach().exp()
+    # Five standard deviations of a mean, and of a standard deviation.
+    for found, expected, share in (
+        (drawn.mean(0), outputs[0, :, 0].detach(), 5.0 / 200.0),
+        (drawn.std(0), deviation, 3.6 / 200.0),
+    ):
+        assert ((found - expected).abs() < share * deviation).all()
+    # The two numbers are independent.
+    assert abs(float(torch.corrcoef(drawn.T)[0, 1])) < 0.025
+    again = FusedGaussian(outputs).sample(torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, again)
