@@ -37,7 +37,8 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
 	$(BIN)/python -m train ppo --env mec/DistributedInference-v0 --total-timesteps 200_000 \
 	  --out $(DEMO)/inference/ppo
-	$(BIN)/python -m train mtl-a3c --total-timesteps 100_000 --out $(DEMO)/inference/mtl-a3c
+	$(BIN)/python -m train mtl-a3c --env mec/DistributedInference-v0 --total-timesteps 100_000 \
+	  --out $(DEMO)/inference/mtl-a3c
 	$(BIN)/python -m train compare --env mec/DistributedInference-v0 --out $(DEMO)/inference/compare \
 	  --episodes 200 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
 	  deadline-descent coordinate-descent sequential-greedy greedy neurosurgeon edge-only \

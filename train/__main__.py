@@ -25,16 +25,9 @@ def _a3c(args: Sequence[str], name: str = "a3c") -> None:
     import tyro
 
     from train.config import A3CRun, Choice, a3c_run
-    from train.presets import first_a3c_env
     from train.runs.a3c import train_a3c
 
-    choice, _ = tyro.cli(
-        Choice,
-        args=_without_help(args),
-        default=Choice(env=first_a3c_env()),
-        return_unknown_args=True,
-        add_help=False,
-    )
+    choice, _ = tyro.cli(Choice, args=_without_help(args), return_unknown_args=True, add_help=False)
     default = a3c_run(tyro.MISSING, choice.env, choice.preset, multi_task=name == "mtl-a3c")
     train_a3c(tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}"))
 

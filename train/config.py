@@ -16,7 +16,8 @@ from train.presets import find_a3c_preset, find_ppo_preset
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 """The environment that is played if nobody asks for another."""
 
-FREE = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+LENGTHS = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+FREE = (*LENGTHS, "rule")
 """Fields of a :class:`TrainRun` that may change when the run is resumed."""
 
 S = TypeVar("S")
@@ -50,6 +51,8 @@ class TrainRun(Generic[S]):
         resume: Whether to go on with the run in ``out`` from its last checkpoint.
         eval_every: Number of steps between two evaluations.
         eval_episodes: Number of episodes per evaluation; their seeds are 1 000 000 and up.
+        rule: Name of the agent to beat, whose return is a line beside the learner's; by default
+            the environment's first one in ``mec-gym scenarios``; ``none`` for no line.
         checkpoint_every: Number of steps between two checkpoints.
     """
 
@@ -63,10 +66,11 @@ class TrainRun(Generic[S]):
     resume: bool = False
     eval_every: int = 250_000
     eval_episodes: int = 200
+    rule: str | None = None
     checkpoint_every: int = 250_000
 
     def __post_init__(self) -> None:
-        check_fields(self, positive_int=FREE)
+        check_fields(self, positive_int=LENGTHS)
         seed_number("seed", self.seed)
 
 

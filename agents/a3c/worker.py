@@ -266,10 +266,21 @@ def _report(batch: Batch, losses: Losses, other: dict[str, float]) -> Report:
 def first_network(
     problem: AnyProblem, head: Head, settings: A3CSettings, seed: int
 ) -> PolicyNetwork:
-    """Make the network that a run of a seed begins with; torch's own generator is left alone."""
+    """Make the network that a run of a seed begins with; torch's own generator is left alone.
+
+    Raises:
+        ValueError: The network does not fit the head, or multi-task A3C is asked to learn a single
+            choice.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make_network(settings.network, head, settings.options)
+        network = make_network(settings.network, head, settings.options)
+    if settings.multi_task and network.choices < 2:
+        raise ValueError(
+            f"multi_task must be False for {type(problem).__name__} with head {settings.head!r}, "
+            "whose action is a single choice: multi-task A3C learns several side by side"
+        )
+    return network
 
 
 def work(worker: int, shared: Shared, parent: Connection) -> None:

@@ -13,6 +13,7 @@ from train.presets import a3c_presets, ppo_presets
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 PLACES = "mec/DistributedInference-v0"
+OWN_IDS = [env_id for room in rooms() if room.is_ours for env_id in room.environments]
 
 
 def test_no_subcommand(capsys):
@@ -54,11 +55,11 @@ def test_scenarios_lists_everything(capsys):
         (["ppo", "--resume"], "holds no run to resume"),
         (["ppo", "--settings.head", "deep"], "head must be one of flat, price"),
         (["ppo", "--scenario", "moon"], "scenario must be one of drive"),
-        (["a3c", "--preset", "nothing"], "preset must be one of a3c, "),
-        (["a3c", "--preset", "mtl-a3c"], "for plain A3C, got 'mtl-a3c'"),
-        (["mtl-a3c", "--preset", "a3c"], "for multi-task A3C, got 'a3c'"),
+        (["a3c", "--preset", "nothing"], "preset must be one of drive, "),
+        (["a3c", "--preset", "mtl-drive"], "for plain A3C, got 'mtl-drive'"),
+        (["mtl-a3c", "--preset", "drive"], "for multi-task A3C, got 'drive'"),
         (["a3c", "--env", "mec/Nothing-v0"], "env_id must be one of"),
-        (["a3c", "--env", DRIVE], "MultiDiscrete"),
+        (["a3c", "--rule", "nobody"], "rule must be one of price, "),
         (["a3c", "--settings.network", "deep"], "network must be one of"),
         (["a3c", "--env", PLACES, "--resume"], "holds no run to resume"),
         (["reproduce", "nothing"], "what must be"),
@@ -125,17 +126,15 @@ def test_ppo_defaults_follow_the_environment_and_evaluate_the_run(tmp_path, caps
 
 
 @pytest.mark.slow
-def test_a3cs_commands_choose_their_presets(tmp_path, capsys):
-    """And by default the environment that they were made for."""
+@pytest.mark.parametrize("env_id", OWN_IDS)
+def test_a3c_and_multi_task_a3c_learn_everywhere(tmp_path, capsys, env_id):
     for name in ("a3c", "mtl-a3c"):
         out = tmp_path / name
         args = [name, "--out", str(out), "--total-timesteps", "16", "--eval-episodes", "2"]
         args += ["--settings.workers", "1", "--settings.num-envs", "4", "--settings.n-steps", "4"]
-        assert main(args) == 0
+        assert main([*args, "--env", env_id]) == 0
         config = json.loads((out / "config.json").read_text())
-        assert (config["env"], config["preset"]) == (PLACES, name)
-        assert config["settings"]["multi_task"] is (name == "mtl-a3c")
-        assert {config["settings"][part] for part in ("head", "network")} == {"pairs"}
+        assert (config["env"], config["settings"]["multi_task"]) == (env_id, name == "mtl-a3c")
         assert main(["evaluate", f"{name}:{out}", "--episodes", "5"]) == 0
         assert name in capsys.readouterr().out
     assert main(["evaluate", f"a3c:{tmp_path / 'mtl-a3c'}"]) == 2

@@ -3,24 +3,78 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from platform import python_version
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure, Logger
+from stable_baselines3.common.logger import Figure, HParam, Logger, TensorBoardOutputFormat
 
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from agents.protocol import Agent
+from agents.registry import agents_for, make_agent
+from mec_gym.core.checks import one_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.seeds import EVAL_SEED
 from mec_gym.core.types import FloatArray
-from train.evaluation.evaluate import summarise
+from train.evaluation.evaluate import Result, interval, play_all, summarise
 from train.evaluation.pictures import decisions_figure
 
 _NAMES = {"energy_j": "energy_j_per_step", "dropped": "drop_rate"}
 """Parts of the outcome whose mean per step has a name of its own."""
+
+
+_ONLY_TENSORBOARD = ("stdout", "log", "json", "csv")
+_LIBRARIES = ("mec-gym", "gymnasium", "numpy", "stable-baselines3", "torch")
+_LAYOUT = {
+    "evaluation": {
+        "return, bound and best rule": [
+            "Multiline",
+            ["eval/return_mean", "eval/return_bound", "eval/return_rule"],
+        ],
+        "return with its 95 % interval": [
+            "Margin",
+            ["eval/return_mean", "eval/return_ci95_low", "eval/return_ci95_high"],
+        ],
+    }
+}
+"""The pages of TensorBoard's tab CUSTOM SCALARS: lines that belong into one chart."""
+
+
+def record_configuration(logger: Logger, config: Mapping[str, Any]) -> None:
+    """Log what a run is: as a text, as hyperparameters, and how its lines belong together.
+
+    Args:
+        logger: SB3's logger.
+        config: The configuration of the run, as it stands in its file.
+    """
+    flat = dict(_flattened(config))
+    rows = [*flat.items(), ("python", python_version())]
+    rows += [(name, version(name)) for name in _LIBRARIES]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    text = f"| setting | value |\n|---|---|\n{table}"
+    logger.record("run/configuration", text, exclude=_ONLY_TENSORBOARD)
+    plain = {
+        name: value if isinstance(value, (bool, int, float)) else str(value)
+        for name, value in flat.items()
+    }
+    # The value is only a place for the tag, which every evaluation writes.
+    hyperparameters = HParam(plain, {"eval/return_mean": 0.0})
+    logger.record("run/hyperparameters", hyperparameters, exclude=_ONLY_TENSORBOARD)
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.add_custom_scalars(_LAYOUT)
+
+
+def _flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 class Evaluation:
@@ -30,18 +84,39 @@ class Evaluation:
         problem: The problem that is played.
         agent: The agent that learns.
         episodes: Number of episodes per evaluation.
+        rule: Name of the agent that the learner is to beat, which plays the same episodes once;
+            by default the first one that plays the problem; ``none`` for none.
+
+    Raises:
+        ValueError: No agent of that name plays the problem.
     """
 
-    def __init__(self, problem: AnyProblem, agent: Agent, episodes: int) -> None:
+    def __init__(
+        self, problem: AnyProblem, agent: Agent, episodes: int, rule: str | None = None
+    ) -> None:
         self.problem = problem
         self.agent = agent
         self.trace = sample_episodes(problem, EVAL_SEED, episodes)
         self.bound = problem.bound(self.trace)
+        self.rule_return: float | None = None
+        names = agents_for(problem)
+        name = rule or names[0]
+        one_of("rule", name, (*names, "none"))
+        if name != "none":
+            played = play_all(problem, make_agent(name, problem), self.trace)
+            self.rule_return = float(played.returns.mean())
 
-    def record(self, logger: Logger) -> None:
+    def record(self, logger: Logger) -> Result:
         """Play, and log the return, the gap, costs, gains and a picture of the decisions."""
         result = summarise("learner", rollout(self.problem, self.agent, self.trace), self.bound)
+        low, high = interval(result.rollout.returns)
         logger.record("eval/return_mean", result.return_mean)
+        logger.record("eval/return_ci95_low", low)
+        logger.record("eval/return_ci95_high", high)
+        if self.bound is not None:
+            logger.record("eval/return_bound", float(self.bound.mean()))
+        if self.rule_return is not None:
+            logger.record("eval/return_rule", self.rule_return)
         for part in (*self.problem.costs, *self.problem.gains):
             if part.endswith("_s"):
                 logger.record(f"eval/{part}_mean", result.outcome_means[part])
@@ -57,8 +132,9 @@ class Evaluation:
         logger.record(
             "eval/decisions",
             Figure(decisions_figure(result.rollout), close=False),
-            exclude=("stdout", "log", "json", "csv"),
+            exclude=_ONLY_TENSORBOARD,
         )
+        return result
 
 
 def record_rollout(
@@ -81,18 +157,15 @@ class Metrics(BaseCallback):
     """Logs costs and gains of every rollout, and every evaluation.
 
     Args:
-        problem: The problem that is played.
-        agent: The agent that learns.
+        evaluation: The evaluation that is repeated.
         eval_every: Number of environment steps between two evaluations.
-        eval_episodes: Number of episodes per evaluation.
     """
 
-    def __init__(
-        self, problem: AnyProblem, agent: Agent, eval_every: int, eval_episodes: int
-    ) -> None:
+    def __init__(self, evaluation: Evaluation, eval_every: int) -> None:
         super().__init__()
         self.eval_every = eval_every
-        self.evaluation = Evaluation(problem, agent, eval_episodes)
+        self.evaluation = evaluation
+        problem = evaluation.problem
         self._parts: dict[str, list[Any]] = {part: [] for part in (*problem.costs, *problem.gains)}
         self._clock = (0.0, 0)
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from mec_gym.registration import ENVIRONMENTS, Room, room_of
+from mec_gym.registration import Room, room_of
 
 S = TypeVar("S")
 
@@ -36,7 +36,12 @@ PPO_FLAT = TrainingPreset(
     "any environment: the network decides the whole action itself", PPOSettings(), 10_000_000
 )
 A3C_FLAT = TrainingPreset(
-    "any environment of parallel choices: one trunk, one joint action", A3CSettings(), 1_000_000
+    "any environment: the network decides the whole action itself", A3CSettings(), 1_000_000
+)
+MTL_A3C_FLAT = TrainingPreset(
+    "any environment of several choices: a branch for each, hard sharing",
+    A3CSettings(network="branches", multi_task=True),
+    1_000_000,
 )
 
 
@@ -51,7 +56,7 @@ def ppo_presets(room: Room) -> dict[str, TrainingPreset[PPOSettings]]:
 
 def a3c_presets(room: Room) -> dict[str, TrainingPreset[A3CSettings]]:
     """Return A3C's presets, multi-task ones included, for a package's environments."""
-    return {**_table(room, "A3C_PRESETS"), "flat": A3C_FLAT}
+    return {**_table(room, "A3C_PRESETS"), "flat": A3C_FLAT, "mtl-flat": MTL_A3C_FLAT}
 
 
 def find_ppo_preset(
@@ -79,28 +84,25 @@ def find_a3c_preset(
 
     Args:
         env_id: The environment that is to be learnt.
-        name: A name among the presets of the environment's package, or ``flat``; by default
-            the first one that fits ``multi_task``.
+        name: A name among the presets of the environment's package, ``flat`` or ``mtl-flat``; by
+            default the environment's own.
         multi_task: Whether the preset must be, or must not be, one of multi-task A3C; by default
             either will do.
 
     Raises:
         ValueError: The environment or the preset is unknown, or the preset is of the other kind.
     """
-    kind = "A3C" if multi_task is None else "multi-task A3C" if multi_task else "plain A3C"
+    room = _room(env_id)
     fitting = {
         known: preset
-        for known, preset in a3c_presets(_room(env_id)).items()
+        for known, preset in a3c_presets(room).items()
         if multi_task in (None, preset.settings.multi_task)
     }
-    if not fitting:
-        raise ValueError(f"preset: there is none of {kind} for {env_id}")
-    return _find(fitting, name or next(iter(fitting)), f" for {kind}")
-
-
-def first_a3c_env() -> str:
-    """Return the environment that A3C learns by default: the first one with presets of its own."""
-    return next(env_id for env_id in ENVIRONMENTS if len(a3c_presets(_room(env_id))) > 1)
+    kind = "A3C" if multi_task is None else "multi-task A3C" if multi_task else "plain A3C"
+    if name is None:
+        own = _table(room, "A3C_DEFAULT").get(env_id, ())
+        name = next(known for known in (*own, *fitting) if known in fitting)
+    return _find(fitting, name, f" for {kind}")
 
 
 def _room(env_id: str) -> Room:

@@ -97,10 +97,12 @@ A3C_PRESETS = {
     ),
     "a3c-flat": TrainingPreset("one trunk, one joint action, for comparison", _FLAT, 5_000_000),
     "mtl-a3c-branch": TrainingPreset(
-        "multi-task: a branch for each device, hard sharing", _BRANCH, 5_000_000
+        "multi-task: a branch for each device, with hard sharing instead", _BRANCH, 5_000_000
     ),
     "mtl-a3c-soft": TrainingPreset(
-        "multi-task: the same with soft sharing", replace(_BRANCH, sharing="soft"), 5_000_000
+        "multi-task as [Li2024] has it: a branch for each device, soft sharing",
+        replace(_BRANCH, sharing="soft"),
+        5_000_000,
     ),
     "mtl-a3c-tied": TrainingPreset(
         "multi-task: one output that all devices share, soft sharing",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
 from train.presets import TrainingPreset
 
@@ -17,5 +20,26 @@ PPO_PRESETS = {
             reward_scale=0.2,
         ),
         400_000,
+    ),
+}
+
+_CONGESTION = A3CSettings(
+    head="congestion",
+    num_envs=64,
+    n_steps=50,
+    gamma=0.98,
+    reward_scale=0.2,
+    ent_coef=0.0,
+    learning_rate=1e-3,
+)
+
+A3C_PRESETS = {
+    "early-exit": TrainingPreset(
+        "learn the prices of backlog, one step of look-ahead decides", _CONGESTION, 600_000
+    ),
+    "mtl-early-exit": TrainingPreset(
+        "multi-task: the same, a branch for the price of each stage's backlog",
+        replace(_CONGESTION, network="branches", multi_task=True),
+        600_000,
     ),
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
 from train.presets import TrainingPreset
 
@@ -18,3 +21,25 @@ PPO_PRESETS = {
     ),
 }
 PPO_DEFAULT = {"mec/TrainingOffload-v0": "drive", "mec/TrainingOffloadPaper-v0": "paper"}
+
+_PRICE = A3CSettings(head="price", num_envs=128, n_steps=30, reward_scale=10.0, ent_coef=0.0)
+_PAPER = A3CSettings(num_envs=256, n_steps=8, gamma=0.0, ent_coef=0.0, learning_rate=1e-3)
+
+A3C_PRESETS = {
+    "drive": TrainingPreset("learn the price of energy, the closed form splits", _PRICE, 4_000_000),
+    "mtl-drive": TrainingPreset(
+        "multi-task: the same, a branch each for the price and for how far to trust the estimate",
+        replace(_PRICE, network="branches", multi_task=True),
+        4_000_000,
+    ),
+    "paper": TrainingPreset("one task: the network decides everything itself", _PAPER, 5_000_000),
+    "mtl-paper": TrainingPreset(
+        "multi-task: the same, a branch for each number of the decision",
+        replace(_PAPER, network="branches", multi_task=True),
+        5_000_000,
+    ),
+}
+A3C_DEFAULT = {
+    "mec/TrainingOffload-v0": ("drive", "mtl-drive"),
+    "mec/TrainingOffloadPaper-v0": ("paper", "mtl-paper"),
+}

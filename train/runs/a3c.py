@@ -153,7 +153,7 @@ def train_a3c(run: A3CRun) -> TrainedAgent:
     if trainer.steps >= run.total_timesteps:
         print(f"{folder} is complete: {trainer.steps} steps")
     else:
-        evaluation = Evaluation(problem, agent, run.eval_episodes)
+        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
         logger = start_log(run, head.parameters())
         bar = progress_bar(run.total_timesteps, trainer.steps)
         progress = Progress(logger, bar, trainer.steps, settings.rollout)

@@ -182,12 +182,17 @@ def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
     """
     from stable_baselines3.common.logger import configure
 
-    write_json(run.out / CONFIG_FILE, config_of(run) | {"head": dict(head_parameters)})
+    from train.evaluation.tensorboard import record_configuration
+
+    config = config_of(run) | {"head": dict(head_parameters)}
+    write_json(run.out / CONFIG_FILE, config)
     progress = run.out / PROGRESS_FILE
     if progress.exists():  # of an earlier part of the run: SB3's logger begins the file anew
         part = len(list(run.out.glob("progress-*.csv"))) + 1
         progress.rename(run.out / f"progress-{part}.csv")
-    return configure(str(run.out), ["csv", "tensorboard"])
+    logger = configure(str(run.out), ["csv", "tensorboard"])
+    record_configuration(logger, config)
+    return logger
 
 
 def progress_bar(total: int, done: int, unit: str = "step") -> tqdm[Any]:

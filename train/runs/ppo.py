@@ -27,7 +27,7 @@ from agents.trained_agent import TrainedAgent
 from mec_gym.core.files import write_whole
 from mec_gym.registration import make_problem
 from train.config import FREE, PPORun
-from train.evaluation.tensorboard import Metrics
+from train.evaluation.tensorboard import Evaluation, Metrics
 from train.runs.folder import (
     COMMON_FILES,
     advance,
@@ -175,9 +175,10 @@ def train_ppo(run: PPORun) -> TrainedAgent:
     if left <= 0:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
+        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
         model.set_logger(start_log(run, env.head.parameters()))
         bar = Progress(run.total_timesteps)
-        metrics = Metrics(problem, agent, run.eval_every, run.eval_episodes)
+        metrics = Metrics(evaluation, run.eval_every)
         saver = Checkpoints(folder, run.checkpoint_every)
         # The saver comes last, so that what is saved has been evaluated.
         callbacks = CallbackList([bar, metrics, saver])

@@ -309,3 +309,9 @@ def test_numbers_are_learnt_by_the_gaussians_own_loss():
     (loss + 0.5 * 0.5 * (values - returns).square().mean()).backward()
     expected = torch.cat([p.grad.ravel() for p in other.parameters()])
     torch.testing.assert_close(one.flat.gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_multi_task_needs_several_choices():
+    head = make_head("flat", KINDS["one"])
+    with pytest.raises(ValueError, match="multi_task .*TinyDiscrete.*'flat'.*single choice"):
+        first_network(KINDS["one"], head, A3CSettings(multi_task=True), 0)

@@ -1,5 +1,6 @@
 """Presets: found by environment, default first, and able to begin."""
 
+import numpy as np
 import pytest
 
 from agents.a3c.settings import A3CSettings
@@ -13,7 +14,6 @@ from train.presets import (
     a3c_presets,
     find_a3c_preset,
     find_ppo_preset,
-    first_a3c_env,
     ppo_presets,
 )
 
@@ -32,19 +32,24 @@ def test_every_environment_has_a_default(env_id, default):
     assert find_ppo_preset(env_id, "flat")[1].settings == PPOSettings()
 
 
-def test_a3cs_defaults_follow_the_kind():
-    assert first_a3c_env() == PLACES
-    assert find_a3c_preset(PLACES)[0] == "a3c"
-    assert find_a3c_preset(PLACES, multi_task=False)[0] == "a3c"
-    assert find_a3c_preset(PLACES, multi_task=True)[0] == "mtl-a3c"
-    for name in ("mtl-a3c-branch", "mtl-a3c-soft", "mtl-a3c-tied", "mtl-a3c-unaided"):
-        assert find_a3c_preset(PLACES, name, True)[1].settings.multi_task
-        with pytest.raises(ValueError, match=rf"preset .*a3c, .*plain A3C, got '{name}'"):
-            find_a3c_preset(PLACES, name, False)
-    assert find_a3c_preset(PLACES, "textbook")[1].settings.num_envs == 1
-    with pytest.raises(ValueError, match=f"preset.*multi-task A3C for {DRIVE}"):
-        find_a3c_preset(DRIVE, multi_task=True)
-    assert find_a3c_preset(DRIVE) == ("flat", a3c_presets(rooms()[0])["flat"])
+@pytest.mark.parametrize(
+    ("env_id", "plain", "multi"),
+    [
+        (DRIVE, "drive", "mtl-drive"),
+        (PAPER, "paper", "mtl-paper"),
+        (EXITS, "early-exit", "mtl-early-exit"),
+        (PLACES, "a3c", "mtl-a3c"),
+    ],
+)
+def test_a3cs_defaults_follow_environment_and_kind(env_id, plain, multi):
+    assert find_a3c_preset(env_id)[0] == find_a3c_preset(env_id, multi_task=False)[0] == plain
+    assert find_a3c_preset(env_id, multi_task=True)[0] == multi
+    assert not find_a3c_preset(env_id, "flat")[1].settings.multi_task
+    assert find_a3c_preset(env_id, "mtl-flat", True)[1].settings.multi_task
+    with pytest.raises(ValueError, match=rf"preset .*flat.*plain A3C, got '{multi}'"):
+        find_a3c_preset(env_id, multi, False)
+    with pytest.raises(ValueError, match=rf"preset .*{multi}.*multi-task A3C, got '{plain}'"):
+        find_a3c_preset(env_id, plain, True)
 
 
 def test_unknown_names():
@@ -79,8 +84,8 @@ def test_every_preset_begins(room):
             env = make_vec_env(problem, preset.settings)
             assert env.num_envs == preset.settings.num_envs
             make_ppo(env, preset.settings, seed=0)
-    for preset in a3c_presets(room).values():
-        assert isinstance(preset.settings, A3CSettings) and preset.total_timesteps > 0
-        if room.name == "distributed_inference":
+        for preset in a3c_presets(room).values():
+            assert isinstance(preset.settings, A3CSettings) and preset.total_timesteps > 0
             head = make_head(preset.settings.head, problem)
-            assert first_network(problem, head, preset.settings, 0).choices == 5
+            network = first_network(problem, head, preset.settings, 0)
+            assert network.choices == int(np.prod(head.output_space.shape))
