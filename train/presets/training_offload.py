@@ -23,7 +23,7 @@ PPO_PRESETS = {
 PPO_DEFAULT = {"mec/TrainingOffload-v0": "drive", "mec/TrainingOffloadPaper-v0": "paper"}
 
 _PRICE = A3CSettings(head="price", num_envs=128, n_steps=30, reward_scale=10.0, ent_coef=0.0)
-_PAPER = A3CSettings(num_envs=256, n_steps=8, gamma=0.0, ent_coef=0.0, learning_rate=1e-3)
+_PAPER = A3CSettings(num_envs=128, n_steps=8, gamma=0.0, ent_coef=0.0, reward_scale=10.0)
 
 A3C_PRESETS = {
     "drive": TrainingPreset("learn the price of energy, the closed form splits", _PRICE, 4_000_000),

@@ -313,5 +313,5 @@ def test_numbers_are_learnt_by_the_gaussians_own_loss():
 
 def test_multi_task_needs_several_choices():
     head = make_head("flat", KINDS["one"])
-    with pytest.raises(ValueError, match="multi_task .*TinyDiscrete.*'flat'.*single choice"):
+    with pytest.raises(ValueError, match=r"multi_task .*TinyDiscrete.*'flat'.*single choice"):
         first_network(KINDS["one"], head, A3CSettings(multi_task=True), 0)
