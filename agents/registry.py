@@ -13,7 +13,7 @@ from agents.protocol import Agent
 from agents.runs import find_config
 from mec_gym.core.extras import missing_extras_named
 from mec_gym.core.policies import UniformPolicy
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.problem import AnyProblem, check_is_problem
 from mec_gym.registration import Room, make_problem, room_of, rooms
 
 GENERAL = {"random": AgentEntry("draws uniformly from the action space", UniformPolicy)}
@@ -84,6 +84,24 @@ def trained_on(name: str) -> tuple[str, str | None] | None:
     return config["env"], config["scenario"]
 
 
+def check_name(name: str, problem: AnyProblem) -> None:
+    """Check that a name means an agent or a reference that plays a problem, or a run.
+
+    Raises:
+        ValueError: It means nothing, or an agent of other problems.
+    """
+    room = room_of(problem)
+    known = agents_of(room) | references_of(room)
+    if name in known or run_of(name) is not None:
+        return
+    others = [r.name for r in rooms() if name in agents_of(r) | references_of(r)]
+    hint = f" ({name!r} plays {', '.join(others)})" if others else ""
+    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS)])
+    raise ValueError(
+        f"agent must be one of {allowed} to play {type(problem).__name__}, got {name!r}{hint}"
+    )
+
+
 def make_agent(
     name: str, problem: AnyProblem | str, seed: int = 0, env_id: str | None = None
 ) -> Agent:
@@ -103,19 +121,15 @@ def make_agent(
     """
     if isinstance(problem, str):
         env_id, problem = problem, make_problem(problem)
+    check_is_problem(problem)
+    if not isinstance(name, str):
+        raise ValueError(f"name must be the name of an agent, got {name!r}")
+    check_name(name, problem)
     run = run_of(name)
     if run is not None:
         return _load_run(*run, problem, env_id)
     room = room_of(problem)
-    known = agents_of(room) | references_of(room)
-    if name in known:
-        return known[name].make(problem, seed)
-    others = [r.name for r in rooms() if name in agents_of(r) | references_of(r)]
-    hint = f" ({name!r} plays {', '.join(others)})" if others else ""
-    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS)])
-    raise ValueError(
-        f"agent must be one of {allowed} to play {type(problem).__name__}, got {name!r}{hint}"
-    )
+    return (agents_of(room) | references_of(room))[name].make(problem, seed)
 
 
 def _load_run(kind: str, path: Path, problem: AnyProblem, env_id: str | None) -> Agent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from agents.protocol import Solver
@@ -26,6 +27,16 @@ class SolverAgent(Memoryless):
         self.solver = solver
 
     def act(self, observation: npt.NDArray[Any], deterministic: bool = False) -> npt.NDArray[Any]:
-        """Return the actions for observations of shape (observation,) or (B, observation)."""
+        """Return the actions for observations of shape (observation,) or (B, observation).
+
+        Raises:
+            ValueError: The observations are those of another problem.
+        """
+        needs = self.problem.observation_space.shape
+        if np.shape(observation)[-1:] != needs:
+            raise ValueError(
+                f"observation must have shape {needs}, or (B, ...) of it, for "
+                f"{type(self.problem).__name__}, got {np.shape(observation)}"
+            )
         decision = self.solver.solve(*self.problem.decode(observation)).decision
         return self.problem.encode(decision)

@@ -17,7 +17,7 @@ import gymnasium as gym
 
 from mec_gym.core.entry import Entry
 from mec_gym.core.env import MecEnv
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.problem import METHODS, AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
 ROOMS = ("training_offload", "early_exit", "distributed_inference")
@@ -70,15 +70,15 @@ def register_room(module: ModuleType | str) -> None:
     """Make the environments of a package known, everywhere: to Gymnasium and to ``mec-gym``.
 
     The module has a table ``ENVIRONMENTS`` of :class:`Entry` by environment id, and may have
-    ``AGENTS``, ``REFERENCES``, ``HEADS``, ``PPO_PRESETS``, ``A3C_PRESETS`` and ``PPO_DEFAULT``;
-    see docs/your_own_problem.md. Registering it once more changes nothing.
+    ``AGENTS``, ``REFERENCES``, ``HEADS``, ``PPO_PRESETS``, ``A3C_PRESETS``, ``PPO_DEFAULT`` and
+    ``A3C_DEFAULT``; see docs/your_own_problem.md. Registering it once more changes nothing.
 
     Args:
         module: The module, or its name.
 
     Raises:
-        ValueError: The module has no such table, an entry is of another kind, or an id is
-            taken by another package.
+        ValueError: The module has no such table, an entry is of another kind, a problem lacks a
+            method, or an id is taken by another package.
         ImportError: There is no module of that name.
     """
     if isinstance(module, str):
@@ -119,6 +119,12 @@ def _add(room: Room) -> None:
     for env_id, entry in table.items():
         if not isinstance(entry, Entry):
             raise ValueError(f"ENVIRONMENTS[{env_id!r}] must be a mec_gym.Entry, got {entry!r}")
+        lacks = [name for name in METHODS if not hasattr(entry.problem, name)]
+        if lacks:
+            raise ValueError(
+                f"ENVIRONMENTS[{env_id!r}].problem {entry.problem.__name__} lacks "
+                f"{', '.join(lacks)}"
+            )
         if env_id in gym.registry:
             raise ValueError(f"environment id {env_id!r} of {room.name} is taken already")
     _ROOMS[room.name] = room

@@ -21,8 +21,8 @@ from gymnasium.utils.env_checker import check_env
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
-from mec_gym.core.policies import Predictor, UniformPolicy
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.policies import Predictor, UniformPolicy, check_is_agent
+from mec_gym.core.problem import AnyProblem, missing_parts
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.core.vector_env import MecVectorEnv
@@ -42,6 +42,8 @@ def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0
     """
     if isinstance(problem, str):
         problem = make_problem(problem, scenario)
+    missing = missing_parts(problem)
+    assert not missing, f"{type(problem).__name__} lacks {', '.join(missing)}"
     check_env(MecEnv(problem), skip_render_check=True)
     _check_records(problem, seed)
     _check_seeding(problem, seed)
@@ -76,10 +78,11 @@ def check_agent(
 
     Raises:
         AssertionError: The agent or the bound breaks a promise; the message says which.
-        ValueError: An action is outside the space.
+        ValueError: An action is outside the space, or the agent is none.
     """
     if isinstance(problem, str):
         problem = make_problem(problem, scenario)
+    check_is_agent(agent)
     if single:
         env = MecEnv(problem)
         observation, _ = env.reset(seed=seed)

@@ -160,12 +160,17 @@ class CompareRun(PlayRun):
         out: Folder for results.json, results.csv, comparison.png and the trace.
         agents: Names of agents, see ``mec-gym scenarios``, or runs as ``ppo:PATH``; by default
             every named agent that plays the environment.
-        trace: File of the episodes to play, instead of ``episodes`` drawn ones.
+        trace: File of the episodes to play, instead of drawn ones; ``episodes`` then chooses none.
     """
 
     out: Path
     agents: tuple[str, ...] = ()
     trace: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.agents)) < len(self.agents):
+            raise ValueError(f"agents must hold each name once, got {' '.join(self.agents)}")
 
 
 @dataclass(frozen=True)

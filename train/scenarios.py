@@ -21,8 +21,10 @@ def list_everything() -> None:
                 _row(f"{kind}:PATH", (source.__doc__ or "").splitlines()[0])
         ids = " and ".join(room.environments)
         print(f"  agents that play {ids} (--agents)")
-        for name, agent in (agents_of(room) | references_of(room)).items():
+        for name, agent in agents_of(room).items():
             _row(name, agent.about)
+        for name, agent in references_of(room).items():
+            _row(name, f"{agent.about} (a reference, no policy)")
         print("  heads (--settings.head)")
         for name, about in heads_of(room).items():
             _row(name, about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import warnings
@@ -25,6 +26,8 @@ from mec_gym.core.problem import AnyProblem
 
 POLL = 0.1
 """Longest time that the trainer waits for messages before it looks up, s."""
+UNGUARDED = 79
+"""Exit status of a worker whose import of the main script would have started training again."""
 PATIENCE = 5.0
 """Time that a worker is given to end by itself, s."""
 
@@ -80,6 +83,7 @@ class Trainer:
         total_timesteps: int,
         memory: Memory | None = None,
     ) -> None:
+        _end_if_imported_by_a_worker()
         cores = usable_cores()
         if settings.workers > cores:
             warnings.warn(
@@ -252,6 +256,11 @@ class Trainer:
         process = self._processes[worker]
         process.join(PATIENCE)
         code = process.exitcode
+        if code == UNGUARDED:
+            raise ChildProcessError(
+                "workers import the script that starts them, and this one would train again: "
+                'keep its work under `if __name__ == "__main__":`'
+            )
         how = "" if code is None else f", exit status {code}"
         if code is not None and code < 0:
             how = f", killed by {signal.Signals(-code).name}"
@@ -274,6 +283,12 @@ class Trainer:
             pipe.close()
         self._processes, self._pipes = [], []
         self._paused = set()
+
+
+def _end_if_imported_by_a_worker() -> None:
+    """End the process if it is a worker that is only now importing the script that started it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)
 
 
 def usable_cores() -> int:

@@ -47,7 +47,7 @@ def make_network(name: str, head: Head, options: NetworkOptions | None = None) -
     offered = {**NETWORKS, **head.networks}
     if name not in offered:
         raise ValueError(
-            f"network must be one of {', '.join(offered)} with a {type(head).__name__}, "
+            f"network must be one of {', '.join(offered)}, or with PPO mlp, for this head, "
             f"got {name!r}"
         )
     return offered[name](head, options or NetworkOptions())

@@ -36,6 +36,16 @@ class Predictor(Protocol):
         ...
 
 
+def check_is_agent(agent: Any) -> None:
+    """Check that an object has ``predict``.
+
+    Raises:
+        ValueError: It has not.
+    """
+    if not callable(getattr(agent, "predict", None)):
+        raise ValueError(f"agent must have the method predict of SB3's models, got {agent!r}")
+
+
 class Memoryless(ABC):
     """A base for policies whose actions depend on nothing but the observation at hand."""
 

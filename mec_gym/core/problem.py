@@ -164,3 +164,45 @@ class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
 
 
 AnyProblem = Problem[Any, Any, Any, Any]
+
+
+METHODS = (
+    "sample",
+    "check",
+    "start",
+    "observe",
+    "decode",
+    "decision",
+    "encode",
+    "step",
+    "reward",
+    "done",
+    "bound",
+    "draw",
+)
+"""The methods of a Problem."""
+ATTRIBUTES = ("observation_space", "action_space", "horizon", "episodes_ahead", "costs", "gains")
+"""The attributes of a Problem."""
+
+
+def missing_parts(problem: Any) -> list[str]:
+    """Return the names of everything that an object lacks to be a Problem."""
+    methods = [name for name in METHODS if not callable(getattr(problem, name, None))]
+    return methods + [name for name in ATTRIBUTES if not hasattr(problem, name)]
+
+
+def check_is_problem(problem: Any) -> None:
+    """Check that an object can be played.
+
+    Raises:
+        ValueError: It is no Problem.
+    """
+    missing = missing_parts(problem)
+    if not missing:
+        return
+    if len(missing) > len(METHODS) // 2:
+        raise ValueError(
+            f"problem must be a Problem, got {problem!r}; mec_gym.make_problem(id) makes the one "
+            "behind an environment id"
+        )
+    raise ValueError(f"problem {type(problem).__name__} lacks {', '.join(missing)}")

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from mec_gym.core import arrays
 from mec_gym.core.actions import action_in_space
-from mec_gym.core.checks import positive_int
+from mec_gym.core.checks import positive_int, seed_number
 from mec_gym.core.env import MecEnv
-from mec_gym.core.policies import Predictor
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.policies import Predictor, check_is_agent
+from mec_gym.core.problem import AnyProblem, check_is_problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +51,11 @@ def sample_episodes(problem: AnyProblem, seed: int, episodes: int) -> Any:
         A trace of this many episodes.
 
     Raises:
-        ValueError: ``episodes`` is below 1.
+        ValueError: ``episodes`` is below 1, ``seed`` is no seed, or ``problem`` is no Problem.
     """
+    check_is_problem(problem)
     positive_int("episodes", episodes)
+    seed_number("seed", seed)
     first = []
     for i in range(episodes):
         env = MecEnv(problem)
@@ -72,8 +74,11 @@ def rollout(problem: AnyProblem, agent: Predictor, trace: Any) -> Rollout:
         trace: A trace of n episodes.
 
     Raises:
-        ValueError: An action of the agent is outside the space.
+        ValueError: An action of the agent is outside the space, it is no agent, or the problem is
+            no Problem.
     """
+    check_is_problem(problem)
+    check_is_agent(agent)
     state = problem.start(arrays.slot_at(trace, 0))
     running = ~problem.done(state)
     n = len(running)

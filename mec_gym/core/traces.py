@@ -10,7 +10,7 @@ import numpy as np
 
 from mec_gym.core import arrays
 from mec_gym.core.files import write_whole
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.problem import AnyProblem, check_is_problem
 
 _FORMAT = "mec_gym trace 1"
 
@@ -116,6 +116,7 @@ def load_trace(path: str | Path, problem: AnyProblem) -> Any:
         FileNotFoundError: There is no such file.
         ValueError: The file is damaged, of another format, or of another problem.
     """
+    check_is_problem(problem)
     cls = type(problem.sample(np.random.default_rng(0), 1))
     try:
         with open(path, "rb") as file:

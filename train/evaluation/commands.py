@@ -17,7 +17,7 @@ from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem
 from train.config import DEFAULT_ENV, CompareRun, EvaluateRun
-from train.evaluation.evaluate import Result, compare, results_of
+from train.evaluation.evaluate import Result, compare, make_agents, results_of
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
@@ -40,7 +40,7 @@ def compare_command(run: CompareRun) -> list[Result]:
         refuse_used(run.out, FILES, "choose another folder or give --overwrite")
     env_id, problem = _played(run.env, run.scenario, run.agents)
     names = run.agents or (*agents_for(problem), *references_for(problem))
-    players = {name: make_agent(name, problem, run.seed, env_id) for name in names}
+    players = make_agents({name: name for name in names}, problem, run.seed, env_id)
     trace = (
         sample_episodes(problem, run.seed, run.episodes)
         if run.trace is None
@@ -68,8 +68,11 @@ def evaluate_command(run: EvaluateRun) -> Result:
         ValueError: The environment, the scenario or the agent is unknown, or the picture is there
             already.
     """
-    if run.picture is not None and not run.overwrite:
-        refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
+    if run.picture is not None:
+        import matplotlib  # noqa: F401 - before anything plays: an extra may lack it
+
+        if not run.overwrite:
+            refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
     env_id, problem = _played(run.env, run.scenario, (run.agent,))
     agent = make_agent(run.agent, problem, run.seed, env_id)
     (result,) = compare({run.agent: agent}, problem, run.episodes, run.seed)

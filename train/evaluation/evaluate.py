@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from agents.protocol import Agent, Clairvoyant
-from agents.registry import make_agent
+from agents.registry import check_name, make_agent
 from mec_gym.core import arrays
-from mec_gym.core.problem import AnyProblem
+from mec_gym.core.checks import positive_int, seed_number
+from mec_gym.core.policies import check_is_agent
+from mec_gym.core.problem import AnyProblem, check_is_problem
 from mec_gym.core.rollout import Rollout, rollout, sample_episodes
 from mec_gym.core.traces import check_trace
 from mec_gym.core.types import FloatArray
@@ -163,7 +165,8 @@ def evaluate(
         problem: A Problem, or the id of an environment.
         episodes: Number of episodes.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
-        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...).
+        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
+            ``episodes`` and ``seed`` choose none.
 
     Raises:
         ValueError: The id or the agent is unknown, or the trace does not fit.
@@ -187,23 +190,52 @@ def compare(
         problem: A Problem, or the id of an environment.
         episodes: Number of episodes.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
-        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...).
+        trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
+            ``episodes`` and ``seed`` choose none.
 
     Raises:
         ValueError: The id or an agent is unknown, there is no agent, or the trace does not fit.
     """
+    if isinstance(agents, str):
+        raise ValueError(f"agents must be a list of names, got {agents!r}; try [{agents!r}]")
     env_id = problem if isinstance(problem, str) else None
     problem = make_problem(problem) if isinstance(problem, str) else problem
+    check_is_problem(problem)
     named = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
-    # Every agent is made before any plays: a wrong name costs no work.
-    players = {
-        name: make_agent(agent, problem, seed, env_id) if isinstance(agent, str) else agent
-        for name, agent in named.items()
-    }
+    if len(named) < len(agents):
+        raise ValueError(f"agents must hold each name once, got {', '.join(map(str, agents))}")
+    positive_int("episodes", episodes)
+    seed_number("seed", seed)
+    players = make_agents(named, problem, seed, env_id)
     trace = (
         sample_episodes(problem, seed, episodes) if trace is None else check_trace(problem, trace)
     )
     return list(results_of(players, problem, trace, problem.bound(trace)))
+
+
+def make_agents(
+    named: Mapping[str, str | Agent], problem: AnyProblem, seed: int, env_id: str | None
+) -> dict[str, Agent]:
+    """Make the agents of a comparison, before any of them plays; all names are checked first.
+
+    Args:
+        named: Names of agents, or agents, by the names that their lines shall have.
+        problem: The problem that they play.
+        seed: Seed of agents that draw.
+        env_id: The id of the environment, see :func:`agents.registry.make_agent`.
+
+    Raises:
+        ValueError: An agent is unknown, does not fit the problem, or is none.
+    """
+    for agent in named.values():
+        if isinstance(agent, str):
+            check_name(agent, problem)
+        else:
+            check_is_agent(agent)
+    return {
+        name: make_agent(agent, problem, seed, env_id) if isinstance(agent, str) else agent
+        for name, agent in named.items()
+    }
 
 
 def results_of(

@@ -77,11 +77,17 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
     return figure
 
 
+MOST_COLOURS = 10
+"""Number of values that a list of colours can tell apart; more are shades of one scale."""
+
+
 def decisions_figure(played: Rollout) -> Figure:
-    """Draw how each part of the decision is spread over episodes, slot by slot.
+    """Draw how each part of the decision is spread over episodes, step by step.
 
     Parts of shape (n, T) are drawn, and parts of whole numbers (n, T, N), all N together.
     """
+    from matplotlib import colormaps
+
     names = [
         name
         for name, field in arrays.as_dict(played.decisions).items()
@@ -100,14 +106,19 @@ def decisions_figure(played: Rollout) -> Figure:
             axis.set_ylabel("episodes")
             continue
         if np.issubdtype(values.dtype, np.integer):
-            shares = [(values == k).mean(axis=0) for k in range(int(values.max()) + 1)]
-            axis.stackplot(slots, shares, labels=[str(k) for k in range(len(shares))])
+            used = np.unique(values)
+            shares = [(values == k).mean(axis=0) for k in used]
+            if used[-1] < MOST_COLOURS:
+                colours = [colormaps["tab10"](k) for k in used]
+            else:  # by value, so that neighbours look alike and none looks like another
+                colours = [colormaps["viridis"](k / used[-1]) for k in used]
+            axis.stackplot(slots, shares, labels=[str(k) for k in used], colors=colours)
             axis.set_ylabel("share of episodes")
         else:
             low, middle, high = np.percentile(values, [10, 50, 90], axis=0)
             axis.fill_between(slots, low, high, alpha=0.3, label="10-90 %")
             axis.plot(slots, middle, marker=".", label="median")
-        axis.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=9, fontsize="x-small")
+        axis.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=12, fontsize="x-small")
         axis.set_xlim(0.5, slots[-1] + 0.5)
-        axis.set_xlabel("slot")
+        axis.set_xlabel("step of the episode")
     return figure

@@ -169,3 +169,25 @@ def test_planning_beforehand_is_deciding(monkeypatch):
     monkeypatch.setattr(module, "time", Clock)
     result = evaluate(Planner(1, 1), TinyProblem(), trace=by_hand())
     assert result.decision_ms >= 1e3 * 600.0 / 3
+
+
+def test_agents_are_checked_before_any_is_made(monkeypatch):
+    """Making the price rule of the drive takes seconds; a wrong name after it costs none."""
+    made = []
+    monkeypatch.setattr(module, "make_agent", lambda *a: made.append(a))
+    drive = "mec/TrainingOffload-v0"
+    for agents, message in (
+        (["price", "typo"], "agent must be one of .*'typo'"),
+        ("price", r"agents .*'price'.*\['price'\]"),
+        (["price", "exact", "price"], "agents .*once, got price, exact, price"),
+        ({"a": "price", "b": None}, "agent must have the method predict.*None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(agents, drive)
+    assert made == []
+
+
+def test_a_rule_of_another_problem_says_so():
+    agent = make_agent("exact", "mec/TrainingOffload-v0")
+    with pytest.raises(ValueError, match=r"observation .*\(24,\).*TrainingOffload, got \(2, 11\)"):
+        evaluate(agent, "mec/EarlyExitPartition-v0", episodes=2)

@@ -49,7 +49,7 @@ def test_bounds_of_zero_are_no_bounds():
 def test_a_panel_for_every_part_of_the_decision():
     played = rollout(PROBLEM, UniformPolicy(PROBLEM, 0), TRACE)
     (axes,) = decisions_figure(played).axes
-    assert axes.get_title(loc="left") == "place" and axes.get_xlabel() == "slot"
+    assert axes.get_title(loc="left") == "place" and axes.get_xlabel() == "step of the episode"
     # Shares of three places in each of four slots, all devices together.
     heights = [shape.get_paths()[0].vertices[:, 1].max() for shape in axes.collections]
     assert len(heights) == 3 and heights[-1] == pytest.approx(1.0)
@@ -59,3 +59,15 @@ def test_a_panel_for_every_part_of_the_decision():
         figure = decisions_figure(rollout(problem, make_agent("random", problem), trace))
         titles = [axes.get_title(loc="left") for axes in figure.axes]
         assert titles and len(set(titles)) == len(titles)
+
+
+def test_every_value_of_a_decision_can_be_told_from_others():
+    """32 partitions are shades of one scale: with ten colours, 0 and 10 would look the same."""
+    problem = make_problem("mec/EarlyExitPartition-v0")
+    trace = sample_episodes(problem, 0, 8)
+    figure = decisions_figure(rollout(problem, UniformPolicy(problem, 0), trace))
+    for axes, values in zip(figure.axes, (4, 32), strict=True):
+        colours = {tuple(shape.get_facecolor()[0]) for shape in axes.collections}
+        assert len(colours) == len(axes.collections) == values
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert labels == [str(k) for k in range(values)]

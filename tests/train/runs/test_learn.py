@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,3 +212,20 @@ def test_ctrl_c_returns_the_agent_as_it_is(places, monkeypatch, algo):
     assert multiprocessing.active_children() == []
     assert signal.getsignal(signal.SIGINT) is before
     mec_gym.check_agent(agent, ENV, episodes=4)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    """Workers import the script that starts them; they must not learn, too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import mec_gym\n"
+        "mec_gym.learn('mec/TrainingOffloadPaper-v0', 'a3c', total_timesteps=2000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert 'if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1
