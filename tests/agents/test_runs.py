@@ -20,6 +20,7 @@ from agents.networks.agent import network_agent, save_network
 from agents.ppo.model import agent_of, load_ppo, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from agents.registry import make_agent
+from agents.runs import head_config
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.testing import check_agent
 
@@ -31,7 +32,7 @@ SMALL = {"num_envs": 4, "n_steps": 4, "hidden": 8}
 class PPOKind:
     """SB3's own network."""
 
-    name, file, shape = "ppo", "model.zip", "observations have shape"
+    name, file, shape = "ppo", "model.zip", "inputs are"
     settings = PPOSettings(**SMALL, minibatches=2)
 
     def load(self, *arguments):
@@ -53,7 +54,6 @@ class PPOKind:
 class PPONetworkKind(PPOKind):
     """One of our networks, learnt by PPO."""
 
-    shape = "has shape"
     settings = PPOSettings(**SMALL, minibatches=2, network="branches")
 
 
@@ -80,9 +80,10 @@ KINDS = {"ppo": PPOKind(), "ppo-network": PPONetworkKind(), "a3c": A3CKind()}
 def saved(request, tmp_path_factory):
     """A kind, the folder of a finished run, and the agent that it holds."""
     kind, folder = KINDS[request.param], tmp_path_factory.mktemp("run")
+    agent = kind.make(folder)
     config = {"env": ENV, "scenario": None, "settings": dataclasses.asdict(kind.settings)}
-    (folder / "config.json").write_text(json.dumps(config))
-    return kind, folder, kind.make(folder)
+    (folder / "config.json").write_text(json.dumps(config | head_config(agent.head)))
+    return kind, folder, agent
 
 
 @pytest.fixture
