@@ -168,8 +168,8 @@ def check_spaces(folder: Path, config: dict[str, Any], head: Head, name: str) ->
             raise ValueError(f"{folder} was not written by this version: {what} is {_short(has)}")
         if has != needs:
             raise ValueError(
-                f"{name} is a model of another environment: its {what} are {has[:200]}, this one's "
-                f"{needs}"
+                f"{name} is a model of another environment: its {what} are {_short(has)}, "
+                f"this one's {needs!r}"
             )
 
 

@@ -112,9 +112,10 @@ def _restore(optimiser: torch.optim.Optimizer, state: dict[int, dict[str, Any]])
     """Give an optimiser its moments; rates and the like are those that it was made with."""
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for number, moments in state.items():
-        shapes = {moment.shape for moment in moments.values()}
-        if not shapes <= {parameters[number].shape, torch.Size()}:
-            raise ValueError(f"moments of parameter {number} have shapes {shapes}")
+        shape = parameters[number].shape
+        needs = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        if {name: moment.shape for name, moment in moments.items()} != needs:
+            raise ValueError(f"the moments of parameter {number} do not fit")
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
