@@ -50,13 +50,12 @@ def compare_command(run: CompareRun) -> list[Result]:
     bound = problem.bound(trace)
     playing = results_of(players, problem, trace, bound)
     results = list(tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False))
-    title = f"{env_id}, {results[0].episodes} episodes"
-    print_table(results, problem, title)
-
     save_trace(run.out / "trace.npz", trace)
     write_csv(run.out / "results.csv", [flat_row(result) for result in results])
     write_figure(run.out / "comparison.png", comparison_figure(results, bound, env_id))
     write_json(run.out / RESULTS, [result.as_dict() for result in results])
+    # Only now: whoever reads may stop at any line.
+    print_table(results, problem, f"{env_id}, {results[0].episodes} episodes")
     print(f"wrote {run.out}/{RESULTS}, results.csv, comparison.png, trace.npz")
     return results
 
@@ -73,9 +72,10 @@ def evaluate_command(run: EvaluateRun) -> Result:
     env_id, problem = _played(run.env, run.scenario, (run.agent,))
     agent = make_agent(run.agent, problem, run.seed, env_id)
     (result,) = compare({run.agent: agent}, problem, run.episodes, run.seed)
-    print_table([result], problem, f"{env_id}, {result.episodes} episodes")
     if run.picture is not None:
         write_figure(run.picture, episode_figure(problem, agent, run.seed))
+    print_table([result], problem, f"{env_id}, {result.episodes} episodes")
+    if run.picture is not None:
         print(f"wrote {run.picture}")
     return result
 

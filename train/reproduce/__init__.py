@@ -97,7 +97,7 @@ def load(name: str) -> Reproduction[Any]:
 
 
 def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
-    """Compute, print and write everything.
+    """Compute, write and print everything.
 
     Args:
         reproduction: What is redone.
@@ -113,17 +113,17 @@ def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
         files = (RESULTS, TABLE, *reproduction.tables, *reproduction.pictures)
         refuse_used(run.out, files, "choose another folder or give --overwrite")
     found = reproduction.compute(run)
+    for name, figure in found.pictures.items():
+        write_figure(run.out / name, figure)
+    for name, rows in {**found.more, TABLE: found.rows}.items():
+        write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
+    write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
+    # Only now: whoever reads may stop at any line.
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     for table in found.tables:
         console.print(table)
     console.print(found.remark)
-
-    for name, figure in found.pictures.items():
-        write_figure(run.out / name, figure)
-    for name, rows in {**found.more, TABLE: found.rows}.items():
-        write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
-    write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
     print(f"wrote {run.out}/" + ", ".join([RESULTS, TABLE, *found.more, *found.pictures]))
     return list(found.rows)

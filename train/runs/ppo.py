@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.heads import make_head
 from agents.networks.agent import take_parameters
+from agents.ppo.learning import learn
 from agents.ppo.model import (
     MODEL_FILE,
     TrainingEnv,
@@ -196,8 +197,9 @@ def train_ppo(run: PPORun) -> TrainedAgent:
     checkpoints/ and, at the end, model.zip.
 
     Raises:
-        ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, or the
-            settings are not those that the run was begun with.
+        ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, the
+            settings are not those that the run was begun with, or the policy is no longer
+            finite; the last checkpoint is from before.
         Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
     problem = make_problem(run.env, run.scenario)
@@ -223,10 +225,9 @@ def _train(run: PPORun, problem: AnyProblem, checkpoint: Path | None) -> Trained
         metrics = Metrics(evaluation, run.eval_every)
         saver = Checkpoints(folder, run.checkpoint_every)
         # The saver comes last, so that what is saved has been evaluated.
-        callbacks = CallbackList([bar, metrics, saver])
         try:
             with stop_on_interrupt(saver, "rollout"):
-                model.learn(left, callback=callbacks, reset_num_timesteps=False)
+                learn(model, left, [bar, metrics, saver], reset_num_timesteps=False)
         finally:
             bar.close()
             model.logger.close()
