@@ -36,7 +36,7 @@ SMALL = {"num_envs": 4, "n_steps": 4, "hidden": 8}
 class PPOKind:
     """SB3's own network."""
 
-    name, file, shape = "ppo", "model.zip", "inputs are"
+    name, file = "ppo", "model.zip"
     settings = PPOSettings(**SMALL, minibatches=2)
 
     def load(self, *arguments):
@@ -64,7 +64,7 @@ class PPONetworkKind(PPOKind):
 class A3CKind:
     """One of our networks, learnt by multi-task A3C."""
 
-    name, file, shape = "mtl-a3c", "model.pt", "has shape"
+    name, file = "mtl-a3c", "model.pt"
     settings = A3CSettings(**SMALL, network="branches", multi_task=True)
 
     def load(self, *arguments):
@@ -167,7 +167,7 @@ def test_models_of_another_environment(run):
     kind, folder = run
     with pytest.raises(ValueError, match=f"{folder} .*{ENV}, not mec/Other-v0"):
         kind.load(folder, PLACES, "mec/Other-v0")
-    with pytest.raises(ValueError, match=f"{folder}.* another environment.*{kind.shape}"):
+    with pytest.raises(ValueError, match=f"{folder}.* another environment.* inputs are"):
         kind.load(folder, PlacesProblem(devices=4, places=4))
     # As many observations, but other actions.
     with pytest.raises(ValueError, match=f"{folder}.* another environment"):
@@ -313,7 +313,6 @@ def test_nested_and_huge_configurations(run, content):
         kind.load(folder, PLACES)
 
 
-@pytest.mark.parametrize("saved", ["ppo", "ppo-network"], indirect=True)
 def test_outputs_of_the_same_number_but_of_another_kind(run):
     """Three choices among four places have as many logits as four among three."""
     kind, folder = run
