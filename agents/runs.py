@@ -169,13 +169,17 @@ def check_spaces(folder: Path, config: dict[str, Any], head: Head, name: str) ->
         if has != needs:
             raise ValueError(
                 f"{name} is a model of another environment: its {what} are {_short(has)}, "
-                f"this one's {needs!r}"
+                f"this one's {_short(needs)}"
             )
 
 
 def _signature(space: spaces.Space[Any]) -> str:
     """What a network's size depends on: of a Box the shape, of choices their numbers."""
-    return f"Box{space.shape}" if isinstance(space, spaces.Box) else str(space)
+    if isinstance(space, spaces.Box):
+        return f"Box{space.shape}"
+    if isinstance(space, spaces.MultiDiscrete):  # its own text ends lines
+        return f"MultiDiscrete({space.nvec.tolist()}, start={space.start.tolist()})"
+    return str(space)
 
 
 def _is_number(value: Any) -> bool:

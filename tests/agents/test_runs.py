@@ -317,8 +317,8 @@ def test_outputs_of_the_same_number_but_of_another_kind(run):
     """Three choices among four places have as many logits as four among three."""
     kind, folder = run
     config = json.loads((folder / "config.json").read_text())
-    assert config["outputs"] == "MultiDiscrete([4 4 4])"
-    config["outputs"] = "MultiDiscrete([3 3 3 3])"
+    assert config["outputs"] == "MultiDiscrete([4, 4, 4], start=[0, 0, 0])"
+    config["outputs"] = "MultiDiscrete([3, 3, 3, 3], start=[0, 0, 0, 0])"
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"another environment.*\[3 3 3 3\].*\[4 4 4\]"):
+    with pytest.raises(ValueError, match=r"another environment.*\[3, 3, 3, 3\].*\[4, 4, 4\]"):
         kind.load(folder, PLACES)

@@ -21,6 +21,7 @@ from train.evaluation.evaluate import Result, compare, results_of
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
+from train.lock import locked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +35,15 @@ def compare_command(run: CompareRun) -> list[Result]:
 
     Raises:
         ValueError: The environment, the scenario or an agent is unknown, the trace is unusable,
-            or the folder already holds results.
+            or the folder already holds results or is in use.
     """
-    if not run.overwrite:
-        refuse_used(run.out, FILES, "choose another folder or give --overwrite")
+    with locked(run.out):
+        if not run.overwrite:
+            refuse_used(run.out, FILES, "choose another folder or give --overwrite")
+        return _compare(run)
+
+
+def _compare(run: CompareRun) -> list[Result]:
     env_id, problem = _played(run.env, run.scenario, run.agents)
     names = run.agents or (*agents_for(problem), *references_for(problem))
     players = {name: make_agent(name, problem, run.seed, env_id) for name in names}
@@ -46,7 +52,6 @@ def compare_command(run: CompareRun) -> list[Result]:
         if run.trace is None
         else load_trace(run.trace, problem)
     )
-    run.out.mkdir(parents=True, exist_ok=True)
     bound = problem.bound(trace)
     playing = results_of(players, problem, trace, bound)
     results = list(tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False))

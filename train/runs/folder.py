@@ -18,7 +18,7 @@ from agents.runs import CONFIG_FILE, head_config, head_parameters, read_config
 from mec_gym.core.checks import reason_of
 from mec_gym.core.files import write_whole
 from train.files import refuse_used, write_json
-from train.runs.lock import locked
+from train.lock import locked
 
 if TYPE_CHECKING:
     from stable_baselines3.common.logger import Logger

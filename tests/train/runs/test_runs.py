@@ -27,11 +27,11 @@ from mec_gym.dnn.exits import ExitSettings, ExitTraining
 from mec_gym.registration import make_problem
 from train.config import a3c_run, ppo_run
 from train.evaluation import tensorboard
+from train.lock import LOCK_FILE, locked
 from train.runs import a3c, exits, ppo
 from train.runs.a3c import train_a3c
 from train.runs.folder import checkpoints, open_checkpoint
 from train.runs.interrupts import Interrupted
-from train.runs.lock import LOCK_FILE, locked
 from train.runs.ppo import train_ppo
 
 PLACES = "tests/Places-v0"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from train.runs.lock import LOCK_FILE, locked
+from train.lock import LOCK_FILE, locked
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
 import sys
 from pathlib import Path
-from train.runs.lock import locked
+from train.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
