@@ -61,7 +61,7 @@ def find_config(path: str | Path, kind: str) -> tuple[Path, dict[str, Any]]:
         raise ValueError(f"{path} holds no finished {kind} run: {CONFIG_FILE} is missing")
     config = read_config(file)
     for name, kinds in (("env", str), ("scenario", (str, type(None)))):
-        if not isinstance(config.get(name), kinds):
+        if name not in config or not isinstance(config[name], kinds):
             raise ValueError(f"{file} is damaged: {name} is {_short(config.get(name))}")
     return folder, config
 

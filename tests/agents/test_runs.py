@@ -288,6 +288,7 @@ def test_whatever_stands_in_a_configuration_is_told_in_one_line(run):
     kind, folder = run
     config = json.loads((folder / "config.json").read_text())
     changed = [config | {name: value} for name in config for value in ODD]
+    changed += [{n: value for n, value in config.items() if n != name} for name in config]
     changed += [
         config | {"settings": config["settings"] | {name: value}}
         for name in config["settings"]

@@ -71,7 +71,7 @@ def test_it_is_tuned_and_keeps_what_it_found():
     assert again.price.tolist() == [2.5, 4.0, 1.25] and again.parameters() == PRICES
     # A price that is too small to be scaled is raised.
     assert BacklogPriceHead(HAND, 0.0, 0.2, 3.0).price.tolist() == [1.0, 1.0, 3.0]
-    with pytest.raises(TypeError, match="price"):
+    with pytest.raises(ValueError, match="price"):
         make_head("congestion", problem, {"price": 1.0})
 
 
@@ -140,7 +140,8 @@ def test_a_saved_run_keeps_its_prices(tmp_path):
     """They are in config.json, so they are not tuned again when it is loaded."""
     model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
     model.save(tmp_path / "model.zip")
-    config = {"env": "mec/EarlyExitPartition-v0", "settings": dataclasses.asdict(SETTINGS)}
+    env_id = "mec/EarlyExitPartition-v0"
+    config = {"env": env_id, "scenario": None, "settings": dataclasses.asdict(SETTINGS)}
     config |= head_config(BacklogPriceHead(SHORT, **PRICES))
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded = load_ppo(tmp_path, HAND)
