@@ -12,6 +12,8 @@ from mec_gym.core.checks import check_fields
 Sharing = Literal["hard", "soft"]
 Output = Literal["branch", "tied"]
 Order = Literal["sequential", "together"]
+MOST_HIDDEN = 1 << 14
+"""Largest width of a hidden layer: two such layers have a GiB of parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class NetworkOptions:
         check_fields(
             self,
             positive_int=("hidden",),
+            at_most={"hidden": MOST_HIDDEN},
             non_negative=("sharing_weight",),
             choices={
                 "sharing": get_args(Sharing),

@@ -150,7 +150,7 @@ def entry_of(env_id: str) -> Entry:
     Raises:
         ValueError: There is no such id.
     """
-    if env_id not in ENVIRONMENTS:
+    if not isinstance(env_id, str) or env_id not in ENVIRONMENTS:
         raise ValueError(
             f"env_id must be one of {', '.join(ENVIRONMENTS)}, got {env_id!r} (a problem of your "
             "own has to be registered first: --import MODULE, or mec_gym.register_room)"

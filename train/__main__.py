@@ -1,15 +1,23 @@
 """The command line: ``python -m train SUBCOMMAND ...``, or ``mec-gym SUBCOMMAND ...``.
 
 Every command imports what it needs when it is called, so that help and lists do without torch.
+It reads its options and returns what is then to be done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from train.terminal import leaving_at_once, settle
+
+Work = Callable[[], Any]
 
 
-def _ppo(args: Sequence[str]) -> None:
+def _ppo(args: Sequence[str]) -> Work:
     import tyro
 
     from train.config import Choice, PPORun, ppo_run
@@ -18,10 +26,11 @@ def _ppo(args: Sequence[str]) -> None:
     # The environment and the preset decide the defaults of everything else.
     choice, _ = tyro.cli(Choice, args=_without_help(args), return_unknown_args=True, add_help=False)
     default = ppo_run(tyro.MISSING, choice.env, choice.preset)
-    train_ppo(tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo"))
+    run = tyro.cli(PPORun, args=args, default=default, prog="mec-gym ppo")
+    return partial(train_ppo, run)
 
 
-def _a3c(args: Sequence[str], name: str = "a3c") -> None:
+def _a3c(args: Sequence[str], name: str = "a3c") -> Work:
     import tyro
 
     from train.config import A3CRun, Choice, a3c_run
@@ -29,36 +38,37 @@ def _a3c(args: Sequence[str], name: str = "a3c") -> None:
 
     choice, _ = tyro.cli(Choice, args=_without_help(args), return_unknown_args=True, add_help=False)
     default = a3c_run(tyro.MISSING, choice.env, choice.preset, multi_task=name == "mtl-a3c")
-    train_a3c(tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}"))
+    run = tyro.cli(A3CRun, args=args, default=default, prog=f"mec-gym {name}")
+    return partial(train_a3c, run)
 
 
-def _mtl_a3c(args: Sequence[str]) -> None:
-    _a3c(args, "mtl-a3c")
+def _mtl_a3c(args: Sequence[str]) -> Work:
+    return _a3c(args, "mtl-a3c")
 
 
 def _without_help(args: Sequence[str]) -> list[str]:
     return [a for a in args if a not in ("-h", "--help")]
 
 
-def _evaluate(args: Sequence[str]) -> None:
+def _evaluate(args: Sequence[str]) -> Work:
     import tyro
 
     from train.config import EvaluateRun
     from train.evaluation.commands import evaluate_command
 
-    evaluate_command(tyro.cli(EvaluateRun, args=args, prog="mec-gym evaluate"))
+    return partial(evaluate_command, tyro.cli(EvaluateRun, args=args, prog="mec-gym evaluate"))
 
 
-def _compare(args: Sequence[str]) -> None:
+def _compare(args: Sequence[str]) -> Work:
     import tyro
 
     from train.config import CompareRun
     from train.evaluation.commands import compare_command
 
-    compare_command(tyro.cli(CompareRun, args=args, prog="mec-gym compare"))
+    return partial(compare_command, tyro.cli(CompareRun, args=args, prog="mec-gym compare"))
 
 
-def _reproduce(args: Sequence[str]) -> None:
+def _reproduce(args: Sequence[str]) -> Work:
     import tyro
 
     from train.reproduce import load, names, reproduce
@@ -70,32 +80,32 @@ def _reproduce(args: Sequence[str]) -> None:
         sys.exit(0 if args else 2)
     reproduction = load(args[0])
     run = tyro.cli(reproduction.run, args=args[1:], prog=f"mec-gym reproduce {args[0]}")
-    reproduce(reproduction, run)
+    return partial(reproduce, reproduction, run)
 
 
-def _exits(args: Sequence[str]) -> None:
+def _exits(args: Sequence[str]) -> Work:
     import tyro
 
     from train.runs.exits import ExitsRun, run_exits
 
-    run_exits(tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
+    return partial(run_exits, tyro.cli(ExitsRun, args=args, prog="mec-gym exits"))
 
 
-def _profile(args: Sequence[str]) -> None:
+def _profile(args: Sequence[str]) -> Work:
     import tyro
 
     from train.config import ProfileRun
     from train.profile_network import profile_network
 
-    profile_network(tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
+    return partial(profile_network, tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
 
 
-def _scenarios(args: Sequence[str]) -> None:
+def _scenarios(args: Sequence[str]) -> Work:
     from train.scenarios import list_everything
 
     if args:
         raise ValueError(f"scenarios takes no arguments, got {' '.join(args)}")
-    list_everything()
+    return list_everything
 
 
 COMMANDS = {
@@ -145,16 +155,23 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status.
     """
     given = list(sys.argv[1:] if args is None else args)
+    loading: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if args is None:
+        settle()
+        loading = leaving_at_once()
     try:
-        rest = _import_rooms(given)
-        if not rest or rest[0] not in COMMANDS:
-            usage()
-            return 0 if rest and rest[0] in ("-h", "--help") else 2
-        command, _ = COMMANDS[rest[0]]
-        from mec_gym.core.extras import missing_extras_named
+        with loading:
+            rest = _import_rooms(given)
+            if not rest or rest[0] not in COMMANDS:
+                usage()
+                return 0 if rest and rest[0] in ("-h", "--help") else 2
+            command, _ = COMMANDS[rest[0]]
+            from mec_gym.core.extras import missing_extras_named
 
+            with missing_extras_named():
+                work = command(rest[1:])
         with missing_extras_named():
-            command(rest[1:])
+            work()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

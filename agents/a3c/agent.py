@@ -10,7 +10,7 @@ from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
 from agents.networks import make_network
 from agents.networks.agent import load_network, network_agent
-from agents.runs import find_run, read_settings
+from agents.runs import check_spaces, find_run, read_settings
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.problem import AnyProblem
 
@@ -44,6 +44,8 @@ def load_a3c(
         kinds = ("a3c", "mtl-a3c") if settings.multi_task else ("mtl-a3c", "a3c")
         raise ValueError(f"{path} is no {kinds[0]} run; call it {kinds[1]}:{path}")
     head = make_head(settings.head, problem, config.get("head"))
+    if settings.network not in head.networks:  # such a network fits any size
+        check_spaces(folder, config, head, str(path))
     torch.set_num_threads(1)
     network = make_network(settings.network, head, settings.options)
     load_network(folder / MODEL_FILE, network)

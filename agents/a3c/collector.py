@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from agents.a3c.settings import A3CSettings
 from agents.heads import Head
 from agents.networks import PolicyNetwork
 from agents.networks.parts import width_of
+from mec_gym.core.packing import array_of, pack, unpack
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import TRAIN_SEED
 from mec_gym.core.types import BoolArray, FloatArray
@@ -125,16 +125,28 @@ class Collector:
         return values.numpy()
 
     def memory(self) -> bytes:
-        """Pickle everything that the next steps depend on, but for the network."""
-        kept = (self.env, self.observation, self._returns, self._lengths)
-        return pickle.dumps((*kept, self.generator.get_state().numpy()), protocol=5)
+        """Write down everything that the next steps depend on, but for the network."""
+        return pack(
+            {
+                "env": self.env.state(),
+                "returns": self._returns,
+                "lengths": self._lengths,
+                "generator": self.generator.get_state().numpy(),
+            }
+        )
 
     def remember(self, memory: bytes) -> None:
-        """Go on from where ``memory`` was taken.
+        """Go on from where ``memory`` was taken; no code of it is run.
 
         Args:
-            memory: What :meth:`memory` returned. It is a pickle: only load what you trust.
+            memory: What :meth:`memory` returned.
+
+        Raises:
+            ValueError: The memory is of another problem, or damaged.
         """
-        *kept, generator = pickle.loads(memory)
-        self.env, self.observation, self._returns, self._lengths = kept
-        self.generator.set_state(torch.from_numpy(generator))
+        state = unpack(memory)
+        self._returns = array_of(state, "returns", self._returns)
+        self._lengths = array_of(state, "lengths", self._lengths)
+        now = self.generator.get_state().numpy()
+        self.generator.set_state(torch.from_numpy(array_of(state, "generator", now)))
+        self.observation = self.env.load_state(state["env"])

@@ -242,7 +242,9 @@ class Trainer:
             except (EOFError, OSError):
                 self._fail(worker)
             if isinstance(message, Failed):
-                raise ChildProcessError(f"worker {worker} failed: {message.why}")
+                # The command line shows the one line; from Python, the trace is shown above it.
+                told = RuntimeError(f"in worker {worker}:\n{message.trace}")
+                raise ChildProcessError(f"worker {worker} failed: {message.why}") from told
             messages.append((worker, message))
         return messages
 

@@ -136,9 +136,11 @@ class Failed:
 
     Attributes:
         why: Type and text of the error.
+        trace: Where it came from, as Python writes it.
     """
 
     why: str
+    trace: str
 
 
 class Learner:
@@ -301,9 +303,8 @@ def work(worker: int, shared: Shared, parent: Connection) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         sys.exit(1)  # the parent is gone
     except BaseException as error:
-        traceback.print_exc()
         with suppress(OSError):
-            parent.send(Failed(f"{type(error).__name__}: {error}"))
+            parent.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         sys.exit(1)
 
 

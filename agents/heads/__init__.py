@@ -41,6 +41,8 @@ def make_head(
     Raises:
         ValueError: The name is unknown, or the head does not fit the problem.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"head must be a name, got {name!r}")
     if name == "flat":
         return FlatHead(problem)
     table = find_table(room_of(problem), "HEADS")
@@ -51,5 +53,10 @@ def make_head(
             f"head must be one of {', '.join(['flat', *table])} for {type(problem).__name__}, "
             f"got {name!r}{hint}"
         )
-    head: Head = table[name].make(problem, **(parameters or {}))
+    try:
+        head: Head = table[name].make(problem, **(parameters or {}))
+    except TypeError as error:
+        if not parameters:
+            raise
+        raise ValueError(f"head {name!r} has no parameters {dict(parameters)}: {error}") from error
     return head

@@ -45,7 +45,7 @@ def make_network(name: str, head: Head, options: NetworkOptions | None = None) -
             its outputs are of a kind that no network has.
     """
     offered = {**NETWORKS, **head.networks}
-    if name not in offered:
+    if not isinstance(name, str) or name not in offered:
         raise ValueError(
             f"network must be one of {', '.join(offered)}, or with PPO mlp, for this head, "
             f"got {name!r}"

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.heads import Head
 from agents.networks.parts import PolicyNetwork
 from agents.trained_agent import TrainedAgent
+from mec_gym.core.checks import reason_of
 from mec_gym.core.files import write_whole
 
 
@@ -51,18 +52,33 @@ def load_network(path: Path, network: PolicyNetwork) -> None:
     Raises:
         ValueError: The file is damaged, or it belongs to another network.
     """
+    take_parameters(network, read_tensors(path), str(path))
+
+
+def read_tensors(path: Path, part: str | None = None) -> dict[str, Tensor]:
+    """Read tensors by name from a file that torch wrote; no code is run.
+
+    Args:
+        path: The file.
+        part: Name of the file within it, if it is an archive of several.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # torch does not look at its checksums
             if archive.testzip() is not None:
                 raise zipfile.BadZipFile("wrong checksum")
-        parameters = torch.load(path, map_location="cpu", weights_only=True)
-        assert all(isinstance(value, Tensor) for value in parameters.values())
+            content = path.read_bytes() if part is None else archive.read(part)
+        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        if not all(isinstance(tensors[name], Tensor) for name in tensors):
+            raise ValueError("it must hold tensors by name")
     except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"{path} is damaged: {error!r}") from error
-    take_parameters(network, parameters, str(path))
+        raise ValueError(f"{path} is damaged: {reason_of(error)}") from error
+    return dict(tensors)
 
 
-def take_parameters(network: PolicyNetwork, parameters: Mapping[str, Tensor], name: str) -> None:
+def take_parameters(network: nn.Module, parameters: Mapping[str, Tensor], name: str) -> None:
     """Give parameters to a network.
 
     Args:

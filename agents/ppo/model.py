@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.save_util import load_from_zip_file
 
 from agents.heads import Head, make_head
 from agents.heads.protocol import SizableHead
 from agents.networks import make_network
-from agents.networks.agent import network_agent, take_parameters
+from agents.networks.agent import network_agent, read_tensors, take_parameters
 from agents.networks.sb3_policy import NetworkPolicy
 from agents.ppo.settings import PPOSettings
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
-from agents.runs import find_run, read_settings
+from agents.runs import check_spaces, find_run, read_settings
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import TRAIN_SEED
@@ -33,16 +30,26 @@ MODEL_FILE = "model.zip"
 TrainingEnv = SB3VecEnv | MixedVecEnv
 
 
-def make_vec_env(problem: AnyProblem, settings: PPOSettings) -> TrainingEnv:
+def make_vec_env(
+    problem: AnyProblem,
+    settings: PPOSettings,
+    head_parameters: Mapping[str, float] | None = None,
+) -> TrainingEnv:
     """Make the training environment: B native environments with the head before them.
 
     Where several sizes are played, their rewards are scaled to those of the problem's own number
     of devices.
 
+    Args:
+        problem: The problem that is learnt.
+        settings: Everything that shapes learning.
+        head_parameters: What the head found out when learning began; by default it finds it out
+            now.
+
     Raises:
         ValueError: The head does not fit the problem, or cannot be played in several sizes.
     """
-    head = make_head(settings.head, problem)
+    head = make_head(settings.head, problem, head_parameters)
     if not settings.sizes:
         return SB3VecEnv(MecVectorEnv(problem, settings.num_envs), head, settings.reward_scale)
     if not isinstance(head, SizableHead):
@@ -66,11 +73,22 @@ def agent_of(model: PPO, head: Head) -> TrainedAgent:
     """
     if isinstance(model.policy, NetworkPolicy):
         return network_agent(model.policy.network.sized(head), head)
+    return _policy_agent(model.policy, head)
 
+
+def _policy_agent(policy: ActorCriticPolicy, head: Head) -> TrainedAgent:
     def decide(inputs: npt.NDArray[np.float32], deterministic: bool) -> npt.NDArray[Any]:
-        return np.asarray(model.predict(inputs, deterministic=deterministic)[0])
+        return np.asarray(policy.predict(inputs, deterministic=deterministic)[0])
 
-    return TrainedAgent(decide, head, model.policy)
+    return TrainedAgent(decide, head, policy)
+
+
+def _mlp_options(settings: PPOSettings) -> dict[str, Any]:
+    """The arguments of SB3's own policy, beyond spaces and learning rate."""
+    return {
+        "net_arch": [settings.hidden, settings.hidden],
+        "log_std_init": settings.log_std_init,
+    }
 
 
 def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
@@ -86,10 +104,7 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
     torch.set_num_threads(1)
     rate = settings.learning_rate
     policy: type[ActorCriticPolicy] = ActorCriticPolicy
-    about: dict[str, Any] = {
-        "net_arch": [settings.hidden, settings.hidden],
-        "log_std_init": settings.log_std_init,
-    }
+    about = _mlp_options(settings)
     if settings.network != "mlp":
         policy = NetworkPolicy
         about = {"network": settings.network, "head": env.head, "options": settings.options}
@@ -116,7 +131,10 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
 
 
 def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -> TrainedAgent:
-    """Load the agent of a run that ``mec-gym ppo`` wrote.
+    """Load the agent of a run that ``mec-gym ppo`` wrote; no code of its files is run.
+
+    Of SB3's model file only the weights are read. What else SB3 keeps in it are pickles; the
+    settings stand in the run's configuration, too.
 
     Args:
         path: The run's folder, or the model file in it.
@@ -129,62 +147,21 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
         ValueError: There is no run, a file is damaged, or the model is of another environment.
     """
     folder, config = find_run(path, "PPO", MODEL_FILE, env_id)
-    model_file, trained_on = folder / MODEL_FILE, config["env"]
-    head = make_head(config["settings"]["head"], problem, config.get("head"))
+    settings = read_settings(PPOSettings, folder, config)
+    head = make_head(settings.head, problem, config.get("head"))
     torch.set_num_threads(1)
-    name = f"{path} (trained on {trained_on}, {config.get('scenario')})"
-    if config["settings"].get("network", "mlp") != "mlp":
-        settings = read_settings(PPOSettings, folder, config)
-        network = make_network(settings.network, head, settings.options)
-        with archive_errors_named(model_file):
-            _, found, _ = load_from_zip_file(model_file, device="cpu", load_data=False)
-            parameters: Any = found["policy"]
-            mine = {key.removeprefix("network."): value for key, value in parameters.items()}
-        take_parameters(network, mine, name)
-        return network_agent(network, head)
-    with archive_errors_named(model_file):
-        model = PPO.load(model_file, device="cpu")
-    check_fits(model, head, name)
-    return agent_of(model, head)
-
-
-@contextmanager
-def archive_errors_named(model_file: Path) -> Iterator[None]:
-    """Turn every error that a damaged archive causes into a ValueError that names the file."""
-    try:
-        yield
-    except ImportError as error:
-        raise ValueError(f"{model_file} needs another version of a library: {error}") from error
-    except Exception as error:
-        raise ValueError(f"{model_file} is damaged: {error}") from error
-
-
-def check_fits(model: PPO, head: Head, name: str) -> None:
-    """Check that a model reads the head's inputs and writes its outputs.
-
-    Args:
-        model: SB3's model.
-        head: The head of the problem that is to be played.
-        name: Name of the model, for the message.
-
-    Raises:
-        ValueError: The model belongs to another environment.
-    """
-    pairs = (
-        ("observations", model.observation_space.shape, head.input_space.shape),
-        ("actions", model.action_space.shape, head.output_space.shape),
-    )
-    for what, has, needs in pairs:
-        if has != needs:
-            raise ValueError(
-                f"{name} is a model of another environment: its {what} have shape {has}, "
-                f"this one's {needs}"
+    name = f"{path} (trained on {config['env']}, {config['scenario']})"
+    if settings.network not in head.networks:  # such a network fits any size
+        check_spaces(folder, config, head, name)
+    weights = read_tensors(folder / MODEL_FILE, "policy.pth")
+    if settings.network == "mlp":
+        with torch.random.fork_rng(devices=[]):
+            policy = ActorCriticPolicy(
+                head.input_space, head.output_space, lambda _: 0.0, **_mlp_options(settings)
             )
-    has_space, needs_space = model.action_space, head.output_space
-    if type(has_space) is not type(needs_space) or (
-        isinstance(has_space, spaces.MultiDiscrete) and has_space != needs_space
-    ):
-        raise ValueError(
-            f"{name} is a model of another environment: it acts in {has_space}, "
-            f"this one in {needs_space}"
-        )
+        take_parameters(policy, weights, name)
+        return _policy_agent(policy, head)
+    network = make_network(settings.network, head, settings.options)
+    mine = {key.removeprefix("network."): value for key, value in weights.items()}
+    take_parameters(network, mine, name)
+    return network_agent(network, head)

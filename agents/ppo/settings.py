@@ -48,7 +48,7 @@ class PPOSettings(LearningSettings):
             switches=("fused",),
         )
         if any(len(size) != 2 or min(size) < 1 for size in self.sizes):
-            raise ValueError(f"sizes must be pairs of positive whole numbers, got {self.sizes}")
+            raise ValueError(f"sizes must be pairs of positive whole numbers, got {self.sizes!r}")
         if self.sizes and (self.network == "mlp" or self.num_envs % len(self.sizes)):
             raise ValueError(
                 "sizes must be given with a network that fits all of them, their number a divisor "

@@ -6,7 +6,7 @@ SB3 does not accept Gymnasium vector environments (SB3 issues 1568, 1608, 1745, 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from agents.heads import Head
+from mec_gym.core.packing import array_of
 from mec_gym.core.vector_env import MecVectorEnv
 
 
@@ -105,6 +106,33 @@ class SB3VecEnv(VecEnv):
             reward = reward - self.head.usual_reward(before)
         learnt = (reward * self.reward_scale).astype(np.float32)
         return self._inputs(self._observation), learnt, done, infos
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next steps depend on, as arrays and plain values."""
+        return {
+            "env": self.env.state(),
+            "returns": self._returns.copy(),
+            "lengths": self._lengths.copy(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Go on from where :meth:`state` was called, bit for bit.
+
+        Args:
+            state: What :meth:`state` returned, of as many environments with the same head.
+
+        Returns:
+            What the policy saw then, (B, inputs).
+
+        Raises:
+            ValueError: The state is of another problem, or damaged.
+        """
+        self._returns = array_of(state, "returns", self._returns)
+        self._lengths = array_of(state, "lengths", self._lengths)
+        self._observation = self.env.load_state(state["env"])
+        self._reset_seeds()
+        self._reset_options()
+        return self._inputs(self._observation)
 
     def close(self) -> None:
         """Close the native vector environment."""
@@ -210,6 +238,16 @@ class MixedVecEnv(VecEnv):
         seen, rewards, done, infos = zip(*(env.step_wait() for env in self.envs), strict=True)
         together = [info for part in infos for info in part]
         return np.concatenate(seen), np.concatenate(rewards), np.concatenate(done), together
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next steps depend on, as arrays and plain values."""
+        return {"parts": [env.state() for env in self.envs]}
+
+    def load_state(self, state: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Go on from where :meth:`state` was called; see :meth:`SB3VecEnv.load_state`."""
+        self._reset_seeds()
+        parts = zip(self.envs, state["parts"], strict=True)
+        return np.concatenate([env.load_state(one) for env, one in parts])
 
     def close(self) -> None:
         """Close every part."""

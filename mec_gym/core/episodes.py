@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
+from mec_gym.core.packing import array_of
 from mec_gym.core.problem import AnyProblem
 
 
@@ -18,9 +19,7 @@ class EpisodeQueue:
 
     Every queue holds ``problem.episodes_ahead`` episodes that were drawn in one call, so that
     an episode of a single slot costs little. What a generator yields depends on its seed only,
-    never on B. So a pickled queue holds no episodes, but the states of the generators that they
-    were drawn from, and draws them again when it is loaded: this takes kilobytes instead of up
-    to hundreds of megabytes. Only episodes of a user's trace are pickled themselves.
+    never on B.
 
     Args:
         problem: The problem whose episodes are drawn.
@@ -51,7 +50,7 @@ class EpisodeQueue:
         """
         self._queue = arrays.map_arrays(lambda a: np.ascontiguousarray(a[:, None]), trace)
         self._depth = 1
-        self._next[:] = 0
+        self._next[:] = self._current[:] = 0
         self._drawn_from = [None] * len(self.generators)
 
     def advance(self, mask: npt.NDArray[np.bool_]) -> None:
@@ -99,21 +98,69 @@ class EpisodeQueue:
         self._depth = ahead
         self._next[rows] = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        if None not in self._drawn_from:
-            state["_queue"] = None
-        return state
+    def state(self) -> dict[str, Any]:
+        """Return all that the next episodes depend on, as arrays and plain values.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._queue is None and self._depth:
+        It holds no drawn episodes, but the states of the generators that they were drawn from:
+        this takes kilobytes instead of up to hundreds of megabytes. Only episodes of a user's
+        trace are kept themselves, until all of them are over.
+        """
+        given = self._queue is not None and None in self._drawn_from
+        return {
+            "generators": [generator.bit_generator.state for generator in self.generators],
+            "drawn_from": list(self._drawn_from),
+            "next": self._next.copy(),
+            "current": self._current.copy(),
+            "episodes": (
+                {name: field.copy() for name, field in arrays.as_dict(self._queue).items()}
+                if given
+                else None
+            ),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from where :meth:`state` was called; episodes are drawn again.
+
+        Args:
+            state: What :meth:`state` returned, of a queue of as many environments.
+
+        Raises:
+            ValueError: The state is of another problem, or damaged.
+        """
+        drawn_from, episodes = list(state["drawn_from"]), state["episodes"]
+        if not len(drawn_from) == len(state["generators"]) == len(self.generators):
+            raise ValueError(f"the state must be of {len(self.generators)} environments")
+        queue: Any = None
+        if episodes is not None:
+            queue = self._given(episodes)
+        elif None not in drawn_from:
             drawn = []
-            for generator, before in zip(self.generators, self._drawn_from, strict=True):
+            for generator, before in zip(self.generators, drawn_from, strict=True):
                 again = copy.deepcopy(generator)
                 again.bit_generator.state = before
-                drawn.append(self.problem.sample(again, self._depth))
-            self._queue = _joined(drawn)
+                drawn.append(self.problem.sample(again, self.problem.episodes_ahead))
+            queue = _joined(drawn)
+        depth = 0 if queue is None else next(iter(arrays.as_dict(queue).values())).shape[1]
+        upcoming, current = (array_of(state, name, self._next) for name in ("next", "current"))
+        for number, most in ((upcoming, depth), (current, max(depth - 1, 0))):
+            if number.min() < 0 or number.max() > most:
+                raise ValueError(f"next and current must be among {depth} episodes")
+        for generator, now in zip(self.generators, state["generators"], strict=True):
+            generator.bit_generator.state = now
+        self._queue, self._depth, self._drawn_from = queue, depth, drawn_from
+        self._next, self._current = upcoming, current
+
+    def _given(self, episodes: Mapping[str, Any]) -> Any:
+        """The episodes of a state as a queue, if they fit the problem."""
+        template = self.problem.sample(np.random.default_rng(0), 1)
+        fields = {}
+        for name, one in arrays.as_dict(template).items():
+            depth = np.shape(episodes[name])[1]
+            like = np.broadcast_to(one, (len(self.generators), depth, *one.shape[1:]))
+            fields[name] = np.ascontiguousarray(array_of(episodes, name, like))
+        if len({field.shape[1] for field in fields.values()}) != 1:
+            raise ValueError("episodes must be as many in every field")
+        return arrays.from_dict(type(template), fields)
 
 
 def _joined(drawn: Sequence[Any]) -> Any:

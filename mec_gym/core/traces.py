@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mec_gym.core import arrays
+from mec_gym.core.checks import reason_of
 from mec_gym.core.files import write_whole
 from mec_gym.core.problem import AnyProblem, check_is_problem
 
@@ -125,7 +126,7 @@ def load_trace(path: str | Path, problem: AnyProblem) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged archive fails in many ways, each its reader's own
-        raise ValueError(f"{path} is not a readable trace file: {error}") from error
+        raise ValueError(f"{path} is not a readable trace file: {reason_of(error)}") from error
     if str(found.get("_format")) != _FORMAT:
         raise ValueError(f"{path} is not a trace file of format {_FORMAT!r}")
     if str(found.get("_kind")) != _kind(cls):

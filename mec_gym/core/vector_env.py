@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mec_gym.core.actions import action_in_space
 from mec_gym.core.checks import positive_int
 from mec_gym.core.env import trace_in_options
 from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.packing import array_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.types import BoolArray, FloatArray
 
@@ -144,6 +145,47 @@ class MecVectorEnv(VectorEnv[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDAr
         if self._queue is None:
             raise error.ResetNeeded("call reset() before asking for the trace")
         return self._queue.trace()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next steps depend on, as arrays and plain values.
+
+        :func:`mec_gym.core.packing.pack` writes it; drawn episodes are no part of it, they are
+        drawn again.
+        """
+        if self._queue is None:
+            raise error.ResetNeeded("call reset() before asking for the state")
+        return {
+            "queue": self._queue.state(),
+            "t": self._t.copy(),
+            "state": arrays.as_dict(self._state),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> npt.NDArray[np.float32]:
+        """Go on from where :meth:`state` was called, bit for bit.
+
+        Args:
+            state: What :meth:`state` returned, of as many environments of the same problem.
+
+        Returns:
+            The observations as they were then, (B, observation).
+
+        Raises:
+            ValueError: The state is of another problem, or damaged.
+        """
+        queue = EpisodeQueue(self.problem, [seeding.np_random(0)[0] for _ in self._all])
+        queue.load_state(state["queue"])
+        t = array_of(state, "t", self._t)
+        if ((t < 0) | (t >= self.problem.horizon)).any():
+            raise ValueError(f"t must be in [0, {self.problem.horizon}), got {t}")
+        slot = queue.slot(t)
+        fields = state["state"]
+        for name, field in fields.items():
+            if np.shape(field)[:1] != (self.num_envs,):
+                raise ValueError(f"state.{name} must have {self.num_envs} rows")
+        record = arrays.from_dict(type(self.problem.start(slot)), fields)
+        observation = self.problem.observe(slot, record)
+        self._queue, self._t, self._slot, self._state = queue, t, slot, record
+        return observation
 
     def _final_observations(self, ended: BoolArray) -> npt.NDArray[np.object_]:
         """The last observations of the episodes that ended.

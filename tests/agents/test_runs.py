@@ -1,15 +1,19 @@
 """A run's folder as an agent: it plays as it did, and what does not fit is refused."""
 
+import base64
 import dataclasses
 import io
 import json
+import pickle
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from harm import Harm
 from places_problem import PlacesProblem
+from stable_baselines3 import PPO
 from tiny_problem import TinyProblem
 
 from agents.a3c.agent import load_a3c
@@ -20,6 +24,7 @@ from agents.networks.agent import network_agent, save_network
 from agents.ppo.model import agent_of, load_ppo, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from agents.registry import make_agent
+from agents.runs import head_config
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.testing import check_agent
 
@@ -31,7 +36,7 @@ SMALL = {"num_envs": 4, "n_steps": 4, "hidden": 8}
 class PPOKind:
     """SB3's own network."""
 
-    name, file, shape = "ppo", "model.zip", "observations have shape"
+    name, file = "ppo", "model.zip"
     settings = PPOSettings(**SMALL, minibatches=2)
 
     def load(self, *arguments):
@@ -53,14 +58,13 @@ class PPOKind:
 class PPONetworkKind(PPOKind):
     """One of our networks, learnt by PPO."""
 
-    shape = "has shape"
     settings = PPOSettings(**SMALL, minibatches=2, network="branches")
 
 
 class A3CKind:
     """One of our networks, learnt by multi-task A3C."""
 
-    name, file, shape = "mtl-a3c", "model.pt", "has shape"
+    name, file = "mtl-a3c", "model.pt"
     settings = A3CSettings(**SMALL, network="branches", multi_task=True)
 
     def load(self, *arguments):
@@ -80,9 +84,10 @@ KINDS = {"ppo": PPOKind(), "ppo-network": PPONetworkKind(), "a3c": A3CKind()}
 def saved(request, tmp_path_factory):
     """A kind, the folder of a finished run, and the agent that it holds."""
     kind, folder = KINDS[request.param], tmp_path_factory.mktemp("run")
+    agent = kind.make(folder)
     config = {"env": ENV, "scenario": None, "settings": dataclasses.asdict(kind.settings)}
-    (folder / "config.json").write_text(json.dumps(config))
-    return kind, folder, kind.make(folder)
+    (folder / "config.json").write_text(json.dumps(config | head_config(agent.head)))
+    return kind, folder, agent
 
 
 @pytest.fixture
@@ -162,7 +167,7 @@ def test_models_of_another_environment(run):
     kind, folder = run
     with pytest.raises(ValueError, match=f"{folder} .*{ENV}, not mec/Other-v0"):
         kind.load(folder, PLACES, "mec/Other-v0")
-    with pytest.raises(ValueError, match=f"{folder}.* another environment.*{kind.shape}"):
+    with pytest.raises(ValueError, match=f"{folder}.* another environment.* inputs are"):
         kind.load(folder, PlacesProblem(devices=4, places=4))
     # As many observations, but other actions.
     with pytest.raises(ValueError, match=f"{folder}.* another environment"):
@@ -200,19 +205,121 @@ def test_the_two_kinds_of_a3c_are_not_mixed_up(saved):
         make_agent(f"a3c:{folder}", PLACES)
 
 
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("saved", ["a3c"], indirect=True)
 def test_a_model_runs_no_code(run, tmp_path):
+    """Neither as a whole nor in any of the parts that an archive of SB3 has."""
     kind, folder = run
-    for content in ({"trunk.0.weight": Evil(tmp_path / "evil")}, [1, 2]):
-        torch.save(content, folder / kind.file)
-        with pytest.raises(ValueError, match=r"model\.pt is damaged"):
+    path, harm = folder / kind.file, Harm(tmp_path / "harm")
+    whole, parts = path.read_bytes(), {}
+    if kind.name == "ppo":
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+    tensors = io.BytesIO()
+    torch.save({"trunk.0.weight": harm}, tensors)
+    for trap in (pickle.dumps(harm), tensors.getvalue()):
+        path.write_bytes(trap)
+        with pytest.raises(ValueError, match=rf"{kind.file} is damaged"):
             kind.load(folder, PLACES)
-    assert not (tmp_path / "evil").exists()
+        for name in parts:
+            with zipfile.ZipFile(path, "w") as archive:
+                for other, content in parts.items():
+                    archive.writestr(other, trap if other == name else content)
+            if name == "policy.pth":
+                with pytest.raises(ValueError, match=rf"{kind.file} is damaged"):
+                    kind.load(folder, PLACES)
+            else:
+                kind.load(folder, PLACES)
+    path.write_bytes(whole)
+    kind.load(folder, PLACES)
+    harm.check_that_it_works()
+
+
+@pytest.mark.parametrize("saved", ["ppo", "ppo-network"], indirect=True)
+def test_the_pickles_within_sb3s_file_are_not_read(saved, run, tmp_path):
+    kind, folder = run
+    harm = Harm(tmp_path / "harm")
+    trap = base64.b64encode(pickle.dumps(harm)).decode()
+    path, parts = folder / kind.file, {}
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    data = json.loads(parts["data"])
+    planted = [one for one in data.values() if isinstance(one, dict) and ":serialized:" in one]
+    assert len(planted) > 3
+    for one in planted:
+        one[":serialized:"] = trap
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (parts | {"data": json.dumps(data).encode()}).items():
+            archive.writestr(name, content)
+    np.testing.assert_array_equal(actions(kind.load(folder, PLACES)), actions(saved[2]))
+    assert not harm.done
+    # Whoever opens the file with SB3 itself does run them.
+    with pytest.raises(Exception):  # noqa: B017 - whatever becomes of a file in place of a space
+        PPO.load(path)
+    assert harm.done
+
+
+@pytest.mark.parametrize("problem", [PLACES, TinyProblem()], ids=["choices", "box"])
+def test_a_policy_of_sb3_plays_as_sb3_itself_would_play_it(problem, tmp_path):
+    settings = PPOKind.settings
+    env = make_vec_env(problem, settings)
+    model = make_ppo(env, settings, 0)
+    model.learn(2 * settings.rollout)
+    model.save(tmp_path / "model.zip")
+    config = {"env": "x", "scenario": None, "settings": dataclasses.asdict(settings)}
+    (tmp_path / "config.json").write_text(json.dumps(config | head_config(env.head)))
+    before = torch.get_rng_state()
+    agent, other = load_ppo(tmp_path, problem), PPO.load(tmp_path / "model.zip")
+    inputs = env.reset()
+    for deterministic in (True, False):
+        answers = []
+        for decide in (agent.decide, lambda *a: other.predict(a[0], deterministic=a[1])[0]):
+            torch.set_rng_state(before)
+            answers.append([decide(inputs, deterministic) for _ in range(5)])
+        np.testing.assert_array_equal(*answers)
+    torch.set_rng_state(before)
+    load_ppo(tmp_path, problem)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+ODD = (10**400, "x", "", [], {}, None, [[1]], -1, 0, True, float("inf"), float("nan"), 10**30)
+
+
+def test_whatever_stands_in_a_configuration_is_told_in_one_line(run):
+    """No value is of use in a damaged one; not every value does harm."""
+    kind, folder = run
+    config = json.loads((folder / "config.json").read_text())
+    changed = [config | {name: value} for name in config for value in ODD]
+    changed += [{n: value for n, value in config.items() if n != name} for name in config]
+    changed += [
+        config | {"settings": config["settings"] | {name: value}}
+        for name in config["settings"]
+        for value in ODD
+    ]
+    changed += [config | {"head": {"price": value}} for value in ODD]
+    refused = 0
+    for one in changed:
+        (folder / "config.json").write_text(json.dumps(one))
+        try:
+            kind.load(folder, PLACES)
+        except ValueError as error:
+            refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 1000, one
+    assert refused > 0.6 * len(changed)
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b'{"env": "' + b"x" * 2**20 + b'"}'])
+def test_nested_and_huge_configurations(run, content):
+    kind, folder = run
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        kind.load(folder, PLACES)
+
+
+def test_outputs_of_the_same_number_but_of_another_kind(run):
+    """Three choices among four places have as many logits as four among three."""
+    kind, folder = run
+    config = json.loads((folder / "config.json").read_text())
+    assert config["outputs"] == "MultiDiscrete([4, 4, 4], start=[0, 0, 0])"
+    config["outputs"] = "MultiDiscrete([3, 3, 3, 3], start=[0, 0, 0, 0])"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"another environment.*\[3, 3, 3, 3\].*\[4, 4, 4\]"):
+        kind.load(folder, PLACES)

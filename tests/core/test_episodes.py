@@ -1,6 +1,4 @@
-"""EpisodeQueue: the order of episodes, replays in between, and what a pickle holds."""
-
-import pickle
+"""EpisodeQueue: the order of episodes, replays in between, and what its state holds."""
 
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from tiny_problem import TinyProblem, episode
 
 from mec_gym.core import arrays
 from mec_gym.core.episodes import EpisodeQueue
+from mec_gym.core.packing import pack, unpack
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import check_trace
 
@@ -89,23 +88,40 @@ def test_reseeding_one_environment_forgets_what_it_drew_ahead():
         assert same(arrays.at(now, i), arrays.at(drawn, k))
 
 
+def loaded(problem, content):
+    """Another queue, its own generators elsewhere, that goes on from packed content."""
+    queue = queue_of(problem, first_seed=70)
+    queue.load_state(unpack(content))
+    return queue
+
+
 @pytest.mark.parametrize("problem", [TinyProblem(ahead=200), TargetProblem(ahead=200)])
-def test_a_pickle_holds_no_drawn_episodes_and_draws_them_again(problem):
+def test_a_state_holds_no_drawn_episodes_and_draws_them_again(problem):
     queue = queue_of(problem)
     queue.advance(ALL)
     queue.advance(np.array([True, False, True]))
     held = 200 * sum(field.nbytes for field in arrays.as_dict(queue.trace()).values())
-    content = pickle.dumps(queue)
+    content = pack(queue.state())
     assert len(content) < 10_000 < held / 5
-    again = pickle.loads(content)
+    again = loaded(problem, content)
     for _ in range(201):
         assert same(again.trace(), queue.trace())
         again.advance(ALL)
         queue.advance(ALL)
 
 
+def test_a_state_from_before_the_first_episode():
+    problem = TinyProblem(ahead=2)
+    queue = queue_of(problem)
+    again = loaded(problem, pack(queue.state()))
+    for _ in range(3):
+        again.advance(ALL)
+        queue.advance(ALL)
+        assert same(again.trace(), queue.trace())
+
+
 @pytest.mark.parametrize("problem", [TinyProblem(ahead=2), TargetProblem(ahead=2)])
-def test_a_pickle_holds_the_episodes_of_a_replay_until_all_are_over(problem):
+def test_a_state_holds_the_episodes_of_a_replay_until_all_are_over(problem):
     """They come from no generator, though the environments had drawn episodes before."""
     queue = queue_of(problem)
     queue.advance(ALL)
@@ -115,14 +131,45 @@ def test_a_pickle_holds_the_episodes_of_a_replay_until_all_are_over(problem):
     queue.advance(ALL)
     held = []
     for _ in range(3):
-        content = pickle.dumps(queue)
+        content = pack(queue.state())
         held.append(all(one in content for one in numbers))
-        assert same(pickle.loads(content).trace(), queue.trace())
+        assert same(loaded(problem, content).trace(), queue.trace())
         # The last environment is the last to leave the replay.
         queue.advance(np.array([True, True, sum(held) == 2]))
     assert held == [True, True, False]
-    again = pickle.loads(pickle.dumps(queue))
+    again = loaded(problem, pack(queue.state()))
     for _ in range(4):
         assert same(again.trace(), queue.trace())
         again.advance(ALL)
         queue.advance(ALL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"generators": []},
+        {"next": np.zeros(4, np.int64)},
+        {"next": np.array([0, 3, 0])},
+        {"current": np.array([0, 2, 0])},
+        {"current": np.array([0, -1, 0])},
+        {"next": [0, 0, 0]},
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(change):
+    queue = queue_of(TinyProblem(ahead=2))
+    queue.advance(ALL)
+    before = queue.trace()
+    with pytest.raises(ValueError, match=rf"{next(iter(change))}|3 environments"):
+        queue.load_state({**queue.state(), **change})
+    assert same(queue.trace(), before)
+
+
+def test_a_replay_of_another_problem_is_refused():
+    problem = TinyProblem(ahead=2)
+    queue = queue_of(problem)
+    queue.replay(sample_episodes(problem, 100, 3))
+    queue.advance(ALL)
+    state = queue.state()
+    state["episodes"]["work"] = state["episodes"]["work"][:, :, :-1]
+    with pytest.raises(ValueError, match="work must be an array"):
+        queue.load_state(state)

@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import gc
 import io
+import pickle
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
+from harm import Harm
 from target_problem import TargetProblem
 from tiny_problem import HORIZON, MOST_SPEED, MOST_WORK, Slot, TinyProblem
 
@@ -288,6 +290,25 @@ def test_nothing_is_pickled(tmp_path):
     with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
         save_trace(tmp_path / "t.npz", changed(work=np.full((3, HORIZON), None)))
     assert not (tmp_path / "t.npz").exists()
+
+
+@leaks
+def test_a_trace_runs_no_code(tmp_path):
+    """Neither as a whole nor in any of its fields, those included that only describe it."""
+    path, harm = tmp_path / "t.npz", Harm(tmp_path / "harm")
+    save_trace(path, TRACE)
+    with np.load(path) as found:
+        fields = dict(found)
+    assert {"_format", "_kind", "work"} <= set(fields)
+    path.write_bytes(pickle.dumps(harm))
+    with pytest.raises(ValueError, match=r"t\.npz is not a readable trace"):
+        load_trace(path, PROBLEM)
+    for name in fields:
+        np.savez(path, **{**fields, name: np.array([harm], dtype=object)})
+        with pytest.raises(ValueError, match=r"t\.npz is not a readable trace") as told:
+            load_trace(path, PROBLEM)
+        assert "\n" not in str(told.value)
+    harm.check_that_it_works()
 
 
 def test_what_env_trace_returns_is_saved_and_loaded_as_one_episode(tmp_path):

@@ -1,7 +1,5 @@
 """MecVectorEnv against single environments and against Gymnasium's own vector of them."""
 
-import pickle
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from tiny_problem import HORIZON, TinyDiscrete, TinyProblem, episode, random_act
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
+from mec_gym.core.packing import pack, unpack
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.vector_env import MecVectorEnv
 
@@ -225,16 +224,13 @@ def test_earlier_results_are_not_overwritten():
                 assert np.array_equal(a, b)
 
 
-def test_a_pickled_vector_goes_on_where_it_stopped():
-    problem = TinyProblem(ahead=2)
-    vector = MecVectorEnv(problem, NUM)
-    vector.reset(seed=0)
-    for actions in random_actions(problem, 0, 7, NUM):
-        vector.step(actions)
-    copy = pickle.loads(pickle.dumps(vector))
-    for actions in random_actions(problem, 1, 40, NUM):
-        one, other = vector.step(actions), copy.step(actions)
-        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+def copied(vector):
+    """Another vector that goes on from the packed state of this one."""
+    copy = MecVectorEnv(vector.problem, NUM)
+    state = unpack(pack(vector.state()))
+    observation = copy.load_state(state)
+    assert np.array_equal(observation, vector.load_state(state))
+    return copy
 
 
 def follow(vector, other, steps, seed=9):
@@ -245,9 +241,22 @@ def follow(vector, other, steps, seed=9):
             assert np.array_equal(a, b)
 
 
+def test_a_state_tells_what_was_seen_and_how_it_goes_on():
+    problem = TinyProblem(ahead=2)
+    vector = MecVectorEnv(problem, NUM)
+    vector.reset(seed=0)
+    for actions in random_actions(problem, 0, 7, NUM):
+        seen = vector.step(actions)[0]
+    copy = MecVectorEnv(problem, NUM)
+    assert np.array_equal(copy.load_state(unpack(pack(vector.state()))), seen)
+    for actions in random_actions(problem, 1, 40, NUM):
+        one, other = vector.step(actions), copy.step(actions)
+        assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @pytest.mark.parametrize("begun", [0, 1, 7])
-def test_a_pickled_vector_draws_its_episodes_again(name, begun):
+def test_a_loaded_vector_draws_its_episodes_again(name, begun):
     """Some queues have been refilled and others not; one was given another generator."""
     vector = MecVectorEnv(PROBLEMS[name], NUM)
     vector.reset(seed=5)
@@ -256,26 +265,46 @@ def test_a_pickled_vector_draws_its_episodes_again(name, begun):
     if begun:
         vector.reset(seed=[None, 77, None, None])
         vector.step(random_actions(vector.problem, 50, NUM))
-    follow(vector, pickle.loads(pickle.dumps(vector)), 20)
+    follow(vector, copied(vector), 20)
 
 
-def test_a_pickled_vector_keeps_what_it_was_given():
+def test_a_loaded_vector_keeps_what_it_was_given():
     vector = MecVectorEnv(TinyProblem(ahead=2), NUM)
     vector.reset(seed=1, options={"trace": UNEQUAL})
     for t in range(8):
-        copied = pickle.loads(pickle.dumps(vector))
+        copy = copied(vector)
         actions = random_actions(vector.problem, t, NUM)
-        for a, b in zip(vector.step(actions)[:4], copied.step(actions)[:4], strict=True):
+        for a, b in zip(vector.step(actions)[:4], copy.step(actions)[:4], strict=True):
             assert np.array_equal(a, b)
-        follow(*[pickle.loads(pickle.dumps(v)) for v in (vector, copied)], 12)
+        follow(copied(vector), copied(copy), 12)
 
 
-def test_a_pickle_is_small():
+def test_a_state_is_small():
     problem = TinyProblem(ahead=500)
     vector = MecVectorEnv(problem, NUM)
     vector.reset(seed=0)
     held = problem.episodes_ahead * sum(a.nbytes for a in arrays.as_dict(vector.trace).values())
-    assert held > 300_000 > 30_000 > len(pickle.dumps(vector))
+    assert held > 300_000 > 30_000 > len(pack(vector.state()))
+
+
+def test_a_state_that_does_not_fit_is_refused():
+    problem = TinyProblem(ahead=2)
+    vector = MecVectorEnv(problem, NUM)
+    with pytest.raises(gym.error.ResetNeeded, match="state"):
+        vector.state()
+    vector.reset(seed=0)
+    state = vector.state()
+    record = {name: field[1:] for name, field in state["state"].items()}
+    for change, message in (
+        ({"t": np.full(NUM, problem.horizon)}, r"t must be in \[0, 5\)"),
+        ({"t": np.zeros(NUM)}, "t must be an array int64"),
+        ({"state": record}, f"state.* {NUM} rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            vector.load_state({**state, **change})
+    with pytest.raises(ValueError, match="5 environments"):
+        MecVectorEnv(problem, 5).load_state(state)
+    vector.load_state(state)
 
 
 def test_the_trace_is_that_of_the_episodes_being_played():

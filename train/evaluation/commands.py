@@ -21,6 +21,7 @@ from train.evaluation.evaluate import Result, compare, make_agents, results_of
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
+from train.lock import locked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +35,15 @@ def compare_command(run: CompareRun) -> list[Result]:
 
     Raises:
         ValueError: The environment, the scenario or an agent is unknown, the trace is unusable,
-            or the folder already holds results.
+            or the folder already holds results or is in use.
     """
-    if not run.overwrite:
-        refuse_used(run.out, FILES, "choose another folder or give --overwrite")
+    with locked(run.out):
+        if not run.overwrite:
+            refuse_used(run.out, FILES, "choose another folder or give --overwrite")
+        return _compare(run)
+
+
+def _compare(run: CompareRun) -> list[Result]:
     env_id, problem = _played(run.env, run.scenario, run.agents)
     names = run.agents or (*agents_for(problem), *references_for(problem))
     players = make_agents({name: name for name in names}, problem, run.seed, env_id)
@@ -46,17 +52,15 @@ def compare_command(run: CompareRun) -> list[Result]:
         if run.trace is None
         else load_trace(run.trace, problem)
     )
-    run.out.mkdir(parents=True, exist_ok=True)
     bound = problem.bound(trace)
     playing = results_of(players, problem, trace, bound)
     results = list(tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False))
-    title = f"{env_id}, {results[0].episodes} episodes"
-    print_table(results, problem, title)
-
     save_trace(run.out / "trace.npz", trace)
     write_csv(run.out / "results.csv", [flat_row(result) for result in results])
     write_figure(run.out / "comparison.png", comparison_figure(results, bound, env_id))
     write_json(run.out / RESULTS, [result.as_dict() for result in results])
+    # Only now: whoever reads may stop at any line.
+    print_table(results, problem, f"{env_id}, {results[0].episodes} episodes")
     print(f"wrote {run.out}/{RESULTS}, results.csv, comparison.png, trace.npz")
     return results
 
@@ -76,9 +80,10 @@ def evaluate_command(run: EvaluateRun) -> Result:
     env_id, problem = _played(run.env, run.scenario, (run.agent,))
     agent = make_agent(run.agent, problem, run.seed, env_id)
     (result,) = compare({run.agent: agent}, problem, run.episodes, run.seed)
-    print_table([result], problem, f"{env_id}, {result.episodes} episodes")
     if run.picture is not None:
         write_figure(run.picture, episode_figure(problem, agent, run.seed))
+    print_table([result], problem, f"{env_id}, {result.episodes} episodes")
+    if run.picture is not None:
         print(f"wrote {run.picture}")
     return result
 

@@ -28,6 +28,7 @@ from mec_gym.core.checks import one_of
 from mec_gym.registration import ROOMS
 from train.config import ReproduceRun
 from train.files import refuse_used, write_csv, write_figure, write_json
+from train.lock import locked
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,7 +98,7 @@ def load(name: str) -> Reproduction[Any]:
 
 
 def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
-    """Compute, print and write everything.
+    """Compute, write and print everything.
 
     Args:
         reproduction: What is redone.
@@ -107,23 +108,24 @@ def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
         The rows that are written to ``reproduction.json``.
 
     Raises:
-        ValueError: The folder already holds results.
+        ValueError: The folder already holds results, or is in use.
     """
-    if not run.overwrite:
-        files = (RESULTS, TABLE, *reproduction.tables, *reproduction.pictures)
-        refuse_used(run.out, files, "choose another folder or give --overwrite")
-    found = reproduction.compute(run)
+    with locked(run.out):
+        if not run.overwrite:
+            files = (RESULTS, TABLE, *reproduction.tables, *reproduction.pictures)
+            refuse_used(run.out, files, "choose another folder or give --overwrite")
+        found = reproduction.compute(run)
+        for name, figure in found.pictures.items():
+            write_figure(run.out / name, figure)
+        for name, rows in {**found.more, TABLE: found.rows}.items():
+            write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
+        write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
+    # Only now: whoever reads may stop at any line.
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
     for table in found.tables:
         console.print(table)
     console.print(found.remark)
-
-    for name, figure in found.pictures.items():
-        write_figure(run.out / name, figure)
-    for name, rows in {**found.more, TABLE: found.rows}.items():
-        write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
-    write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
     print(f"wrote {run.out}/" + ", ".join([RESULTS, TABLE, *found.more, *found.pictures]))
     return list(found.rows)

@@ -13,21 +13,24 @@ from stable_baselines3.common.logger import Logger
 from tqdm import tqdm
 
 from agents.a3c.agent import MODEL_FILE
+from agents.a3c.collector import Collector
+from agents.a3c.shared_adam import SharedAdam
 from agents.a3c.trainer import Memory, Trainer
 from agents.a3c.worker import Report, first_network
-from agents.heads import make_head
+from agents.heads import Head, make_head
 from agents.networks import PolicyNetwork
 from agents.networks.agent import network_agent, save_network
-from agents.runs import CONFIG_FILE, read_config
 from agents.trained_agent import TrainedAgent
+from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import make_problem
 from train.config import FREE, A3CRun
 from train.evaluation.tensorboard import Evaluation, record_rollout
 from train.runs.folder import (
     COMMON_FILES,
     advance,
-    begin_run,
+    known_head,
     open_checkpoint,
+    opened,
     progress_bar,
     start_log,
     write_checkpoint,
@@ -35,6 +38,7 @@ from train.runs.folder import (
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
 
 RUN_FILES = (*COMMON_FILES, MODEL_FILE)
+_LEARNER = "learner.pt"
 LOG_EVERY = 2.0
 """Shortest time between two rows of rollout statistics, s."""
 
@@ -43,28 +47,32 @@ def save_checkpoint(folder: Path, memory: Memory) -> None:
     """Write everything the run consists of into a checkpoint."""
     learner = io.BytesIO()
     torch.save(memory.adam, learner)
-    parts = {"learner.pt": learner.getvalue()}
+    parts = {_LEARNER: learner.getvalue()}
     parts |= {_worker(i): content for i, content in enumerate(memory.workers)}
     write_checkpoint(folder, memory.steps, parts)
 
 
-def load_checkpoint(path: Path, workers: int) -> Memory:
-    """Read a checkpoint.
+def load_checkpoint(path: Path, run: A3CRun, problem: AnyProblem, head: Head) -> Memory:
+    """Read a checkpoint, and check that it is one of this run.
 
-    Only open checkpoints you trust: the workers will unpickle their parts.
+    No code is run: the checkpoint holds tensors, arrays and JSON.
 
     Raises:
-        ValueError: The file is truncated or damaged.
+        ValueError: The file is damaged, or was written by another version.
     """
-    names = [_worker(i) for i in range(workers)]
-    with open_checkpoint(path, ["learner.pt", *names]) as parts:
-        adam = torch.load(io.BytesIO(parts["learner.pt"]), weights_only=True)
-    steps = int(path.stem.removeprefix("step-"))
+    settings = run.settings
+    names = [_worker(i) for i in range(settings.workers)]
+    network = first_network(problem, head, settings, run.seed)
+    with open_checkpoint(path, [_LEARNER, *names]) as (steps, parts):
+        adam = torch.load(io.BytesIO(parts[_LEARNER]), weights_only=True)
+        SharedAdam(torch.nn.utils.parameters_to_vector(network.parameters())).load_state(adam)
+        for i, name in enumerate(names):
+            Collector(problem, head, settings, run.seed, i).remember(parts[name])
     return Memory(steps=steps, adam=adam, workers=[parts[name] for name in names])
 
 
 def _worker(index: int) -> str:
-    return f"worker-{index}.pkl"
+    return f"worker-{index}.npz"
 
 
 class Progress:
@@ -139,13 +147,15 @@ def train_a3c(run: A3CRun) -> TrainedAgent:
         ChildProcessError: A worker failed or died; the last checkpoint is as it was.
         Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
-    folder, settings = run.out, run.settings
     problem = make_problem(run.env, run.scenario)
-    checkpoint = begin_run(run, RUN_FILES, FREE)
-    memory = None if checkpoint is None else load_checkpoint(checkpoint, settings.workers)
-    # What the head found out when the run began is part of the run.
-    known = read_config(folder / CONFIG_FILE).get("head") if run.resume else None
-    head = make_head(settings.head, problem, known)
+    with opened(run, RUN_FILES, FREE) as checkpoint:
+        return _train(run, problem, checkpoint)
+
+
+def _train(run: A3CRun, problem: AnyProblem, checkpoint: Path | None) -> TrainedAgent:
+    folder, settings = run.out, run.settings
+    head = make_head(settings.head, problem, known_head(run))
+    memory = None if checkpoint is None else load_checkpoint(checkpoint, run, problem, head)
     torch.set_num_threads(1)
     network = first_network(problem, head, settings, run.seed)
     agent = network_agent(network, head)
@@ -154,7 +164,7 @@ def train_a3c(run: A3CRun) -> TrainedAgent:
         print(f"{folder} is complete: {trainer.steps} steps")
     else:
         evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
-        logger = start_log(run, head.parameters())
+        logger = start_log(run, head)
         bar = progress_bar(run.total_timesteps, trainer.steps)
         progress = Progress(logger, bar, trainer.steps, settings.rollout)
         try:

@@ -27,9 +27,9 @@ from train.profile_network import find_network
 from train.runs.folder import (
     COMMON_FILES,
     PROGRESS_FILE,
-    begin_run,
     config_of,
     open_checkpoint,
+    opened,
     progress_bar,
     write_checkpoint,
 )
@@ -85,8 +85,12 @@ def run_exits(run: ExitsRun) -> LayerGraph:
             checkpoint is damaged, or the settings are not those that the run was begun with.
         Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
+    with opened(run, RUN_FILES, free=("checkpoint_every",)) as checkpoint:
+        return _run(run, checkpoint)
+
+
+def _run(run: ExitsRun, checkpoint: Path | None) -> LayerGraph:
     folder = run.out
-    checkpoint = begin_run(run, RUN_FILES, free=("checkpoint_every",))
     torch.set_num_threads(run.threads)
     images = digits() if run.data is None else cifar10(run.data)
     module = initialised(lambda: build_network(run.network, images), run.seed)
@@ -174,8 +178,16 @@ def load_checkpoint(path: Path, training: ExitTraining) -> None:
     Raises:
         ValueError: The file is truncated or damaged, or it belongs to another network.
     """
-    with open_checkpoint(path, [_PART]) as parts:
-        training.restore(torch.load(io.BytesIO(parts[_PART]), weights_only=True))
+    fresh = training.state()
+    with open_checkpoint(path, [_PART]) as (_, parts):
+        state = torch.load(io.BytesIO(parts[_PART]), weights_only=True)
+        for name, mine in fresh.items():
+            its = state[name]
+            if type(its) is not type(mine) or getattr(its, "dtype", 0) != getattr(mine, "dtype", 0):
+                raise ValueError(f"{name} is of another kind")
+        training.restore(state)
+        if not 0 <= training.steps <= training.total_steps:
+            raise ValueError(f"steps is {training.steps}")
 
 
 def command_line(run: ExitsRun, images: Images) -> str:

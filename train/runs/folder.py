@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import pickle
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +14,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
-from agents.runs import CONFIG_FILE, read_config
+from agents.runs import CONFIG_FILE, head_config, head_parameters, read_config
+from mec_gym.core.checks import reason_of
 from mec_gym.core.files import write_whole
 from train.files import refuse_used, write_json
+from train.lock import locked
 
 if TYPE_CHECKING:
     from stable_baselines3.common.logger import Logger
+
+    from agents.heads import Head
 
 PROGRESS_FILE = "progress.csv"
 CHECKPOINTS = "checkpoints"
 COMMON_FILES = (CONFIG_FILE, PROGRESS_FILE, CHECKPOINTS)
 """The names that every run writes in its folder."""
+_ABOUT = "progress.json"
+_FORMAT = 1
+"""Version of what checkpoints hold; those of another version are refused."""
 KEPT = 2
 """Number of checkpoints that stay; older ones are deleted."""
 
@@ -55,8 +60,11 @@ def config_of(run: Run) -> dict[str, Any]:
     }
 
 
-def begin_run(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | None:
-    """Check that a run may begin, or be resumed, in its folder.
+@contextmanager
+def opened(run: Run, files: Sequence[str], free: Sequence[str]) -> Iterator[Path | None]:
+    """Hold the folder of a run in which the run may begin, or be resumed.
+
+    Nothing is written in it before it is held, and no other process can hold it.
 
     Args:
         run: The options of the run.
@@ -70,17 +78,36 @@ def begin_run(run: Run, files: Sequence[str], free: Sequence[str]) -> Path | Non
         ValueError: There is nothing to resume, the settings are not those that the run was begun
             with, or the folder is in use.
     """
-    if not run.resume:
-        refuse_used(run.out, files, "choose another folder or give --resume")
-        return None
     config_file = run.out / CONFIG_FILE
-    if not config_file.is_file():
+    if run.resume and not config_file.is_file():
         raise ValueError(f"out {run.out} holds no run to resume: {CONFIG_FILE} is missing")
-    _check_same(run.out, read_config(config_file), config_of(run), free)
-    found = checkpoints(run.out)
-    if not found:
-        print(f"{run.out} holds no checkpoint: the run begins anew")
-    return found[-1] if found else None
+    with locked(run.out):
+        found: list[Path] = []
+        if run.resume:
+            _check_same(run.out, read_config(config_file), config_of(run), free)
+            found = checkpoints(run.out)
+            if not found:
+                print(f"{run.out} holds no checkpoint: the run begins anew")
+        else:
+            refuse_used(run.out, files, "choose another folder or give --resume")
+        yield found[-1] if found else None
+
+
+def known_head(run: Run) -> dict[str, float] | None:
+    """Return what the head found out when a run began; it is part of the run.
+
+    Args:
+        run: The options of the run, whose folder is open.
+
+    Returns:
+        The parameters of the head; None if the run begins now.
+
+    Raises:
+        ValueError: The configuration is damaged.
+    """
+    if not run.resume:
+        return None
+    return head_parameters(run.out, read_config(run.out / CONFIG_FILE))
 
 
 def _check_same(
@@ -131,51 +158,59 @@ def write_checkpoint(
     with zipfile.ZipFile(whole, "w", method, compresslevel=1) as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
-        archive.writestr("progress.json", json.dumps({"num_timesteps": steps}))
+        archive.writestr(_ABOUT, json.dumps({"format": _FORMAT, "num_timesteps": steps}))
     write_whole(folder / CHECKPOINTS / f"step-{steps:012d}.zip", whole.getvalue())
     for old in checkpoints(folder)[:-KEPT]:
         old.unlink()
 
 
 @contextmanager
-def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[dict[str, bytes]]:
-    """Give the parts of a checkpoint by name; errors in reading them name the damaged file.
+def open_checkpoint(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, bytes]]]:
+    """Give the number of steps and the parts of a checkpoint; errors in reading them name the file.
 
     Args:
         path: The file of the checkpoint.
         names: The names of the parts that it must hold.
 
     Raises:
-        ValueError: The file is truncated or damaged.
+        ValueError: The file is damaged, in whatever way, or was written by another version.
     """
+    other_version = False
     try:
         with zipfile.ZipFile(path) as archive:
-            if set(archive.namelist()) != {*names, "progress.json"} or archive.testzip():
-                raise zipfile.BadZipFile("parts are missing or corrupt")
-            parts = {name: archive.read(name) for name in archive.namelist()}
-        yield parts
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-        NotImplementedError,  # a damaged header may ask for an unknown compression
-        OSError,
-        RuntimeError,
-    ) as error:
-        others = [p.name for p in sorted(path.parent.glob("step-*.zip")) if p != path]
-        hint = f"; delete it to go on from {others[-1]}" if others else ""
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"checkpoint {path} is damaged ({reason}){hint}") from error
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("parts are corrupt")
+            about = json.loads(archive.read(_ABOUT))
+            other_version = about.get("format") != _FORMAT
+            if other_version or set(archive.namelist()) != {*names, _ABOUT}:
+                raise ValueError("parts are missing")
+            parts = {name: archive.read(name) for name in names}
+        steps = about["num_timesteps"]
+        if type(steps) is not int or steps < 0:
+            raise ValueError(f"num_timesteps is {steps!r}")
+        yield steps, parts
+    except PermissionError:
+        raise
+    # Damage shows in any error of any reader: zlib, LZMA, torch, numpy and our own code.
+    except Exception as error:
+        if other_version:
+            raise ValueError(
+                f"checkpoint {path} was written by another version; begin the run anew in "
+                "another folder"
+            ) from error
+        others = [p.name for p in checkpoints(path.parents[1]) if p != path]
+        way_out = f"go on from {others[-1]}" if others else "begin anew"
+        raise ValueError(
+            f"checkpoint {path} is damaged ({reason_of(error)}); delete it to {way_out}"
+        ) from error
 
 
-def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
+def start_log(run: Run, head: Head) -> Logger:
     """Write the configuration of a run that learns to act, and open its log.
 
     Args:
         run: The options of the run.
-        head_parameters: The parameters of the head, which are a part of the configuration.
+        head: The head, whose parameters and spaces are a part of the configuration.
 
     Returns:
         SB3's logger, which writes progress.csv and TensorBoard events.
@@ -184,7 +219,7 @@ def start_log(run: Run, head_parameters: Mapping[str, float]) -> Logger:
 
     from train.evaluation.tensorboard import record_configuration
 
-    config = config_of(run) | {"head": dict(head_parameters)}
+    config = config_of(run) | head_config(head)
     write_json(run.out / CONFIG_FILE, config)
     progress = run.out / PROGRESS_FILE
     if progress.exists():  # of an earlier part of the run: SB3's logger begins the file anew

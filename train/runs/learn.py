@@ -14,6 +14,7 @@ from agents.a3c.trainer import Trainer
 from agents.a3c.worker import Report, first_network
 from agents.heads import Head, make_head
 from agents.networks.agent import network_agent
+from agents.ppo.learning import learn as learn_ppo
 from agents.ppo.model import agent_of, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from agents.protocol import Agent
@@ -116,7 +117,7 @@ def learning_curve(
         agent = agent_of(model, head)
         clock = _Clock(problem, agent, trace)
         clock.evaluate(0)
-        model.learn(total_timesteps, callback=_Milestones(clock, milestones[:-1]))
+        learn_ppo(model, total_timesteps, [_Milestones(clock, milestones[:-1])])
         clock.evaluate(model.num_timesteps)
         return clock.curve(agent)
     network = first_network(problem, head, settings, seed)
@@ -189,7 +190,7 @@ def _learn_ppo(
     bar = Progress(total)
     try:
         with stop_on_interrupt(bar, "step"):
-            model.learn(total, callback=bar)
+            learn_ppo(model, total, [bar])
     finally:
         bar.close()
     return agent_of(model, head)

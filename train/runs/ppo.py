@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-import pickle
-import random
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from agents.heads import make_head
+from agents.networks.agent import take_parameters
+from agents.ppo.learning import learn
 from agents.ppo.model import (
     MODEL_FILE,
     TrainingEnv,
@@ -25,28 +26,33 @@ from agents.ppo.model import (
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from agents.trained_agent import TrainedAgent
 from mec_gym.core.files import write_whole
+from mec_gym.core.packing import array_of, pack, unpack
+from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import make_problem
 from train.config import FREE, PPORun
 from train.evaluation.tensorboard import Evaluation, Metrics
 from train.runs.folder import (
     COMMON_FILES,
     advance,
-    begin_run,
+    known_head,
     open_checkpoint,
+    opened,
     progress_bar,
     start_log,
     write_checkpoint,
 )
+from train.runs.generators import generator_states, restore_generators
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
 
 RUN_FILES = (*COMMON_FILES, MODEL_FILE)
-_PARTS = ("model.zip", "env.pkl", "random.pkl")
+_LEARNER, _STATE = "learner.pt", "state.npz"
 
 
-def _model_bytes(model: PPO) -> bytes:
+def save_model(path: Path, model: PPO) -> None:
+    """Write a model as SB3 does, whole or not at all."""
     buffer = io.BytesIO()
     model.save(buffer)
-    return buffer.getvalue()
+    write_whole(path, buffer.getvalue())
 
 
 def save_checkpoint(folder: Path, model: PPO, env: TrainingEnv) -> None:
@@ -55,29 +61,63 @@ def save_checkpoint(folder: Path, model: PPO, env: TrainingEnv) -> None:
     It must be called between two rollouts. A run that is resumed from here goes on bit for bit
     as if it had never stopped.
     """
-    # SB3 shuffles minibatches with numpy's global generator.
-    state = (random.getstate(), np.random.get_state(), torch.get_rng_state())  # noqa: NPY002
-    contents = (_model_bytes(model), pickle.dumps(env), pickle.dumps(state))
-    write_checkpoint(folder, model.num_timesteps, dict(zip(_PARTS, contents, strict=True)))
+    learner = io.BytesIO()
+    policy = model.policy
+    torch.save(
+        {"policy": policy.state_dict(), "optimiser": policy.optimizer.state_dict()["state"]},
+        learner,
+    )
+    state = {
+        "env": env.state(),
+        "generators": generator_states(),
+        "updates": model._n_updates,
+        "episode_starts": model._last_episode_starts,
+        "episodes": list(model.ep_info_buffer or ()),
+    }
+    parts = {_LEARNER: learner.getvalue(), _STATE: pack(state)}
+    write_checkpoint(folder, model.num_timesteps, parts)
 
 
-def load_checkpoint(path: Path) -> tuple[PPO, TrainingEnv]:
-    """Read a checkpoint and restore the generators.
+def load_checkpoint(path: Path, model: PPO, env: TrainingEnv) -> None:
+    """Bring a new model and its environment to where a checkpoint was written.
 
-    Only open checkpoints you trust: they are pickles, as SB3's models are.
+    No code is run: the checkpoint holds tensors, arrays and JSON.
+
+    Args:
+        path: The file of the checkpoint.
+        model: A new model of the same settings.
+        env: Its environment.
 
     Raises:
-        ValueError: The file is truncated or damaged.
+        ValueError: The file is damaged, or was written by another version.
     """
-    with open_checkpoint(path, _PARTS) as parts:
-        env = pickle.loads(parts["env.pkl"])
-        state = pickle.loads(parts["random.pkl"])
-        model = PPO.load(io.BytesIO(parts["model.zip"]), env=env, device="cpu", force_reset=False)
-    random.setstate(state[0])
-    np.random.set_state(state[1])  # noqa: NPY002
-    torch.set_rng_state(state[2])
-    torch.set_num_threads(1)
-    return model, env
+    with open_checkpoint(path, (_LEARNER, _STATE)) as (steps, parts):
+        learner = torch.load(io.BytesIO(parts[_LEARNER]), weights_only=True)
+        take_parameters(model.policy, learner["policy"], str(path))
+        _restore(model.policy.optimizer, learner["optimiser"])
+        state = unpack(parts[_STATE])
+        model._last_obs = env.load_state(state["env"])
+        starts = np.zeros(env.num_envs, dtype=np.bool_)
+        model._last_episode_starts = array_of(state, "episode_starts", starts)
+        model._n_updates = int(state["updates"])
+        model.num_timesteps = steps
+        model.ep_info_buffer = deque(
+            ({name: float(one[name]) for name in ("r", "l", "t")} for one in state["episodes"]),
+            maxlen=model._stats_window_size,
+        )
+        model.ep_success_buffer = deque(maxlen=model._stats_window_size)
+        restore_generators(state["generators"])
+
+
+def _restore(optimiser: torch.optim.Optimizer, state: dict[int, dict[str, Any]]) -> None:
+    """Give an optimiser its moments; rates and the like are those that it was made with."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for number, moments in state.items():
+        shape = parameters[number].shape
+        needs = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        if {name: moment.shape for name, moment in moments.items()} != needs:
+            raise ValueError(f"the moments of parameter {number} do not fit")
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 class Progress(BaseCallback):
@@ -157,18 +197,22 @@ def train_ppo(run: PPORun) -> TrainedAgent:
     checkpoints/ and, at the end, model.zip.
 
     Raises:
-        ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, or the
-            settings are not those that the run was begun with.
+        ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, the
+            settings are not those that the run was begun with, or the policy is no longer
+            finite; the last checkpoint is from before.
         Interrupted: Ctrl-C or SIGTERM came; the run can be resumed.
     """
-    folder = run.out
     problem = make_problem(run.env, run.scenario)
-    checkpoint = begin_run(run, RUN_FILES, FREE)
+    with opened(run, RUN_FILES, FREE) as checkpoint:
+        return _train(run, problem, checkpoint)
+
+
+def _train(run: PPORun, problem: AnyProblem, checkpoint: Path | None) -> TrainedAgent:
+    folder = run.out
+    env = make_vec_env(problem, run.settings, known_head(run))
+    model = make_ppo(env, run.settings, run.seed)
     if checkpoint is not None:
-        model, env = load_checkpoint(checkpoint)
-    else:
-        env = make_vec_env(problem, run.settings)
-        model = make_ppo(env, run.settings, run.seed)
+        load_checkpoint(checkpoint, model, env)
     assert env.head is not None
     agent = agent_of(model, make_head(run.settings.head, problem, env.head.parameters()))
     left = run.total_timesteps - model.num_timesteps
@@ -176,18 +220,17 @@ def train_ppo(run: PPORun) -> TrainedAgent:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
         evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
-        model.set_logger(start_log(run, env.head.parameters()))
+        model.set_logger(start_log(run, env.head))
         bar = Progress(run.total_timesteps)
         metrics = Metrics(evaluation, run.eval_every)
         saver = Checkpoints(folder, run.checkpoint_every)
         # The saver comes last, so that what is saved has been evaluated.
-        callbacks = CallbackList([bar, metrics, saver])
         try:
             with stop_on_interrupt(saver, "rollout"):
-                model.learn(left, callback=callbacks, reset_num_timesteps=False)
+                learn(model, left, [bar, metrics, saver], reset_num_timesteps=False)
         finally:
             bar.close()
             model.logger.close()
         save_checkpoint(folder, model, env)
-    write_whole(folder / MODEL_FILE, _model_bytes(model))
+    save_model(folder / MODEL_FILE, model)
     return agent

@@ -1,5 +1,6 @@
 """The head with which a network names backlog prices, and the models behind it."""
 
+import dataclasses
 import json
 
 import early_exit.cases as cases
@@ -10,8 +11,9 @@ from gymnasium import spaces
 from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
 from agents.early_exit.head import BacklogPriceHead
 from agents.heads import FlatHead, make_head
-from agents.ppo.model import agent_of, check_fits, load_ppo, make_ppo, make_vec_env
+from agents.ppo.model import agent_of, load_ppo, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
+from agents.runs import check_spaces, head_config
 from agents.solver_agent import SolverAgent
 from mec_gym.testing import check_agent
 
@@ -69,7 +71,7 @@ def test_it_is_tuned_and_keeps_what_it_found():
     assert again.price.tolist() == [2.5, 4.0, 1.25] and again.parameters() == PRICES
     # A price that is too small to be scaled is raised.
     assert BacklogPriceHead(HAND, 0.0, 0.2, 3.0).price.tolist() == [1.0, 1.0, 3.0]
-    with pytest.raises(TypeError, match="price"):
+    with pytest.raises(ValueError, match="price"):
         make_head("congestion", problem, {"price": 1.0})
 
 
@@ -109,28 +111,28 @@ def test_the_usual_reward_is_natures():
 # --- models
 
 
-def test_models_of_another_multidiscrete_do_not_fit():
-    env = make_vec_env(HAND, PPOSettings(head="flat", num_envs=4, n_steps=10, minibatches=2))
-    model = make_ppo(env, SETTINGS, seed=0)
-    check_fits(model, env.head, "it")
+def test_models_of_another_multidiscrete_do_not_fit(tmp_path):
+    config, mine = head_config(FlatHead(HAND)), FlatHead(HAND)
+    check_spaces(tmp_path, config, mine, "it")
     # Another number of candidates or of exits, and prices in place of two whole numbers.
     wider, _ = cases.random_problem(np.random.default_rng(10))
     deeper, _ = cases.random_problem(np.random.default_rng(10), exits=3)
     for head, found in (
-        (FlatHead(wider), r"\[2 7\].*\[2 9\]"),
-        (FlatHead(deeper), r"\[2 7\].*\[ 3 "),
-        (BacklogPriceHead(HAND, **PRICES), r"\(2,\).*\(3,\)"),
+        (FlatHead(wider), r"\[2, 7\].*\[2, 9\]"),
+        (FlatHead(deeper), r"\[2, 7\].*\[3, "),
+        (BacklogPriceHead(HAND, **PRICES), r"\[2, 7\].*Box\(3,\)"),
     ):
-        with pytest.raises(ValueError, match=f"^it .*{found}"):
-            check_fits(model, head, "it")
+        with pytest.raises(ValueError, match=f"^it .* outputs are .*{found}"):
+            check_spaces(tmp_path, config, head, "it")
 
 
-def test_models_of_prices_fit_any_table():
+def test_models_of_prices_fit_any_table(tmp_path):
     """What the network writes are three prices, whatever there is to choose among."""
-    model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
+    env = make_vec_env(SHORT, SETTINGS)
+    model = make_ppo(env, SETTINGS, seed=0)
     for problem in (SHORT, cases.problem_of("random", horizon=10)):
         head = BacklogPriceHead(problem, **PRICES)
-        check_fits(model, head, "it")
+        check_spaces(tmp_path, head_config(env.head), head, "it")
         check_agent(agent_of(model, head), problem, episodes=3)
 
 
@@ -138,11 +140,9 @@ def test_a_saved_run_keeps_its_prices(tmp_path):
     """They are in config.json, so they are not tuned again when it is loaded."""
     model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
     model.save(tmp_path / "model.zip")
-    config = {
-        "env": "mec/EarlyExitPartition-v0",
-        "settings": {"head": "congestion"},
-        "head": PRICES,
-    }
+    env_id = "mec/EarlyExitPartition-v0"
+    config = {"env": env_id, "scenario": None, "settings": dataclasses.asdict(SETTINGS)}
+    config |= head_config(BacklogPriceHead(SHORT, **PRICES))
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded = load_ppo(tmp_path, HAND)
     assert loaded.head.price.tolist() == [2.5, 4.0, 1.25]

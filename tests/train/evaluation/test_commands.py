@@ -15,11 +15,14 @@ from agents.distributed_inference.clairvoyant import clairvoyant_plan
 from agents.heads import make_head
 from agents.networks.agent import save_network
 from agents.registry import agents_for, make_agent
+from agents.runs import head_config
 from mec_gym import load_trace, make_problem, save_trace
 from mec_gym.core.rollout import sample_episodes
 from train.config import CompareRun, EvaluateRun
+from train.evaluation import commands
 from train.evaluation.commands import compare_command, episode_figure, evaluate_command
 from train.evaluation.evaluate import compare
+from train.lock import locked
 
 DRIVE, PAPER = "mec/TrainingOffload-v0", "mec/TrainingOffloadPaper-v0"
 PLACES = "mec/DistributedInference-v0"
@@ -78,6 +81,27 @@ def test_used_folder(compared):
     assert (out / "results.json").read_bytes() == before
     run = CompareRun(out=out, agents=AGENTS, episodes=40, seed=7, overwrite=True)
     assert same(compare_command(run), results)
+
+
+def test_everything_is_written_before_anything_is_printed(tmp_path, monkeypatch):
+    def stop(*args):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(commands, "print_table", stop)
+    with pytest.raises(BrokenPipeError):
+        compare_command(CompareRun(out=tmp_path / "out", agents=("random",), episodes=2))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(commands.FILES)
+    picture = tmp_path / "episode.png"
+    with pytest.raises(BrokenPipeError):
+        evaluate_command(EvaluateRun("random", episodes=2, picture=picture))
+    assert picture.stat().st_size > 1000
+
+
+def test_a_folder_in_use_is_refused(compared, tmp_path):
+    out, _ = compared
+    with locked(out), pytest.raises(ValueError, match=f"out {out} is in use"):
+        compare_command(CompareRun(out=out, agents=("random",), episodes=2, overwrite=True))
+    assert len(json.loads((out / "results.json").read_text())) == len(AGENTS)
 
 
 def test_bad_input_costs_no_work(tmp_path):
@@ -191,9 +215,10 @@ def patent_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
     problem = make_problem(PLACES, "patent")
     settings = A3CSettings(hidden=8)
-    save_network(out / "model.pt", first_network(problem, make_head("flat", problem), settings, 0))
+    head = make_head("flat", problem)
+    save_network(out / "model.pt", first_network(problem, head, settings, 0))
     config = {"env": PLACES, "scenario": "patent", "settings": dataclasses.asdict(settings)}
-    (out / "config.json").write_text(json.dumps(config))
+    (out / "config.json").write_text(json.dumps(config | head_config(head)))
     return f"a3c:{out}"
 
 
@@ -211,7 +236,7 @@ def test_a_run_plays_what_it_was_trained_on(patent_run, tmp_path):
 def test_what_is_asked_for_comes_before_what_a_run_was_trained_on(patent_run):
     """The run does not fit the environment's default, nor another environment."""
     for changes in ({"env": PLACES}, {"scenario": "small"}):
-        with pytest.raises(ValueError, match=r"another environment.* has shape"):
+        with pytest.raises(ValueError, match=r"another environment.* inputs are"):
             evaluate_command(EvaluateRun(patent_run, episodes=2, **changes))
     with pytest.raises(ValueError, match=f"{PLACES}, not {DRIVE}"):
         evaluate_command(EvaluateRun(patent_run, env=DRIVE, episodes=2))

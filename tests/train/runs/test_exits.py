@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from harm import Harm
 from multi_exit import TwoExits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -119,14 +120,6 @@ def test_killed_without_a_word(finished, small_network, tmp_path, monkeypatch):
     events = EventAccumulator(str(out), size_guidance={"scalars": 0})
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
-
-
-class Harm:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_checkpoints_run_no_code_and_are_of_the_same_network(finished, small_network, tmp_path):

@@ -11,13 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.ppo.model import MODEL_FILE, load_ppo
 from agents.ppo.settings import PPOSettings
 from mec_gym import make_problem
+from mec_gym.core.pictures import new_figure
 from train.config import ppo_run
+from train.evaluation import tensorboard
 from train.runs.folder import checkpoints
+from train.runs.learn import learn
 from train.runs.ppo import train_ppo
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,6 +88,45 @@ def test_a_run_can_be_made_longer_but_not_another_environments(tmp_path):
     assert checkpoints(out)[-1].name == f"step-{3 * ROLLOUT:012d}.zip"
     assert not all(np.array_equal(a, b.detach()) for a, b in zip(before, after, strict=True))
     assert (out / "progress-1.csv").exists()
+
+
+def test_a_policy_that_is_no_longer_finite_ends_the_run(tmp_path, monkeypatch):
+    """It is neither evaluated nor saved; the checkpoint from before stays."""
+    out = tmp_path / "ppo"
+    learn, updates = PPO.train, []
+
+    def spoil(model):
+        learn(model)
+        updates.append(None)
+        if len(updates) == 3:
+            next(model.policy.parameters()).data[0] = float("nan")
+
+    monkeypatch.setattr(PPO, "train", spoil)
+    monkeypatch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
+    settings = dataclasses.replace(small_run(out).settings, head="flat")
+    with pytest.raises(ValueError, match=rf"learning_rate .* than 0\.001: .* {3 * ROLLOUT} steps"):
+        train_ppo(small_run(out, settings=settings))
+    assert [path.stem for path in checkpoints(out)] == [f"step-{2 * ROLLOUT:012d}"]
+    assert not (out / MODEL_FILE).exists()
+    # The last update is looked at, too.
+    updates.clear()
+    with pytest.raises(ValueError, match=f"{3 * ROLLOUT} steps"):
+        train_ppo(small_run(tmp_path / "short", settings=settings, total_timesteps=3 * ROLLOUT))
+    assert not (tmp_path / "short" / MODEL_FILE).exists()
+
+
+def test_a_learning_rate_beyond_reason_is_named(tmp_path):
+    """Torch refuses its distributions in the midst of an update, in several lines."""
+    settings = dataclasses.replace(
+        small_run(tmp_path).settings, learning_rate=1e30, head="flat", minibatches=8
+    )
+    with pytest.raises(ValueError, match=r"^learning_rate must be smaller than 1e\+30: .*$"):
+        train_ppo(small_run(tmp_path / "run", settings=settings))
+    with pytest.raises(ValueError, match=r"learning_rate .*1e\+30"):
+        learn(
+            DRIVE, total_timesteps=4 * ROLLOUT, learning_rate=1e30, num_envs=8, n_steps=30,
+            minibatches=8, hidden=8,
+        )  # fmt: skip
 
 
 @pytest.mark.slow
