@@ -119,6 +119,8 @@ COMMANDS = {
     "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
+EXTRAS = {"ppo": "train", "a3c": "train", "mtl-a3c": "train", "exits": "exits", "profile": "exits"}
+"""The extra that brings everything a command needs; the others name the smallest that helps."""
 
 
 def usage() -> None:
@@ -162,15 +164,18 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         with loading:
             rest = _import_rooms(given)
-            if not rest or rest[0] not in COMMANDS:
+            if not rest or rest[0] in ("-h", "--help"):
                 usage()
-                return 0 if rest and rest[0] in ("-h", "--help") else 2
-            command, _ = COMMANDS[rest[0]]
+                return 0 if rest else 2
+            name = rest[0]
+            if name not in COMMANDS:
+                raise ValueError(f"SUBCOMMAND must be one of {', '.join(COMMANDS)}, got {name!r}")
+            command, _ = COMMANDS[name]
             from mec_gym.core.extras import missing_extras_named
 
-            with missing_extras_named():
+            with missing_extras_named(EXTRAS.get(name)):
                 work = command(rest[1:])
-        with missing_extras_named():
+        with missing_extras_named(EXTRAS.get(name)):
             work()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

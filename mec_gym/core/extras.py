@@ -23,8 +23,12 @@ class MissingExtra(ImportError):
 
 
 @contextmanager
-def missing_extras_named() -> Iterator[None]:
+def missing_extras_named(extra: str | None = None) -> Iterator[None]:
     """Turn the failing import of an optional library into one line that names its extra.
+
+    Args:
+        extra: Name of the extra that brings everything needed here; by default the smallest one
+            that brings the library.
 
     Raises:
         MissingExtra: Such a library is not installed.
@@ -37,6 +41,6 @@ def missing_extras_named() -> Iterator[None]:
             raise
         raise MissingExtra(
             f"this needs {library}, which is not installed: "
-            f"pip install 'mec-gym[{EXTRAS[library]}]'",
+            f"pip install 'mec-gym[{extra or EXTRAS[library]}]'",
             name=library,
         ) from error

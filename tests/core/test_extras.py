@@ -76,13 +76,18 @@ PLAIN = "import mec_gym, gymnasium\n"
         (COMMAND.format(args=["compare", "--out", "x"]), EXTRAS, "cli"),
         (COMMAND.format(args=["evaluate", "exact"]), EXTRAS, "cli"),
         (COMMAND.format(args=["evaluate", "exact"]), ["rich"], "cli"),
-        (COMMAND.format(args=["ppo", "--out", "x"]), EXTRAS, "cli"),
+        (COMMAND.format(args=["ppo", "--out", "x"]), EXTRAS, "train"),
         (COMMAND.format(args=["ppo", "--out", "x"]), ["stable_baselines3"], "train"),
         (COMMAND.format(args=["a3c", "--out", "x"]), ["torch"], "train"),
         (
             COMMAND.format(args=["profile", "x", "--out", "x.json", "--input", "1"]),
             ["torch"],
-            "train",
+            "exits",
+        ),
+        (
+            COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),
+            EXTRAS,
+            "exits",
         ),
         (
             COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),

@@ -18,10 +18,14 @@ OWN_IDS = [env_id for room in rooms() if room.is_ours for env_id in room.environ
 
 def test_no_subcommand(capsys):
     assert main([]) == 2
-    assert main(["nonsense"]) == 2
-    assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out == text
+    assert main(["nonsense"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: SUBCOMMAND must be one of ppo, ")
+    assert captured.err.endswith("got 'nonsense'\n") and captured.out == ""
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "scenarios"])
