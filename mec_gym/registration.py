@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import AutoresetMode
 
 from mec_gym.core.entry import Entry
 from mec_gym.core.env import MecEnv
@@ -210,16 +211,25 @@ def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) 
 
 
 def make_vector_env(
-    env_id: str, num_envs: int = 1, scenario: Any = None, render_mode: str | None = None
+    env_id: str,
+    num_envs: int = 1,
+    scenario: Any = None,
+    render_mode: str | None = None,
+    max_episode_steps: int | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
 ) -> MecVectorEnv:
     """Entry point of ``gymnasium.make_vec``.
 
+    ``max_episode_steps=-1`` means no limit, as it does to ``gymnasium.make``.
+
     Raises:
-        ValueError: Unknown scenario, or a render mode: only single environments draw.
+        ValueError: Unknown scenario, limit or mode, or a render mode: only single environments
+            draw.
     """
     if render_mode is not None:
         raise ValueError(
             f"render_mode must be None for the native vector environment, got {render_mode!r}; "
             "use gymnasium.make, or make_vec with vectorization_mode='sync'"
         )
-    return MecVectorEnv(make_problem(env_id, scenario), num_envs)
+    limit = None if max_episode_steps == -1 else max_episode_steps
+    return MecVectorEnv(make_problem(env_id, scenario), num_envs, limit, autoreset_mode)

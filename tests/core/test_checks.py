@@ -87,9 +87,9 @@ def test_actions_in_a_space(space, action, batch, dtype):
         (BOX, [3, 0], (), r"got np.int64\(3\)"),  # inside the other dimension's bounds
         (BOX, [np.nan, 0], (), "got np.float64\\(nan\\)"),
         (BOX, [0, np.inf], (), "inf"),
-        (BOX, ["a", "b"], (), "numeric"),
-        (BOX, [True, True], (), "numeric, got bool"),
-        (BOX, [None, 0], (), "numeric, got object"),
+        (BOX, ["a", "b"], (), "real numbers"),
+        (BOX, [True, True], (), "real numbers, got bool"),
+        (BOX, [None, 0], (), "real numbers, got object"),
         (MULTI, [2, 12], (), r"lie in \[0, 12\]"),
         (MULTI, [1, 9], (), "got np.int64\\(9\\)"),
         (MULTI, [1.0, 12.0], (), "whole numbers.*got float64"),

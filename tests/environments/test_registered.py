@@ -1,5 +1,6 @@
 """Every registered environment through everything that users put around it."""
 
+import dataclasses
 import functools
 import warnings
 
@@ -59,7 +60,7 @@ def test_the_table():
         for preset in entry.presets.values():
             assert isinstance(preset.make(), entry.scenario_type) and "\n" not in preset.about
         assert env_id in gym.registry
-        # No time limit around it: the adapters have their own.
+        # An id has no limit, since every scenario has its own.
         assert gym.spec(env_id).max_episode_steps is None
 
 
@@ -111,6 +112,72 @@ def test_native_vector_is_the_default(env_id):
     other = gym.make_vec(env_id, num_envs=2, scenario=name)
     assert other.problem.scenario == presets[name].make() != vector.problem.scenario
     assert other.problem.horizon == vector.problem.horizon
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_spec_of_an_environment_names_its_horizon(env_id):
+    """So does the spec of one with another horizon, which nothing may cut."""
+    entry = mec_gym.ENVIRONMENTS[env_id]
+    assert gym.make(env_id).spec.max_episode_steps == REGISTERED[env_id].horizon
+    assert gym.make_vec(env_id, num_envs=2).spec.max_episode_steps == REGISTERED[env_id].horizon
+    mine = entry.scenario_type(**REGISTERED[env_id].own)
+    default = entry.presets[entry.default].make()
+    longer = dataclasses.replace(default, **REGISTERED[env_id].longer)
+    for scenario in (mine, longer):
+        env, vector = gym.make(env_id, scenario=scenario), gym.make_vec(env_id, scenario=scenario)
+        horizon = env.unwrapped.problem.horizon
+        assert env.spec.max_episode_steps == vector.spec.max_episode_steps == horizon
+        assert horizon != REGISTERED[env_id].horizon
+        # The spec makes it again, with Gymnasium's own limit around it.
+        for made in (env, gym.make(env.spec)):
+            made.reset(seed=0)
+            length = 0
+            ended = False
+            while not ended:
+                _, _, terminated, truncated, _ = made.step(some_actions(vector.problem, length))
+                ended = terminated or truncated
+                length += 1
+            assert length == horizon
+        assert gym.make_vec(vector.spec).spec.max_episode_steps == horizon
+    assert gym.make(env_id, max_episode_steps=2).spec.max_episode_steps == 2
+    limited = gym.make_vec(env_id, num_envs=2, max_episode_steps=2)
+    assert limited.spec.max_episode_steps == min(2, REGISTERED[env_id].horizon)
+    assert gym.make_vec(env_id, num_envs=2, max_episode_steps=-1).max_episode_steps is None
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("env_id", IDS)
+def test_step_limits_on_the_native_vector(env_id, mode):
+    """As an argument, and as the limit of an id that a user registers; both as Gymnasium's."""
+    mine = "mine/Short-v0"
+    gym.register(
+        mine,
+        entry_point="mec_gym.registration:make_env",
+        vector_entry_point="mec_gym.registration:make_vector_env",
+        max_episode_steps=3,
+        kwargs={"env_id": env_id},
+    )
+    try:
+        natives = [
+            gym.make_vec(env_id, num_envs=2, max_episode_steps=3, autoreset_mode=mode.value),
+            gym.make_vec(mine, num_envs=2, autoreset_mode=mode),
+        ]
+        other = gym.make_vec(
+            mine, num_envs=2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}
+        )
+    finally:
+        del gym.registry[mine]
+    for native in natives:
+        assert type(native) is mec_gym.MecVectorEnv and native.autoreset_mode is mode
+        assert np.array_equal(native.reset(seed=2)[0], other.reset(seed=2)[0])
+        for actions in some_actions(native.problem, 0, 13, 2):
+            one, two = native.step(actions), other.step(actions)
+            for a, b in zip(one[:4], two[:4], strict=True):
+                assert np.array_equal(a, b)
+            ended = one[2] | one[3]
+            if mode is AutoresetMode.DISABLED and ended.any():
+                resets = [env.reset(options={"reset_mask": ended}) for env in (native, other)]
+                assert np.array_equal(resets[0][0], resets[1][0])
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
