@@ -210,6 +210,10 @@ def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) 
     return MecEnv(make_problem(env_id, scenario), render_mode)
 
 
+# Gymnasium reads here which render modes it has to supply itself: "human" and "rgb_array_list".
+make_env.metadata = MecEnv.metadata  # type: ignore[attr-defined]
+
+
 def make_vector_env(
     env_id: str,
     num_envs: int = 1,

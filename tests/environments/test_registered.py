@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import warnings
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers import HumanRendering, RecordEpisodeStatistics, RenderCollection
 from gymnasium.wrappers.vector import DictInfoToList
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 from registered import REGISTERED
@@ -231,11 +232,48 @@ def test_unknown_scenarios_and_arguments(env_id, make):
         make(env_id, colour="red")
 
 
-@pytest.mark.parametrize("mode", ["human", "ansi"])
+@pytest.mark.parametrize("mode", ["ansi", "ansi_list"])
 @pytest.mark.parametrize("env_id", IDS)
 def test_unknown_render_mode(env_id, mode):
-    with pytest.raises(ValueError, match=f"render_mode .*rgb_array.*'{mode}'"):
+    with (
+        pytest.warns(UserWarning, match=f"render_mode='{mode}'"),
+        pytest.raises(ValueError, match=f"render_mode .*rgb_array.*'{mode}'"),
+    ):
         gym.make(env_id, render_mode=mode)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_collects_pictures(env_id):
+    env = gym.make(env_id, render_mode="rgb_array_list")
+    assert isinstance(env, RenderCollection) and env.render_mode == "rgb_array_list"
+    env.reset(seed=0)
+    env.step(some_actions(env.unwrapped.problem, 0))
+    one = gym.make(env_id, render_mode="rgb_array")
+    one.reset(seed=0)
+    first, second = env.render()
+    assert np.array_equal(first, one.render()) and not np.array_equal(first, second)
+    assert env.render() == []
+
+
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")
+@pytest.mark.filterwarnings("ignore:.*avx2 capable:RuntimeWarning")
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_shows_pictures_in_a_window(env_id, monkeypatch):
+    """With pygame, or with Gymnasium's own word about it."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with pytest.warns(UserWarning, match="HumanRendering wrapper is being applied"):
+        env = gym.make(env_id, render_mode="human")
+    assert isinstance(env, HumanRendering) and env.render_mode == "human"
+    if importlib.util.find_spec("pygame") is None:
+        with pytest.raises(gym.error.DependencyNotInstalled, match="pygame"):
+            env.reset(seed=0)
+        return
+    env.metadata = {**env.metadata, "render_fps": 1000}
+    env.reset(seed=0)
+    env.step(some_actions(env.unwrapped.problem, 0))
+    height, width, _ = env.unwrapped.render().shape
+    assert env.window.get_size() == (width, height)
+    env.close()
 
 
 def test_unknown_ids():
