@@ -8,7 +8,7 @@ any other one joins by :func:`register_room`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode
 
 from mec_gym.core.entry import Entry
 from mec_gym.core.env import MecEnv
+from mec_gym.core.plain import from_plain
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
@@ -180,8 +181,9 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     Args:
         env_id: One of ``ENVIRONMENTS``.
         scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
-            bandwidth, ``profile`` for a network), or a Scenario of the problem's package; None
-            for the default.
+            bandwidth, ``profile`` for a network), a Scenario of the problem's package, or its
+            fields as a dictionary (as ``dataclasses.asdict`` and JSON write them); None for
+            the default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -196,6 +198,8 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
             scenario = entry.presets[scenario].make()
         elif kind in entry.sources and path:
             scenario = entry.sources[kind](path)
+    elif isinstance(scenario, Mapping) and is_dataclass(entry.scenario_type):
+        scenario = from_plain(entry.scenario_type, scenario, "scenario")
     if not isinstance(scenario, entry.scenario_type):
         raise ValueError(
             f"scenario must be one of {allowed} or a "

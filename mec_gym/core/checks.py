@@ -132,6 +132,10 @@ def check_fields(
     for name in switches:
         if not isinstance(getattr(record, name), (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
+    for name in (*positive, *non_negative, *fraction, *positive_int, *switches):
+        value = getattr(record, name)
+        if isinstance(value, np.generic):  # JSON knows no numbers of numpy
+            object.__setattr__(record, name, value.item())
     for name, most in (at_most or {}).items():
         if getattr(record, name) > most:
             raise ValueError(f"{name} must be at most {most:g}, got {getattr(record, name)!r}")

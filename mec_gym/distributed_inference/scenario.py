@@ -9,7 +9,8 @@ doi 10.1109/TMC.2024.3357874.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -189,7 +190,7 @@ class RandomNetworks:
         check_fields(self, ranges=("bits", "work"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scenario:
     """Everything that does not change during an episode, in SI units.
 
@@ -224,10 +225,6 @@ class Scenario:
         late_weight: Cost of a task that is late by its whole deadline, lambda. Lateness
             counts up to twice the deadline, so no task costs more than twice this.
         miss_cost: Fixed cost of a missed deadline.
-        table_bits: Bits into the blocks of each network and of its result, computed from
-            ``networks``, (networks, K + 1).
-        table_work: Work of the blocks of each network, FLOP, computed from ``networks``,
-            (networks, K).
 
     Raises:
         ValueError: A parameter lies outside its range, or a network cannot be cut into K
@@ -262,8 +259,6 @@ class Scenario:
     latency_weight: float = 1.0
     late_weight: float = 0.5
     miss_cost: float = 0.5
-    table_bits: FloatArray = field(init=False, repr=False, compare=False)
-    table_work: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -287,9 +282,21 @@ class Scenario:
         )
         if self.idle == 1:
             raise ValueError(f"idle must be below 1 or nobody would have a task, got {self.idle!r}")
-        bits, work = _tables(self.networks, self.blocks)
-        object.__setattr__(self, "table_bits", bits)
-        object.__setattr__(self, "table_work", work)
+        _ = self._tables  # it checks the networks
+
+    @cached_property
+    def _tables(self) -> tuple[FloatArray, FloatArray]:
+        return _tables(self.networks, self.blocks)
+
+    @property
+    def table_bits(self) -> FloatArray:
+        """Bits into the blocks of each network and of its result, (networks, K + 1)."""
+        return self._tables[0]
+
+    @property
+    def table_work(self) -> FloatArray:
+        """Work of the blocks of each network, (networks, K) FLOP."""
+        return self._tables[1]
 
     @property
     def rounds(self) -> int:

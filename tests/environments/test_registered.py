@@ -1,13 +1,16 @@
 """Every registered environment through everything that users put around it."""
 
+import copy
 import dataclasses
 import functools
 import importlib.util
+import pickle
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import HumanRendering, RecordEpisodeStatistics, RenderCollection
@@ -296,6 +299,43 @@ def test_a_scenario_of_ones_own(env_id):
     assert vector.problem.scenario == mine
     assert mec_gym.make_problem(env_id, mine).scenario == mine
     check_problem(env_id, mine)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_scenarios_survive_json_and_pickle(env_id):
+    """All presets, and one with everything that its own tests know."""
+    entry = mec_gym.ENVIRONMENTS[env_id]
+    scenarios = [preset.make() for preset in entry.presets.values()]
+    scenarios.append(entry.scenario_type(**REGISTERED[env_id].own))
+    for scenario in scenarios:
+        for same in (copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))):
+            assert same(scenario) == scenario
+        # What is computed from the fields is no field.
+        assert all(field.init for field in dataclasses.fields(scenario))
+        assert mec_gym.make_problem(env_id, dataclasses.asdict(scenario)).scenario == scenario
+        env, vector = (make(env_id, scenario=scenario) for make in (gym.make, gym.make_vec))
+        text = env.spec.to_json()
+        again = gym.make(EnvSpec.from_json(text))
+        assert again.unwrapped.problem.scenario == scenario
+        assert hash(again.unwrapped.problem.scenario) == hash(scenario)
+        assert EnvSpec.from_json(again.spec.to_json()) == EnvSpec.from_json(text)
+        wide = gym.make_vec(EnvSpec.from_json(vector.spec.to_json()))
+        assert wide.problem.scenario == scenario
+        assert pickle.loads(pickle.dumps(env.spec)) == env.spec
+    assert np.array_equal(env.reset(seed=4)[0], again.reset(seed=4)[0])
+    assert np.array_equal(vector.reset(seed=4)[0], wide.reset(seed=4)[0])
+    assert np.array_equal(env.reset(seed=4)[0], pickle.loads(pickle.dumps(env)).reset(seed=4)[0])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_scenarios_as_dictionaries(env_id):
+    own = REGISTERED[env_id].own
+    scenario = mec_gym.ENVIRONMENTS[env_id].scenario_type(**own)
+    assert gym.make(env_id, scenario=dict(own)).unwrapped.problem.scenario == scenario
+    with pytest.raises(ValueError, match=r"scenario has no field 'colour'.*battery"):
+        gym.make(env_id, scenario={**own, "colour": "red"})
+    with pytest.raises(ValueError, match="battery .*-1"):
+        gym.make_vec(env_id, scenario={**own, "battery": -1})
 
 
 @pytest.mark.parametrize("env_id", IDS)
