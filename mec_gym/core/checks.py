@@ -9,25 +9,40 @@ from typing import Any
 import numpy as np
 
 
+SMALLEST, LARGEST = 1e-12, 1e18
+"""The range of positive numbers, in SI units; beyond it, products of them overflow."""
+
+
 def _finite(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
+    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST:g}, got {value!r}")
 
 
 def positive(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number above 0."""
+    """Raise ValueError unless ``value`` is a number above 0, of a size that can be computed with."""
     _finite(name, value)
     if value <= 0:
         raise ValueError(f"{name} must be positive, got {value!r}")
+    if value < SMALLEST:
+        raise ValueError(f"{name} must be at least {SMALLEST:g}, got {value!r}")
 
 
 def non_negative(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number of at least 0."""
+    """Raise ValueError unless ``value`` is a number of at least 0 and at most ``LARGEST``."""
     _finite(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
+
+
+def decibels(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` lies in [-100, 100], be it dB or dBm."""
+    _finite(name, value)
+    if not -100 <= value <= 100:
+        raise ValueError(f"{name} must be in [-100, 100] dB, got {value!r}")
 
 
 def fraction(name: str, value: float) -> None:

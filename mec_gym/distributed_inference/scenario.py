@@ -29,6 +29,7 @@ from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
 D = TypeVar("D", bound=np.generic)
 
 MEGA, GIGA = 1e6, 1e9
+MOST_NUMBERS = 10**7  # numbers that describe an episode, which have to fit into memory
 MOST_SPREAD = 3.0  # standard deviations that the log of a load is at most from its mean
 
 
@@ -61,7 +62,7 @@ class Channel:
         plane: The area in which stations stand and devices walk.
         uplink: Link budget of a device.
         downlink: Link budget of a station.
-        shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10).
+        shadowing_db: Standard deviation of log-normal shadowing, dB, at most 30 (3GPP TR 36.942: 10).
             With 0 the distance alone decides.
         shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1].
         round_s: Time between two rounds, s. It is the pace at which the network changes,
@@ -88,6 +89,7 @@ class Channel:
             positive=("round_s", "slowest", "fastest"),
             non_negative=("shadowing_db",),
             fraction=("shadowing_memory",),
+            at_most={"shadowing_db": 30},
             kinds={"plane": (Plane,), "uplink": (Radio,), "downlink": (Radio,)},
         )
         if self.slowest > self.fastest:
@@ -282,6 +284,14 @@ class Scenario:
         )
         if self.idle == 1:
             raise ValueError(f"idle must be below 1 or nobody would have a task, got {self.idle!r}")
+        numbers = self.rounds * self.devices * 2 * (self.blocks + self.servers)
+        if numbers > MOST_NUMBERS:
+            raise ValueError(
+                f"devices * tasks * blocks * 2 (blocks + servers), the numbers that describe an "
+                f"episode, must be at most {MOST_NUMBERS:g}, got {numbers} with devices = "
+                f"{self.devices}, tasks = {self.tasks}, blocks = {self.blocks}, servers = "
+                f"{self.servers}"
+            )
         _ = self._tables  # it checks the networks
 
     @cached_property

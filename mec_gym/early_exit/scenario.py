@@ -57,7 +57,7 @@ class Scenario:
         device: The device, which runs the layers before the cut.
         edge: The edge server, which runs the rest.
         bandwidth: How the bandwidth of the uplink changes.
-        horizon: The number of frames per episode, T.
+        horizon: The number of frames per episode, T, at most 100 000.
         arrival_rates: The rates at which frames arrive, frames/s. A rate lasts for
             ``arrival_frames`` frames on average, then another one follows. The time between two
             frames is exponentially distributed.
@@ -129,7 +129,7 @@ class Scenario:
             ),
             fraction=("device_load", "edge_load", "urgent_share", "normal_priority"),
             ranges=("deadline",),
-            at_most={"load_spread": 3.0},
+            at_most={"load_spread": 3.0, "horizon": 100_000},
         )
         object.__setattr__(self, "arrival_rates", numbers("arrival_rates", self.arrival_rates))
         for name in ("device_load", "edge_load"):

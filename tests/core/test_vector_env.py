@@ -173,6 +173,12 @@ def test_refusals():
     vector.reset(seed=0)
     with pytest.raises(ValueError, match="colour"):
         vector.reset(options={"colour": 1})
+    for wrong in (5, "trace", [], True):
+        with pytest.raises(ValueError, match="options must be a dictionary or None, got"):
+            vector.reset(options=wrong)
+    for wrong in (1.5, {1, 2}, "1", b"12345"):
+        with pytest.raises(ValueError, match="seed must"):
+            vector.reset(seed=wrong)
     with pytest.raises(ValueError, match=r"trace .* 2 episode.*got 4"):
         vector.reset(options={"trace": UNEQUAL})
     for actions in ([0, 0], [[0, 0]], [[0, 0], [0, 3]], [[0.0, 0.0], [0.0, 1.0]]):
