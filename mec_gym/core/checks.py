@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-
 SMALLEST, LARGEST = 1e-12, 1e18
 """The range of positive numbers, in SI units; beyond it, products of them overflow."""
 
@@ -23,7 +22,7 @@ def _finite(name: str, value: float) -> None:
 
 
 def positive(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a number above 0, of a size that can be computed with."""
+    """Raise ValueError unless ``value`` is a number from ``SMALLEST`` to ``LARGEST``."""
     _finite(name, value)
     if value <= 0:
         raise ValueError(f"{name} must be positive, got {value!r}")

@@ -62,8 +62,8 @@ class Channel:
         plane: The area in which stations stand and devices walk.
         uplink: Link budget of a device.
         downlink: Link budget of a station.
-        shadowing_db: Standard deviation of log-normal shadowing, dB, at most 30 (3GPP TR 36.942: 10).
-            With 0 the distance alone decides.
+        shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10), at most
+            30. With 0 the distance alone decides.
         shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1].
         round_s: Time between two rounds, s. It is the pace at which the network changes,
             however long the blocks take.
