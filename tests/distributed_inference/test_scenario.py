@@ -439,5 +439,5 @@ def test_episodes_that_would_not_fit_into_memory(name):
 
 
 def test_shadowing_beyond_all_measure():
-    with pytest.raises(ValueError, match="shadowing_db must be at most 30, got 500000.0"):
+    with pytest.raises(ValueError, match=r"shadowing_db must be at most 30, got 500000\.0"):
         Channel(shadowing_db=5e5)

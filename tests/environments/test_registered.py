@@ -334,7 +334,7 @@ def test_scenarios_as_dictionaries(env_id):
     assert gym.make(env_id, scenario=dict(own)).unwrapped.problem.scenario == scenario
     with pytest.raises(ValueError, match=r"scenario has no field 'colour'.*battery"):
         gym.make(env_id, scenario={**own, "colour": "red"})
-    with pytest.raises(ValueError, match="battery .*-1"):
+    with pytest.raises(ValueError, match=r"battery .*-1"):
         gym.make_vec(env_id, scenario={**own, "battery": -1})
 
 
