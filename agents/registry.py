@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.entries import AgentEntry, find_table
+from agents.outside.code import load_code
 from agents.protocol import Agent
 from agents.runs import find_config
 from mec_gym.core.extras import missing_extras_named
+from mec_gym.core.modules import is_module
 from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import Room, make_problem, room_of, rooms
@@ -25,6 +27,12 @@ RUNS = {
     "mtl-a3c": "a model trained by 'mtl-a3c', PATH being its folder",
 }
 """Kinds of runs whose agents are called ``KIND:PATH``, each with a line about it."""
+
+OUTSIDE = {
+    "sb3:PATH": "a model that a script of yours saved with Stable-Baselines3, PATH being the file",
+    "MODULE:NAME": "an agent of yours, or a function of (problem, seed) that makes it",
+}
+"""The names of agents that were made elsewhere, each with a line about it."""
 
 
 def agents_of(room: Room | None) -> dict[str, AgentEntry]:
@@ -91,7 +99,7 @@ def make_agent(
 
     Args:
         name: A name that ``agents_for`` or ``references_for`` lists; or one of ``RUNS``, a
-            colon and the folder of a run.
+            colon and the folder of a run; or a name as in ``OUTSIDE``.
         problem: The problem that the agent plays, or the id of an environment.
         seed: Seed of the agent's own generator, for agents that draw.
         env_id: The id of the environment that a run must have been trained on; None if the
@@ -106,13 +114,21 @@ def make_agent(
     run = run_of(name)
     if run is not None:
         return _load_run(*run, problem, env_id)
+    place, _, rest = name.rpartition(":")
+    if name.startswith("sb3:") and rest:
+        with missing_extras_named():
+            from agents.outside.sb3 import load_sb3
+
+            return load_sb3(name.removeprefix("sb3:"), problem)
+    if rest and is_module(place):
+        return load_code(place, rest, problem, seed)
     room = room_of(problem)
     known = agents_of(room) | references_of(room)
     if name in known:
         return known[name].make(problem, seed)
     others = [r.name for r in rooms() if name in agents_of(r) | references_of(r)]
     hint = f" ({name!r} plays {', '.join(others)})" if others else ""
-    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS)])
+    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS), *OUTSIDE])
     raise ValueError(
         f"agent must be one of {allowed} to play {type(problem).__name__}, got {name!r}{hint}"
     )
