@@ -164,6 +164,13 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         return arrays.at(self._queue.trace(), 0)
 
     @property
+    def now(self) -> tuple[Any, Any]:
+        """The slot and the state that the next action meets."""
+        if self._queue is None:
+            raise gym.error.ResetNeeded("call reset() before asking for slot and state")
+        return self._slot, self._states[-1]
+
+    @property
     def episode(self) -> Episode[Any, Any, Any, Any]:
         """What has happened so far in the episode that is being played."""
         return Episode(
