@@ -9,9 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from agents.entries import AgentEntry, find_table
+from agents.outside.code import load_code
 from agents.protocol import Agent
 from agents.runs import find_config
 from mec_gym.core.extras import missing_extras_named
+from mec_gym.core.modules import is_module
 from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.problem import AnyProblem, check_is_problem
 from mec_gym.registration import Room, make_problem, room_of, rooms
@@ -25,6 +27,12 @@ RUNS = {
     "mtl-a3c": "a model trained by 'mtl-a3c', PATH being its folder",
 }
 """Kinds of runs whose agents are called ``KIND:PATH``, each with a line about it."""
+
+OUTSIDE = {
+    "sb3:PATH": "a model that a script of yours saved with Stable-Baselines3, PATH being the file",
+    "MODULE:NAME": "an agent of yours, or a function of (problem, seed) that makes it",
+}
+"""The names of agents that were made elsewhere, each with a line about it."""
 
 
 def agents_of(room: Room | None) -> dict[str, AgentEntry]:
@@ -85,18 +93,18 @@ def trained_on(name: str) -> tuple[str, str | None] | None:
 
 
 def check_name(name: str, problem: AnyProblem) -> None:
-    """Check that a name means an agent or a reference that plays a problem, or a run.
+    """Check that a name means an agent or a reference that plays a problem, or a run or code.
 
     Raises:
         ValueError: It means nothing, or an agent of other problems.
     """
     room = room_of(problem)
     known = agents_of(room) | references_of(room)
-    if name in known or run_of(name) is not None:
+    if name in known or run_of(name) is not None or _is_sb3(name) or _is_code(name):
         return
     others = [r.name for r in rooms() if name in agents_of(r) | references_of(r)]
     hint = f" ({name!r} plays {', '.join(others)})" if others else ""
-    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS)])
+    allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS), *OUTSIDE])
     raise ValueError(
         f"agent must be one of {allowed} to play {type(problem).__name__}, got {name!r}{hint}"
     )
@@ -109,7 +117,7 @@ def make_agent(
 
     Args:
         name: A name that ``agents_for`` or ``references_for`` lists; or one of ``RUNS``, a
-            colon and the folder of a run.
+            colon and the folder of a run; or a name as in ``OUTSIDE``.
         problem: The problem that the agent plays, or the id of an environment.
         seed: Seed of the agent's own generator, for agents that draw.
         env_id: The id of the environment that a run must have been trained on; None if the
@@ -128,8 +136,25 @@ def make_agent(
     run = run_of(name)
     if run is not None:
         return _load_run(*run, problem, env_id)
+    if _is_sb3(name):
+        with missing_extras_named():
+            from agents.outside.sb3 import load_sb3
+
+            return load_sb3(name.removeprefix("sb3:"), problem)
+    if _is_code(name):
+        place, _, attribute = name.rpartition(":")
+        return load_code(place, attribute, problem, seed)
     room = room_of(problem)
     return (agents_of(room) | references_of(room))[name].make(problem, seed)
+
+
+def _is_sb3(name: str) -> bool:
+    return name.startswith("sb3:") and not name.endswith(":")
+
+
+def _is_code(name: str) -> bool:
+    place, _, attribute = name.rpartition(":")
+    return bool(attribute) and is_module(place)
 
 
 def _load_run(kind: str, path: Path, problem: AnyProblem, env_id: str | None) -> Agent:

@@ -8,15 +8,17 @@ any other one joins by :func:`register_room`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.vector import AutoresetMode
 
 from mec_gym.core.entry import Entry
 from mec_gym.core.env import MecEnv
+from mec_gym.core.plain import from_plain
 from mec_gym.core.problem import METHODS, AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
@@ -185,8 +187,9 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     Args:
         env_id: One of ``ENVIRONMENTS``.
         scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
-            bandwidth, ``profile`` for a network), or a Scenario of the problem's package; None
-            for the default.
+            bandwidth, ``profile`` for a network), a Scenario of the problem's package, or its
+            fields as a dictionary (as ``dataclasses.asdict`` and JSON write them); None for
+            the default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -201,6 +204,8 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
             scenario = entry.presets[scenario].make()
         elif kind in entry.sources and path:
             scenario = entry.sources[kind](path)
+    elif isinstance(scenario, Mapping) and is_dataclass(entry.scenario_type):
+        scenario = from_plain(entry.scenario_type, scenario, "scenario")
     if not isinstance(scenario, entry.scenario_type):
         raise ValueError(
             f"scenario must be one of {allowed} or a "
@@ -215,17 +220,30 @@ def make_env(env_id: str, scenario: Any = None, render_mode: str | None = None) 
     return MecEnv(make_problem(env_id, scenario), render_mode)
 
 
+# Gymnasium reads here which render modes it has to supply itself: "human" and "rgb_array_list".
+make_env.metadata = MecEnv.metadata  # type: ignore[attr-defined]
+
+
 def make_vector_env(
-    env_id: str, num_envs: int = 1, scenario: Any = None, render_mode: str | None = None
+    env_id: str,
+    num_envs: int = 1,
+    scenario: Any = None,
+    render_mode: str | None = None,
+    max_episode_steps: int | None = None,
+    autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
 ) -> MecVectorEnv:
     """Entry point of ``gymnasium.make_vec``.
 
+    ``max_episode_steps=-1`` means no limit, as it does to ``gymnasium.make``.
+
     Raises:
-        ValueError: Unknown scenario, or a render mode: only single environments draw.
+        ValueError: Unknown scenario, limit or mode, or a render mode: only single environments
+            draw.
     """
     if render_mode is not None:
         raise ValueError(
             f"render_mode must be None for the native vector environment, got {render_mode!r}; "
             "use gymnasium.make, or make_vec with vectorization_mode='sync'"
         )
-    return MecVectorEnv(make_problem(env_id, scenario), num_envs)
+    limit = None if max_episode_steps == -1 else max_episode_steps
+    return MecVectorEnv(make_problem(env_id, scenario), num_envs, limit, autoreset_mode)

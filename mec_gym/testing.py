@@ -51,6 +51,7 @@ def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0
     _check_inverses(problem, seed)
     _check_broadcasting(problem, seed)
     _check_no_reward_for_worse(problem, seed)
+    _check_device_rewards(problem, seed)
     _check_bad_actions(problem, seed)
     _check_traces(problem, seed)
     check_agent(UniformPolicy(problem, seed), problem, single=False)
@@ -261,6 +262,24 @@ def _check_no_reward_for_worse(problem: AnyProblem, seed: int, n: int = 256) -> 
             assert not (no_better & paid).any(), (
                 f"a decision that is no better in {', '.join(parts)} must not earn more"
             )
+
+
+def _check_device_rewards(problem: AnyProblem, seed: int) -> None:
+    if not hasattr(problem, "device_rewards"):
+        return
+    slot, state, actions = _batch(problem, seed)
+    decision = problem.decision(actions)
+    own = problem.device_rewards(slot, state, decision)
+    assert own.shape == actions.shape, (
+        f"device_rewards must have one number per choice, {actions.shape}, got {own.shape}"
+    )
+    np.testing.assert_allclose(
+        own.sum(axis=-1),
+        problem.reward(problem.step(slot, state, decision)[1]),
+        rtol=1e-9,
+        atol=1e-12,
+        err_msg="device_rewards must add up to the reward",
+    )
 
 
 def _check_bad_actions(problem: AnyProblem, seed: int) -> None:

@@ -18,6 +18,7 @@ class Registered:
         drawn: Place in the observation of a number that nature draws anew for each slot.
         left: Place in the observation of a number that says how much is left to do.
         own: Fields of a scenario of its own, of four steps.
+        longer: Fields to change in the default scenario for a longer horizon.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
         slow_agents: Agents that take long to make, or to decide.
@@ -28,6 +29,7 @@ class Registered:
     drawn: int
     left: int
     own: Mapping[str, Any]
+    longer: Mapping[str, Any]
     reward: Callable[[Mapping[str, float]], float]
     slow_presets: frozenset[str] = frozenset()
     slow_agents: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ import pytest
 from agents.a3c.settings import A3CSettings
 from agents.heads import heads_of
 from agents.ppo.settings import PPOSettings
-from agents.registry import RUNS, agents_for, make_agent, references_for
+from agents.registry import OUTSIDE, RUNS, agents_for, make_agent, references_for
 from mec_gym import ENVIRONMENTS, make_problem
 from mec_gym.core import arrays
 from mec_gym.registration import rooms
@@ -178,7 +178,7 @@ def test_no_environment_without_a_page():
 def test_agents_and_heads():
     agents = (DOCS / "agents.md").read_text(encoding="utf-8")
     concepts = (DOCS / "concepts.md").read_text(encoding="utf-8")
-    named, heads = {f"{kind}:PATH" for kind in RUNS}, set()
+    named, heads = {*(f"{kind}:PATH" for kind in RUNS), *OUTSIDE}, set()
     for room in OWN_ROOMS:
         heads |= set(heads_of(room))
         for env_id in room.environments:
@@ -276,7 +276,8 @@ def test_commands():
                     for agent in given:
                         if agent.startswith("--"):
                             break
-                        assert agent in known or agent.partition(":")[0] in RUNS, line
+                        made_elsewhere = agent.partition(":")[0] in (*RUNS, "sb3", "my_agents")
+                        assert agent in known or made_elsewhere, line
     assert seen > 20
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 import mec_gym
 
@@ -223,6 +224,10 @@ def test_python_makes_checks_and_plays_it(registered):
     _, reward, *_, info = env.step(np.array([0, 1]))
     assert info["latency_s"] == -reward > 0
     assert gym.make_vec("me/Machines-v0", num_envs=5).reset(seed=0)[0].shape == (5, 4)
+    mine = gym.make("me/Machines-v0", scenario=registered.Scenario(slowest=7.0))
+    again = gym.make(EnvSpec.from_json(mine.spec.to_json()))
+    assert again.unwrapped.problem.scenario == registered.Scenario(slowest=7.0)
+    assert mine.spec.max_episode_steps == mine.unwrapped.problem.horizon
     mec_gym.check_problem("me/Machines-v0")
 
     fastest, chance = mec_gym.compare(["fastest", "random"], "me/Machines-v0", episodes=20)

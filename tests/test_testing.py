@@ -516,3 +516,26 @@ def test_what_costs_more_time_may_earn_more_for_its_gain():
     check_problem(Progress())
     with pytest.raises(AssertionError, match="no better in time_s must not earn more"):
         check_problem(AnyProgress())
+
+
+def test_what_devices_earn_adds_up_to_the_reward():
+    class Shares(Sound):
+        factor = 0.5
+
+        def device_rewards(self, slot, state, decision):
+            _, outcome = self.step(slot, state, decision)
+            share = self.factor * self.reward(outcome)
+            return np.stack([share, share], axis=-1)
+
+    class TooMuch(Shares):
+        factor = 0.6
+
+    class OneForAll(Shares):
+        def device_rewards(self, slot, state, decision):
+            return super().device_rewards(slot, state, decision).sum(axis=-1)
+
+    check_problem(Shares())
+    with pytest.raises(AssertionError, match="device_rewards must add up to the reward"):
+        check_problem(TooMuch())
+    with pytest.raises(AssertionError, match=r"one number per choice, \(16, 2\), got \(16,\)"):
+        check_problem(OneForAll())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+from mec_gym.core.modules import look_here
 from mec_gym.registration import register_room
 
 
@@ -17,10 +15,7 @@ def import_room(module: str) -> None:
     Raises:
         ValueError: There is no such module, it raises an error, or it has no environments.
     """
-    here = os.getcwd()
-    if here not in sys.path:
-        # Workers of A3C inherit the path.
-        sys.path.insert(0, here)
+    look_here()
     try:
         register_room(module)
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.heads import heads_of
-from agents.registry import RUNS, agents_of, references_of
+from agents.registry import OUTSIDE, RUNS, agents_of, references_of
 from mec_gym.registration import rooms
 from train.presets import a3c_presets, ppo_presets
 
@@ -36,6 +36,8 @@ def list_everything() -> None:
     print("trained agents (--agents)")
     for kind, about in RUNS.items():
         _row(f"{kind}:PATH", about)
+    for name, about in OUTSIDE.items():
+        _row(name, about)
 
 
 def _row(name: str, about: str) -> None:

@@ -8,26 +8,39 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.types import BoolArray
+
 
 def action_in_space(
-    space: spaces.Space[Any], action: Any, batch: tuple[int, ...] = ()
+    space: spaces.Space[Any],
+    action: Any,
+    batch: tuple[int, ...] = (),
+    ignored: BoolArray | None = None,
 ) -> npt.NDArray[Any]:
     """The action as an array of the space's type, or a ValueError.
+
+    A number of a Box that is outside its bounds by no more than rounding is clipped: by one
+    unit in the last place (of the space's type) of the larger bound.
 
     Args:
         space: The space of a single action: Box, Discrete or MultiDiscrete.
         action: An array-like of shape ``batch + space.shape``.
         batch: The shape of the leading axes; a single action has none.
+        ignored: Where in the batch actions do not count: whatever stands there is replaced by
+            the space's lowest action.
 
     Returns:
         An array of shape ``batch + space.shape``.
 
     Raises:
-        ValueError: The action has a wrong shape, is not finite, is outside the bounds, or does
-            not hold whole numbers where the space is discrete.
+        ValueError: The action has a wrong shape, is not finite, is outside the bounds by more
+            than rounding, or does not hold whole numbers where the space is discrete.
     """
     shape = batch + (space.shape or ())
-    array = np.asarray(action)
+    try:
+        array = np.asarray(action)
+    except ValueError as error:  # numpy says nothing about an action
+        raise ValueError(f"action must have shape {shape}, got {action!r}") from error
     if array.shape != shape:
         raise ValueError(f"action must have shape {shape}, got {array.shape}")
     if isinstance(space, spaces.Box):
@@ -38,15 +51,26 @@ def action_in_space(
         low, high = space.start, space.start + space.nvec - 1
     else:
         raise ValueError(f"action_space must be Box, Discrete or MultiDiscrete, got {space}")
-    if not isinstance(space, spaces.Box) and not np.issubdtype(array.dtype, np.integer):
+    # What kinds of numbers there are: signed and unsigned whole numbers, and fractions. Spans of
+    # time count as whole numbers to numpy, and complex ones as numbers.
+    if not isinstance(space, spaces.Box) and array.dtype.kind not in "iu":
         raise ValueError(f"action must hold whole numbers for {space}, got {array.dtype}")
-    if not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"action must be numeric, got {array.dtype}")
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"action must hold real numbers, got {array.dtype}")
+    if ignored is not None:
+        array = array.copy()
+        array[ignored] = low
     # This is written so that NaN fails too.
     inside = (array >= low) & (array <= high)
     if not inside.all():
-        raise ValueError(
-            f"action must lie in [{low.min()}, {high.max()}] ({space}), "
-            f"got {array[~inside].ravel()[0]!r}"
-        )
+        nearest = np.clip(array, low, high)
+        if isinstance(space, spaces.Box):
+            rounding = np.spacing(np.maximum(np.abs(low), np.abs(high)))
+            inside |= np.abs(array.astype(np.float64) - nearest) <= rounding
+        if not inside.all():
+            raise ValueError(
+                f"action must lie in [{low.min()}, {high.max()}] ({space}), "
+                f"got {array[~inside].ravel()[0]!r}"
+            )
+        array = nearest
     return array.astype(space.dtype, copy=False)

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+SMALLEST, LARGEST = 1e-12, 1e18
+"""The range of positive numbers, in SI units; beyond it, products of them overflow."""
+
 
 def reason_of(error: BaseException) -> str:
     """What an error says, in one short line."""
@@ -24,20 +27,31 @@ def _finite(name: str, value: float) -> None:
         finite = False
     if not finite:
         raise ValueError(f"{name} must be finite, got {value!r}")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST:g}, got {value!r}")
 
 
 def positive(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number above 0."""
+    """Raise ValueError unless ``value`` is a number from ``SMALLEST`` to ``LARGEST``."""
     _finite(name, value)
     if value <= 0:
         raise ValueError(f"{name} must be positive, got {value!r}")
+    if value < SMALLEST:
+        raise ValueError(f"{name} must be at least {SMALLEST:g}, got {value!r}")
 
 
 def non_negative(name: str, value: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number of at least 0."""
+    """Raise ValueError unless ``value`` is a number of at least 0 and at most ``LARGEST``."""
     _finite(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
+
+
+def decibels(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` lies in [-100, 100], be it dB or dBm."""
+    _finite(name, value)
+    if not -100 <= value <= 100:
+        raise ValueError(f"{name} must be in [-100, 100] dB, got {value!r}")
 
 
 def fraction(name: str, value: float) -> None:
@@ -142,6 +156,10 @@ def check_fields(
     for name in switches:
         if not isinstance(getattr(record, name), (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
+    for name in (*positive, *non_negative, *fraction, *positive_int, *switches):
+        value = getattr(record, name)
+        if isinstance(value, np.generic):  # JSON knows no numbers of numpy
+            object.__setattr__(record, name, value.item())
     for name, most in (at_most or {}).items():
         if getattr(record, name) > most:
             raise ValueError(f"{name} must be at most {most:g}, got {getattr(record, name)!r}")

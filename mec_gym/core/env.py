@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.envs.registration import EnvSpec
 
 from mec_gym.core import arrays
 from mec_gym.core.actions import action_in_space
@@ -20,24 +23,26 @@ _ONE = np.ones(1, dtype=np.bool_)
 _FIRST = np.zeros(1, dtype=np.int64)
 
 
-def trace_in_options(
-    options: dict[str, Any] | None, problem: AnyProblem, episodes: int
-) -> Any | None:
-    """The trace that the options of a reset ask for, checked, or None if they ask for none.
+def checked_options(
+    options: Mapping[str, Any] | None, allowed: tuple[str, ...]
+) -> Mapping[str, Any]:
+    """The options of a reset, empty if there are none, or a ValueError.
 
     Args:
-        options: The options; the only one that there is is ``trace``.
-        problem: The problem that is to play the trace.
-        episodes: The number of episodes that the trace must hold.
+        options: What ``reset`` was given.
+        allowed: The options that there are.
 
     Raises:
-        ValueError: There is an option other than ``trace``, or the trace does not fit.
+        ValueError: The options are no dictionary, or one of them does not exist.
     """
-    unknown = set(options or {}) - {"trace"}
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be a dictionary or None, got {options!r}")
+    unknown = sorted(set(options) - set(allowed), key=str)
     if unknown:
-        raise ValueError(f"reset options must be among ('trace',), got {sorted(unknown)}")
-    trace = (options or {}).get("trace")
-    return None if trace is None else check_trace(problem, trace, episodes)
+        raise ValueError(f"reset options must be among {allowed}, got {unknown}")
+    return options
 
 
 class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
@@ -63,6 +68,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
     def __init__(self, problem: AnyProblem, render_mode: str | None = None) -> None:
         if render_mode is not None:
             one_of("render_mode", render_mode, ("rgb_array",))
+        self._spec: EnvSpec | None = None
         self.problem = problem
         self.render_mode = render_mode
         self.observation_space = problem.observation_space
@@ -73,6 +79,16 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         self._states: list[Any] = []
         self._decisions: list[Any] = []
         self._outcomes: list[Any] = []
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How ``gymnasium.make`` made it; ``max_episode_steps`` is the horizon of its scenario."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        # Gymnasium leaves it empty: the id has no limit, since every scenario has its own.
+        self._spec = spec and replace(spec, max_episode_steps=self.problem.horizon)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -88,7 +104,9 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         Returns:
             The first observation, and an empty dictionary.
         """
-        trace = trace_in_options(options, self.problem, episodes=1)
+        trace = checked_options(options, ("trace",)).get("trace")
+        if trace is not None:
+            trace = check_trace(self.problem, trace, episodes=1)
         super().reset(seed=seed)
         if self._queue is None or seed is not None:
             self._queue = EpisodeQueue(self.problem, [self.np_random])
@@ -144,6 +162,13 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before asking for the trace")
         return arrays.at(self._queue.trace(), 0)
+
+    @property
+    def now(self) -> tuple[Any, Any]:
+        """The slot and the state that the next action meets."""
+        if self._queue is None:
+            raise gym.error.ResetNeeded("call reset() before asking for slot and state")
+        return self._slot, self._states[-1]
 
     @property
     def episode(self) -> Episode[Any, Any, Any, Any]:

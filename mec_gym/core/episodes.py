@@ -42,12 +42,22 @@ class EpisodeQueue:
         self.generators[row] = generator
         self._next[row] = self._depth
 
-    def replay(self, trace: Any) -> None:
+    def replay(self, trace: Any, mask: npt.NDArray[np.bool_] | None = None) -> None:
         """Play episode i of a trace next in environment i, and drawn episodes after it.
 
         Args:
             trace: A checked trace of B episodes.
+            mask: The environments that play it, (B,); the others go on with what they play.
+                None for all.
         """
+        if mask is not None and not mask.all():
+            rows, last = np.flatnonzero(mask), self._depth - 1
+            for name, field in arrays.as_dict(self._queue).items():
+                field[rows, last] = getattr(trace, name)[rows]
+            self._next[rows] = last
+            for row in rows:
+                self._drawn_from[row] = None
+            return
         self._queue = arrays.map_arrays(lambda a: np.ascontiguousarray(a[:, None]), trace)
         self._depth = 1
         self._next[:] = self._current[:] = 0

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 EXTRAS = {
     "matplotlib": "plots",
+    "pettingzoo": "multi-agent",
     "rich": "cli",
     "sklearn": "exits",
     "stable_baselines3": "train",

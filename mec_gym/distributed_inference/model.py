@@ -220,6 +220,46 @@ def failure_cost(
     return seconds, scenario.miss_cost + scenario.late_weight * WORST_LATENESS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRound:
+    """What becomes of each device's block in a round, fields (..., N)."""
+
+    parts: Delays
+    runs: BoolArray  # whether a block is run
+    fails: BoolArray  # whether a task is given up
+    step_s: FloatArray  # s, the delay of the block that is run
+    given_up_s: FloatArray  # s, the delay that counts for a task that is given up
+    delay: FloatArray  # s that the task has taken, this round included
+    penalty: FloatArray  # that of eq. (11)
+    spent: FloatArray  # J
+    finished: BoolArray  # whether its task ends in this round
+
+
+def device_round(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> DeviceRound:
+    """Play one round and tell what becomes of each device; for the arguments see ``evaluate``."""
+    works = slot.active & ~state.failed
+    parts = block_delays(slot, state.place, decision.place, works, scenario)
+    needed = energy(slot, decision.place, works, parts.upload, scenario)
+    fails = works & (needed > state.battery)
+    runs = works & ~fails
+    step_s = np.where(runs, parts.local + parts.edge + (parts.upload + parts.other), 0.0)
+    delay = state.delay + step_s
+    given_up, failure = failure_cost(delay, slot.deadline, scenario)
+    finished = runs & (np.asarray(slot.blocks_left)[..., None] == 1.0)
+    penalty = np.where(finished, lateness_cost(delay, slot.deadline, scenario), 0.0)
+    return DeviceRound(
+        parts=parts,
+        runs=runs,
+        fails=fails,
+        step_s=step_s,
+        given_up_s=np.where(fails, given_up, 0.0),
+        delay=delay,
+        penalty=penalty + np.where(fails, failure, 0.0),
+        spent=np.where(runs, needed, 0.0),
+        finished=finished,
+    )
+
+
 def evaluate(
     slot: Slot, state: State, decision: Decision, scenario: Scenario
 ) -> tuple[State, Outcome]:
@@ -238,40 +278,28 @@ def evaluate(
     Returns:
         The state before the next round and the outcome, fields (...).
     """
-    works = slot.active & ~state.failed
-    parts = block_delays(slot, state.place, decision.place, works, scenario)
-    needed = energy(slot, decision.place, works, parts.upload, scenario)
-    fails = works & (needed > state.battery)
-    runs = works & ~fails
-    transfer = parts.upload + parts.other
-    step_s = np.where(runs, parts.local + parts.edge + transfer, 0.0)
-    delay = state.delay + step_s
-    given_up, failure = failure_cost(delay, slot.deadline, scenario)
-    last = np.asarray(slot.blocks_left)[..., None] == 1.0
-    finished = runs & last
-    penalty = np.where(finished, lateness_cost(delay, slot.deadline, scenario), 0.0)
-    penalty = penalty + np.where(fails, failure, 0.0)
-    spent = np.where(runs, needed, 0.0)
+    each = device_round(slot, state, decision, scenario)
 
-    def total(a: npt.NDArray[np.generic], who: BoolArray = runs) -> FloatArray:
-        return np.asarray(np.where(who, a, 0.0).sum(axis=-1))
+    def total(a: npt.NDArray[np.generic]) -> FloatArray:
+        return np.asarray(np.where(each.runs, a, 0.0).sum(axis=-1))
 
     outcome = Outcome(
-        latency_s=step_s.sum(axis=-1) + total(given_up, fails),
-        local_s=total(parts.local),
-        edge_s=total(parts.edge),
-        transfer_s=total(transfer),
-        energy_j=spent.sum(axis=-1),
-        penalty=penalty.sum(axis=-1),
-        finished=finished.sum(axis=-1),
-        deadline_missed=(finished & (delay > slot.deadline)).sum(axis=-1),
-        dropped=fails.sum(axis=-1),
+        latency_s=each.step_s.sum(axis=-1) + each.given_up_s.sum(axis=-1),
+        local_s=total(each.parts.local),
+        edge_s=total(each.parts.edge),
+        transfer_s=total(each.parts.upload + each.parts.other),
+        energy_j=each.spent.sum(axis=-1),
+        penalty=each.penalty.sum(axis=-1),
+        finished=each.finished.sum(axis=-1),
+        deadline_missed=(each.finished & (each.delay > slot.deadline)).sum(axis=-1),
+        dropped=each.fails.sum(axis=-1),
     )
-    battery = np.minimum(state.battery - spent + scenario.harvest, scenario.battery)
+    battery = np.minimum(state.battery - each.spent + scenario.harvest, scenario.battery)
+    last = np.asarray(slot.blocks_left)[..., None] == 1.0
     after = State(
-        place=np.where(last | ~runs, 0, decision.place),
-        delay=np.where(last, 0.0, delay),
-        failed=(state.failed | fails) & ~last,
+        place=np.where(last | ~each.runs, 0, decision.place),
+        delay=np.where(last, 0.0, each.delay),
+        failed=(state.failed | each.fails) & ~last,
         battery=battery,
         rounds_left=state.rounds_left - 1.0,
     )

@@ -267,6 +267,12 @@ class DistributedInference:
         """Return -(beta * latency + penalty), summed over the devices, (...)."""
         return np.asarray(-self.scenario.latency_weight * outcome.latency_s - outcome.penalty)
 
+    def device_rewards(self, slot: Slot, state: State, decision: Decision) -> FloatArray:
+        """Return what each device adds to the reward of a round, (..., N)."""
+        each = model.device_round(slot, state, decision, self.scenario)
+        latency_s = each.step_s + each.given_up_s
+        return np.asarray(-self.scenario.latency_weight * latency_s - each.penalty)
+
     def done(self, state: State) -> npt.NDArray[np.bool_]:
         """Tell whether all rounds have been played, (...)."""
         return np.asarray(state.rounds_left <= 0)

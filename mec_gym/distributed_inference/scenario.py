@@ -9,7 +9,8 @@ doi 10.1109/TMC.2024.3357874.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
 D = TypeVar("D", bound=np.generic)
 
 MEGA, GIGA = 1e6, 1e9
+MOST_NUMBERS = 10**7  # numbers that describe an episode, which have to fit into memory
 MOST_SPREAD = 3.0  # standard deviations that the log of a load is at most from its mean
 
 
@@ -60,8 +62,8 @@ class Channel:
         plane: The area in which stations stand and devices walk.
         uplink: Link budget of a device.
         downlink: Link budget of a station.
-        shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10).
-            With 0 the distance alone decides.
+        shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10), at most
+            30. With 0 the distance alone decides.
         shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1].
         round_s: Time between two rounds, s. It is the pace at which the network changes,
             however long the blocks take.
@@ -87,6 +89,7 @@ class Channel:
             positive=("round_s", "slowest", "fastest"),
             non_negative=("shadowing_db",),
             fraction=("shadowing_memory",),
+            at_most={"shadowing_db": 30},
             kinds={"plane": (Plane,), "uplink": (Radio,), "downlink": (Radio,)},
         )
         if self.slowest > self.fastest:
@@ -189,7 +192,7 @@ class RandomNetworks:
         check_fields(self, ranges=("bits", "work"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scenario:
     """Everything that does not change during an episode, in SI units.
 
@@ -224,10 +227,6 @@ class Scenario:
         late_weight: Cost of a task that is late by its whole deadline, lambda. Lateness
             counts up to twice the deadline, so no task costs more than twice this.
         miss_cost: Fixed cost of a missed deadline.
-        table_bits: Bits into the blocks of each network and of its result, computed from
-            ``networks``, (networks, K + 1).
-        table_work: Work of the blocks of each network, FLOP, computed from ``networks``,
-            (networks, K).
 
     Raises:
         ValueError: A parameter lies outside its range, or a network cannot be cut into K
@@ -262,8 +261,6 @@ class Scenario:
     latency_weight: float = 1.0
     late_weight: float = 0.5
     miss_cost: float = 0.5
-    table_bits: FloatArray = field(init=False, repr=False, compare=False)
-    table_work: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -287,9 +284,29 @@ class Scenario:
         )
         if self.idle == 1:
             raise ValueError(f"idle must be below 1 or nobody would have a task, got {self.idle!r}")
-        bits, work = _tables(self.networks, self.blocks)
-        object.__setattr__(self, "table_bits", bits)
-        object.__setattr__(self, "table_work", work)
+        numbers = self.rounds * self.devices * 2 * (self.blocks + self.servers)
+        if numbers > MOST_NUMBERS:
+            raise ValueError(
+                f"devices * tasks * blocks * 2 (blocks + servers), the numbers that describe an "
+                f"episode, must be at most {MOST_NUMBERS:g}, got {numbers} with devices = "
+                f"{self.devices}, tasks = {self.tasks}, blocks = {self.blocks}, servers = "
+                f"{self.servers}"
+            )
+        _ = self._tables  # it checks the networks
+
+    @cached_property
+    def _tables(self) -> tuple[FloatArray, FloatArray]:
+        return _tables(self.networks, self.blocks)
+
+    @property
+    def table_bits(self) -> FloatArray:
+        """Bits into the blocks of each network and of its result, (networks, K + 1)."""
+        return self._tables[0]
+
+    @property
+    def table_work(self) -> FloatArray:
+        """Work of the blocks of each network, (networks, K) FLOP."""
+        return self._tables[1]
 
     @property
     def rounds(self) -> int:

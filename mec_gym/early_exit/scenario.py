@@ -5,7 +5,8 @@ The problem is that of [Ding2025] (DAPDEE), which builds on [Hu2019] (DADS).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ class Slot:
     priority: FloatArray  # (...) P_task, which is 1 if the frame is urgent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scenario:
     """Everything that does not change during an episode, in SI units.
 
@@ -56,7 +57,7 @@ class Scenario:
         device: The device, which runs the layers before the cut.
         edge: The edge server, which runs the rest.
         bandwidth: How the bandwidth of the uplink changes.
-        horizon: The number of frames per episode, T.
+        horizon: The number of frames per episode, T, at most 100 000.
         arrival_rates: The rates at which frames arrive, frames/s. A rate lasts for
             ``arrival_frames`` frames on average, then another one follows. The time between two
             frames is exponentially distributed.
@@ -107,9 +108,6 @@ class Scenario:
     miss_weight: float = 1.0
     energy_weight: float = 0.05
     candidates: int = 32
-    graph: LayerGraph = field(init=False, repr=False, compare=False)
-    table: PartitionTable = field(init=False, repr=False, compare=False)
-    accuracy: FloatArray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -131,7 +129,7 @@ class Scenario:
             ),
             fraction=("device_load", "edge_load", "urgent_share", "normal_priority"),
             ranges=("deadline",),
-            at_most={"load_spread": 3.0},
+            at_most={"load_spread": 3.0, "horizon": 100_000},
         )
         object.__setattr__(self, "arrival_rates", numbers("arrival_rates", self.arrival_rates))
         for name in ("device_load", "edge_load"):
@@ -144,19 +142,30 @@ class Scenario:
                 f"timeout_s must be at least the longest deadline ({self.deadline[1]} s), "
                 f"got {self.timeout_s}"
             )
-        graph = resolve(self.network)
-        accuracy = graph.accuracies
-        accuracy.flags.writeable = False
-        object.__setattr__(self, "graph", graph)
-        object.__setattr__(self, "accuracy", accuracy)
-        table = partition_table(
-            graph,
+        _ = self.accuracy, self.table  # they check the network
+
+    @cached_property
+    def graph(self) -> LayerGraph:
+        """The network, as its profile describes it."""
+        return resolve(self.network)
+
+    @cached_property
+    def table(self) -> PartitionTable:
+        """The partitions of the network that there are to choose among."""
+        return partition_table(
+            self.graph,
             self.device,
             self.edge,
             (self.bandwidth.lowest, self.bandwidth.highest),
             int(self.candidates),
         )
-        object.__setattr__(self, "table", table)
+
+    @cached_property
+    def accuracy(self) -> FloatArray:
+        """The measured accuracy of each exit, (N,)."""
+        accuracy = self.graph.accuracies
+        accuracy.flags.writeable = False
+        return accuracy
 
     @property
     def exits(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import positive
+from mec_gym.core.checks import decibels, positive
 from mec_gym.core.types import FloatArray
 
 SLOPE_DB = 37.6  # dB of path loss per decade of distance
@@ -44,7 +44,7 @@ class Radio:
         noise_figure_db: The noise figure of the receiver at the base station, dB.
 
     Raises:
-        ValueError: A parameter is not finite, or the band is not wider than 0.
+        ValueError: A power or figure is not in [-100, 100], or the band is not wider than 0.
     """
 
     transmit_power_dbm: float = 23.0
@@ -54,8 +54,7 @@ class Radio:
     def __post_init__(self) -> None:
         positive("bandwidth_hz", self.bandwidth_hz)
         for name in ("transmit_power_dbm", "noise_figure_db"):
-            if not np.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)!r}")
+            decibels(name, getattr(self, name))
 
     def snr(self, distance_m: npt.ArrayLike) -> FloatArray:
         """The signal-to-noise ratio at a distance, (...) m -> (...), a ratio and not dB."""

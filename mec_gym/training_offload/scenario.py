@@ -19,6 +19,7 @@ Variant = Literal["finish", "split", "literal"]
 VARIANTS: tuple[str, ...] = get_args(Variant)
 
 MEGA = 1e6
+MOST_STEPS = 10**6  # speeds of a drive, which have to fit into memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,7 @@ class Scenario:
             yet when the vehicle leaves. ``finish``: server i finishes it and the results move.
             ``split``: the rest moves to server j and is trained there. ``literal``: as printed,
             the rest is never trained.
-        horizon: The number of tasks per episode, T.
+        horizon: The number of tasks per episode, T, at most 100 000.
         work: Smallest and largest size W of a task, bit; sizes are drawn uniformly.
         connection_time: Shortest and longest connection time T_ct, s; times are drawn
             uniformly. It is used without a road only.
@@ -135,7 +136,7 @@ class Scenario:
                 "handover_s",
             ),
             fraction=("result_ratio",),
-            at_most={"link_spread": 5.0, "compute_spread": 5.0},
+            at_most={"link_spread": 5.0, "compute_spread": 5.0, "horizon": 100_000},
         )
         servers = len(numbers("server_uplink", self.server_uplink))
         for name in ("server_uplink", "server_downlink", "server_compute"):
@@ -144,6 +145,15 @@ class Scenario:
             raise ValueError(
                 f"slot_s must be at least the deadline ({self.deadline} s), got {self.slot_s}"
             )
+        if self.road is not None:
+            steps = (self.horizon * self.slot_s + self.longest_connection_s) / self.road.step_s
+            if steps > MOST_STEPS:
+                raise ValueError(
+                    f"horizon * slot_s / road.step_s, the speeds of a drive, must be at most "
+                    f"{MOST_STEPS:g}, got {steps:g} with horizon = {self.horizon}, slot_s = "
+                    f"{self.slot_s:g}, road.step_s = {self.road.step_s:g}, road.min_speed = "
+                    f"{self.road.min_speed:g}"
+                )
         if self.radio is not None and self.road is None:
             raise ValueError("radio needs a road: set road, or radio=None")
 
@@ -235,6 +245,11 @@ def _rate_profile(scenario: Scenario) -> tuple[FloatArray, FloatArray]:
     assert scenario.road is not None and scenario.radio is not None
     grid = np.linspace(0.0, scenario.road.cell_m, 65)
     rate = scenario.radio.rate(scenario.road.station_distance(grid))
+    if not (rate > 0).all():
+        raise ValueError(
+            f"radio must carry something everywhere in the cell, got {scenario.radio} with "
+            f"road.cell_m = {scenario.road.cell_m:g}, road.offset_m = {scenario.road.offset_m:g}"
+        )
     pieces = (rate[1:] + rate[:-1]) / 2 * np.diff(grid)
     ahead = np.append(np.cumsum(pieces[::-1])[::-1], 0.0)
     mean = ahead[:-1] / (grid[-1] - grid[:-1])

@@ -18,7 +18,7 @@ PURE = {"scenario.py", "model.py", "exact.py"}
 HEAVY = {"gymnasium", "torch", "matplotlib", "stable_baselines3"}
 ROOMS = mec_gym.registration.ROOMS
 SHARED = ("core", "network", "dnn")
-LEARNERS = ("a3c", "heads", "networks", "ppo")
+LEARNERS = ("a3c", "heads", "networks", "outside", "ppo")
 """Packages of agents that know no room."""
 
 

@@ -1,5 +1,7 @@
 """MecEnv on the tiny problem."""
 
+import types
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -188,6 +190,13 @@ def test_reset_refuses_what_it_does_not_know():
     with pytest.raises(ValueError, match=r"trace .* 1 episode.*got 2"):
         env.reset(options={"trace": two})
     env.reset(options={})
+    for wrong in (5, 0, "trace", ["trace"], [], {"trace"}, True):
+        with pytest.raises(ValueError, match="options must be a dictionary or None, got"):
+            env.reset(options=wrong)
+    with pytest.raises(ValueError, match=r"\[5\]"):
+        env.reset(options={5: None})
+    env.reset(options=types.MappingProxyType({"trace": DEEP}))
+    assert env.trace.work.tolist() == [8, 6, 4, 2, 10]
 
 
 def test_a_refused_trace_leaves_a_running_episode_alone():

@@ -96,6 +96,8 @@ PLAIN = "import mec_gym, gymnasium\n"
         ),
         (f"{PLAIN}mec_gym.learn('mec/TrainingOffload-v0')", EXTRAS, "train"),
         (f"{PLAIN}mec_gym.make_agent('ppo:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
+        (f"{PLAIN}mec_gym.make_agent('sb3:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
+        (f"{PLAIN}import mec_gym.multi_agent", ["pettingzoo"], "multi-agent"),
         (f"{PLAIN}mec_gym.make_agent('a3c:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
         *(
             (

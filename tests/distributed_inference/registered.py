@@ -12,6 +12,7 @@ REGISTERED = {
         drawn=5 * 29,
         left=-1,
         own={"blocks": 2, "tasks": 2, "harvest": 0.3, "battery": 321.0},
+        longer={"tasks": 5},
         reward=reward,
         slow_presets=frozenset({"city"}),
         slow_agents=frozenset({"deadline-descent", "coordinate-descent"}),

@@ -430,3 +430,14 @@ def test_memory_of_one_is_a_constant():
 def test_scenarios_can_be_changed():
     s = dataclasses.replace(Scenario(), blocks=4)
     assert s.table_work.shape == (4, 4)
+
+
+@pytest.mark.parametrize("name", ["devices", "servers", "blocks", "tasks"])
+def test_episodes_that_would_not_fit_into_memory(name):
+    with pytest.raises(ValueError, match=rf"devices \* tasks .* {name} = 1000000"):
+        Scenario(**{name: 10**6})
+
+
+def test_shadowing_beyond_all_measure():
+    with pytest.raises(ValueError, match=r"shadowing_db must be at most 30, got 500000\.0"):
+        Channel(shadowing_db=5e5)

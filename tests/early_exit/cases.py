@@ -24,7 +24,7 @@ from mec_gym.early_exit.scenario import Scenario, Slot
 from mec_gym.network.bandwidth import Regimes
 
 FLOPS, BYTES = 1e8, 1e9  # of device and edge
-NO_LIMIT = 1e300
+NO_LIMIT = 1e18
 # The device's time follows from the FLOPs alone, the edge's from the bytes alone.
 DEVICE = Device("device", FLOPS, NO_LIMIT, 0.0, power_w=3.0)
 EDGE = Device("edge", NO_LIMIT, BYTES, 0.0, power_w=50.0)

@@ -14,6 +14,7 @@ REGISTERED = {
         drawn=2,
         left=10,
         own={"horizon": 4, "radio_power": 2.0, "battery": 321.0},
+        longer={"horizon": 110},
         reward=reward,
         # All networks by turns, and one alone.
         slow_presets=frozenset(PRESETS) - {"mixed", "4g-heavy"},

@@ -447,3 +447,8 @@ def test_a_scenario_of_a_thinned_network():
     np.testing.assert_array_equal(
         scenario.table.cost[1], scenario.table.fronts[1].cost[scenario.table.chosen[1]]
     )
+
+
+def test_a_horizon_that_would_not_fit_into_memory():
+    with pytest.raises(ValueError, match="horizon must be at most 100000, got 1000000"):
+        Scenario(horizon=10**6)

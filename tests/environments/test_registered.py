@@ -1,14 +1,19 @@
 """Every registered environment through everything that users put around it."""
 
+import copy
+import dataclasses
 import functools
+import importlib.util
+import pickle
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers import HumanRendering, RecordEpisodeStatistics, RenderCollection
 from gymnasium.wrappers.vector import DictInfoToList
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 from registered import REGISTERED
@@ -59,7 +64,7 @@ def test_the_table():
         for preset in entry.presets.values():
             assert isinstance(preset.make(), entry.scenario_type) and "\n" not in preset.about
         assert env_id in gym.registry
-        # No time limit around it: the adapters have their own.
+        # An id has no limit, since every scenario has its own.
         assert gym.spec(env_id).max_episode_steps is None
 
 
@@ -113,6 +118,72 @@ def test_native_vector_is_the_default(env_id):
     assert other.problem.horizon == vector.problem.horizon
 
 
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_spec_of_an_environment_names_its_horizon(env_id):
+    """So does the spec of one with another horizon, which nothing may cut."""
+    entry = mec_gym.ENVIRONMENTS[env_id]
+    assert gym.make(env_id).spec.max_episode_steps == REGISTERED[env_id].horizon
+    assert gym.make_vec(env_id, num_envs=2).spec.max_episode_steps == REGISTERED[env_id].horizon
+    mine = entry.scenario_type(**REGISTERED[env_id].own)
+    default = entry.presets[entry.default].make()
+    longer = dataclasses.replace(default, **REGISTERED[env_id].longer)
+    for scenario in (mine, longer):
+        env, vector = gym.make(env_id, scenario=scenario), gym.make_vec(env_id, scenario=scenario)
+        horizon = env.unwrapped.problem.horizon
+        assert env.spec.max_episode_steps == vector.spec.max_episode_steps == horizon
+        assert horizon != REGISTERED[env_id].horizon
+        # The spec makes it again, with Gymnasium's own limit around it.
+        for made in (env, gym.make(env.spec)):
+            made.reset(seed=0)
+            length = 0
+            ended = False
+            while not ended:
+                _, _, terminated, truncated, _ = made.step(some_actions(vector.problem, length))
+                ended = terminated or truncated
+                length += 1
+            assert length == horizon
+        assert gym.make_vec(vector.spec).spec.max_episode_steps == horizon
+    assert gym.make(env_id, max_episode_steps=2).spec.max_episode_steps == 2
+    limited = gym.make_vec(env_id, num_envs=2, max_episode_steps=2)
+    assert limited.spec.max_episode_steps == min(2, REGISTERED[env_id].horizon)
+    assert gym.make_vec(env_id, num_envs=2, max_episode_steps=-1).max_episode_steps is None
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("env_id", IDS)
+def test_step_limits_on_the_native_vector(env_id, mode):
+    """As an argument, and as the limit of an id that a user registers; both as Gymnasium's."""
+    mine = "mine/Short-v0"
+    gym.register(
+        mine,
+        entry_point="mec_gym.registration:make_env",
+        vector_entry_point="mec_gym.registration:make_vector_env",
+        max_episode_steps=3,
+        kwargs={"env_id": env_id},
+    )
+    try:
+        natives = [
+            gym.make_vec(env_id, num_envs=2, max_episode_steps=3, autoreset_mode=mode.value),
+            gym.make_vec(mine, num_envs=2, autoreset_mode=mode),
+        ]
+        other = gym.make_vec(
+            mine, num_envs=2, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}
+        )
+    finally:
+        del gym.registry[mine]
+    for native in natives:
+        assert type(native) is mec_gym.MecVectorEnv and native.autoreset_mode is mode
+        assert np.array_equal(native.reset(seed=2)[0], other.reset(seed=2)[0])
+        for actions in some_actions(native.problem, 0, 13, 2):
+            one, two = native.step(actions), other.step(actions)
+            for a, b in zip(one[:4], two[:4], strict=True):
+                assert np.array_equal(a, b)
+            ended = one[2] | one[3]
+            if mode is AutoresetMode.DISABLED and ended.any():
+                resets = [env.reset(options={"reset_mask": ended}) for env in (native, other)]
+                assert np.array_equal(resets[0][0], resets[1][0])
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("env_id", IDS)
@@ -164,11 +235,48 @@ def test_unknown_scenarios_and_arguments(env_id, make):
         make(env_id, colour="red")
 
 
-@pytest.mark.parametrize("mode", ["human", "ansi"])
+@pytest.mark.parametrize("mode", ["ansi", "ansi_list"])
 @pytest.mark.parametrize("env_id", IDS)
 def test_unknown_render_mode(env_id, mode):
-    with pytest.raises(ValueError, match=f"render_mode .*rgb_array.*'{mode}'"):
+    with (
+        pytest.warns(UserWarning, match=f"render_mode='{mode}'"),
+        pytest.raises(ValueError, match=f"render_mode .*rgb_array.*'{mode}'"),
+    ):
         gym.make(env_id, render_mode=mode)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_collects_pictures(env_id):
+    env = gym.make(env_id, render_mode="rgb_array_list")
+    assert isinstance(env, RenderCollection) and env.render_mode == "rgb_array_list"
+    env.reset(seed=0)
+    env.step(some_actions(env.unwrapped.problem, 0))
+    one = gym.make(env_id, render_mode="rgb_array")
+    one.reset(seed=0)
+    first, second = env.render()
+    assert np.array_equal(first, one.render()) and not np.array_equal(first, second)
+    assert env.render() == []
+
+
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")
+@pytest.mark.filterwarnings("ignore:.*avx2 capable:RuntimeWarning")
+@pytest.mark.parametrize("env_id", IDS)
+def test_gymnasium_shows_pictures_in_a_window(env_id, monkeypatch):
+    """With pygame, or with Gymnasium's own word about it."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with pytest.warns(UserWarning, match="HumanRendering wrapper is being applied"):
+        env = gym.make(env_id, render_mode="human")
+    assert isinstance(env, HumanRendering) and env.render_mode == "human"
+    if importlib.util.find_spec("pygame") is None:
+        with pytest.raises(gym.error.DependencyNotInstalled, match="pygame"):
+            env.reset(seed=0)
+        return
+    env.metadata = {**env.metadata, "render_fps": 1000}
+    env.reset(seed=0)
+    env.step(some_actions(env.unwrapped.problem, 0))
+    height, width, _ = env.unwrapped.render().shape
+    assert env.window.get_size() == (width, height)
+    env.close()
 
 
 def test_unknown_ids():
@@ -191,6 +299,43 @@ def test_a_scenario_of_ones_own(env_id):
     assert vector.problem.scenario == mine
     assert mec_gym.make_problem(env_id, mine).scenario == mine
     check_problem(env_id, mine)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_scenarios_survive_json_and_pickle(env_id):
+    """All presets, and one with everything that its own tests know."""
+    entry = mec_gym.ENVIRONMENTS[env_id]
+    scenarios = [preset.make() for preset in entry.presets.values()]
+    scenarios.append(entry.scenario_type(**REGISTERED[env_id].own))
+    for scenario in scenarios:
+        for same in (copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))):
+            assert same(scenario) == scenario
+        # What is computed from the fields is no field.
+        assert all(field.init for field in dataclasses.fields(scenario))
+        assert mec_gym.make_problem(env_id, dataclasses.asdict(scenario)).scenario == scenario
+        env, vector = (make(env_id, scenario=scenario) for make in (gym.make, gym.make_vec))
+        text = env.spec.to_json()
+        again = gym.make(EnvSpec.from_json(text))
+        assert again.unwrapped.problem.scenario == scenario
+        assert hash(again.unwrapped.problem.scenario) == hash(scenario)
+        assert EnvSpec.from_json(again.spec.to_json()) == EnvSpec.from_json(text)
+        wide = gym.make_vec(EnvSpec.from_json(vector.spec.to_json()))
+        assert wide.problem.scenario == scenario
+        assert pickle.loads(pickle.dumps(env.spec)) == env.spec
+    assert np.array_equal(env.reset(seed=4)[0], again.reset(seed=4)[0])
+    assert np.array_equal(vector.reset(seed=4)[0], wide.reset(seed=4)[0])
+    assert np.array_equal(env.reset(seed=4)[0], pickle.loads(pickle.dumps(env)).reset(seed=4)[0])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_scenarios_as_dictionaries(env_id):
+    own = REGISTERED[env_id].own
+    scenario = mec_gym.ENVIRONMENTS[env_id].scenario_type(**own)
+    assert gym.make(env_id, scenario=dict(own)).unwrapped.problem.scenario == scenario
+    with pytest.raises(ValueError, match=r"scenario has no field 'colour'.*battery"):
+        gym.make(env_id, scenario={**own, "colour": "red"})
+    with pytest.raises(ValueError, match=r"battery .*-1"):
+        gym.make_vec(env_id, scenario={**own, "battery": -1})
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -65,3 +65,10 @@ def test_default_budget_is_the_lte_uplink():
 def test_bad_parameters_are_named(name, value):
     with pytest.raises(ValueError, match=name):
         Radio(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["transmit_power_dbm", "noise_figure_db"])
+@pytest.mark.parametrize("value", [5e5, -5e5])
+def test_powers_beyond_all_measure(name, value):
+    with pytest.raises(ValueError, match=rf"{name} must be in \[-100, 100\] dB, got {value}"):
+        Radio(**{name: value})

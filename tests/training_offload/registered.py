@@ -6,12 +6,14 @@ def reward(parts):
 
 
 OWN = {"horizon": 4, "handover_s": 7.0, "battery": 321.0}
+LONGER = {"horizon": 35}
 REGISTERED = {
     "mec/TrainingOffloadPaper-v0": Registered(
-        default="paper", horizon=1, drawn=2, left=1, own=OWN, reward=reward
+        default="paper", horizon=1, drawn=2, left=1, own=OWN, longer=LONGER,
+        reward=reward,
     ),
     "mec/TrainingOffload-v0": Registered(
-        default="drive", horizon=30, drawn=2, left=1, own=OWN, reward=reward,
+        default="drive", horizon=30, drawn=2, left=1, own=OWN, longer=LONGER, reward=reward,
         slow_presets=frozenset({"drive-ample", "drive-steady"}),
         slow_agents=frozenset({"sparrow"}),
     ),

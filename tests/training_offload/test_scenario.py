@@ -1,10 +1,14 @@
 """Nothing that a scenario says is mixed up on the way into a slot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from mec_gym import make_problem
+from mec_gym.network.mobility import Road
 from mec_gym.network.radio import Radio
-from mec_gym.training_offload.scenario import Scenario
+from mec_gym.training_offload.scenario import DRIVE_PRESETS, Scenario
 
 UP, DOWN, TRAIN = (1e6, 2e6), (30e6, 40e6), (5e6, 7e6)
 UNEQUAL = Scenario(server_uplink=UP, server_downlink=DOWN, server_compute=TRAIN)
@@ -45,3 +49,25 @@ def test_bad_values_are_named(changes, message):
 def test_lists_are_as_good_as_tuples():
     lists = Scenario(server_uplink=list(UP), server_downlink=list(DOWN), server_compute=TRAIN)
     assert lists == UNEQUAL and hash(lists) == hash(UNEQUAL)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"horizon": 10**6}, "horizon must be at most 100000, got 1000000"),
+        ({"slot_s": 1e9}, r"horizon \* slot_s / road\.step_s.* slot_s = 1e\+09"),
+        ({"road": Road(step_s=1e-6)}, r"road\.step_s = 1e-06"),
+        ({"road": Road(min_speed=1e-9)}, r"road\.min_speed = 1e-09"),
+        ({"backhaul": 1e-300}, "backhaul must be at least 1e-12"),
+        ({"work": (1e300, 1e308)}, r"work\[0\] must be at most 1e\+18"),
+    ],
+)
+def test_what_would_overflow_or_not_fit_into_memory(fields, message):
+    with pytest.raises(ValueError, match=message):
+        replace(DRIVE_PRESETS["drive"].make(), **fields)
+
+
+def test_a_radio_that_carries_nothing():
+    deaf = Radio(transmit_power_dbm=-100.0, noise_figure_db=100.0)
+    with pytest.raises(ValueError, match=r"radio must carry something.*-100\.0"):
+        make_problem("mec/TrainingOffload-v0", replace(DRIVE_PRESETS["drive"].make(), radio=deaf))
