@@ -69,12 +69,12 @@ def find_config(path: str | Path, kind: str) -> tuple[Path, dict[str, Any]]:
 def find_run(
     path: str | Path, kind: str, model: str, env_id: str | None
 ) -> tuple[Path, dict[str, Any]]:
-    """Find the folder of a finished run and its configuration, in which the head is named, too.
+    """Find a model file of a run and the run's configuration, in which the head is named, too.
 
     Args:
-        path: The folder, or the model file in it.
+        path: The folder, or a model file in it, as that of the best model.
         kind: The name of the learner, for messages.
-        model: The name of the model file.
+        model: The name of the model file that a finished run has.
         env_id: The id of the environment that the run must have been trained on; None if any
             will do.
 
@@ -83,7 +83,8 @@ def find_run(
             another environment.
     """
     folder, config = find_config(path, kind)
-    if not (folder / model).is_file():
+    file = Path(path) if Path(path).is_file() else folder / model
+    if not file.is_file():
         raise ValueError(f"{path} holds no finished {kind} run: {model} is missing")
     settings = config.get("settings")
     if not isinstance(settings, dict):
@@ -97,7 +98,7 @@ def find_run(
     head_parameters(folder, config)
     if env_id is not None and config["env"] != env_id:
         raise ValueError(f"{path} is a model of another environment: {config['env']}, not {env_id}")
-    return folder, config
+    return file, config
 
 
 def read_settings(kind: type[S], folder: Path, config: dict[str, Any]) -> S:

@@ -26,7 +26,7 @@ def load_a3c(
     """Load the agent of a run that ``mec-gym a3c`` or ``mec-gym mtl-a3c`` wrote.
 
     Args:
-        path: The run's folder, or the model file in it.
+        path: The run's folder, or a model file in it, as ``best.pt``.
         problem: The problem that the agent is to play; it must show the observations that the
             network was trained on.
         env_id: The id of the environment that the run must have been trained on, in whatever
@@ -38,7 +38,8 @@ def load_a3c(
         ValueError: There is no run, a file is damaged, or the model is of another environment
             or kind.
     """
-    folder, config = find_run(path, "A3C", MODEL_FILE, env_id)
+    file, config = find_run(path, "A3C", MODEL_FILE, env_id)
+    folder = file.parent
     settings = read_settings(A3CSettings, folder, config)
     if multi_task is not None and multi_task != settings.multi_task:
         kinds = ("a3c", "mtl-a3c") if settings.multi_task else ("mtl-a3c", "a3c")
@@ -48,5 +49,5 @@ def load_a3c(
         check_spaces(folder, config, head, str(path))
     torch.set_num_threads(1)
     network = make_network(settings.network, head, settings.options)
-    load_network(folder / MODEL_FILE, network)
+    load_network(file, network)
     return network_agent(network, head)

@@ -137,7 +137,7 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     settings stand in the run's configuration, too.
 
     Args:
-        path: The run's folder, or the model file in it.
+        path: The run's folder, or a model file in it, as ``best.zip``.
         problem: The problem that the agent is to play; it must show the observations that the
             network was trained on, unless the network fits any size.
         env_id: The id of the environment that the run must have been trained on, in whatever
@@ -146,14 +146,15 @@ def load_ppo(path: str | Path, problem: AnyProblem, env_id: str | None = None) -
     Raises:
         ValueError: There is no run, a file is damaged, or the model is of another environment.
     """
-    folder, config = find_run(path, "PPO", MODEL_FILE, env_id)
+    file, config = find_run(path, "PPO", MODEL_FILE, env_id)
+    folder = file.parent
     settings = read_settings(PPOSettings, folder, config)
     head = make_head(settings.head, problem, config.get("head"))
     torch.set_num_threads(1)
     name = f"{path} (trained on {config['env']}, {config['scenario']})"
     if settings.network not in head.networks:  # such a network fits any size
         check_spaces(folder, config, head, name)
-    weights = read_tensors(folder / MODEL_FILE, "policy.pth")
+    weights = read_tensors(file, "policy.pth")
     if settings.network == "mlp":
         with torch.random.fork_rng(devices=[]):
             policy = ActorCriticPolicy(

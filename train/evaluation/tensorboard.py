@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -159,10 +159,14 @@ class Metrics(BaseCallback):
     Args:
         evaluation: The evaluation that is repeated.
         eval_every: Number of environment steps between two evaluations.
+        take: Function that is given the mean return of each evaluation.
     """
 
-    def __init__(self, evaluation: Evaluation, eval_every: int) -> None:
+    def __init__(
+        self, evaluation: Evaluation, eval_every: int, take: Callable[[float], None]
+    ) -> None:
         super().__init__()
+        self.take = take
         self.eval_every = eval_every
         self.evaluation = evaluation
         problem = evaluation.problem
@@ -207,6 +211,6 @@ class Metrics(BaseCallback):
 
     def evaluate(self) -> None:
         """Play the evaluation episodes and end the row of the log."""
-        self.evaluation.record(self.logger)
+        self.take(self.evaluation.record(self.logger).return_mean)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)

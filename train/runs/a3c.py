@@ -25,6 +25,7 @@ from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import make_problem
 from train.config import FREE, A3CRun
 from train.evaluation.tensorboard import Evaluation, record_rollout
+from train.runs.best import NOTE_FILE, BestModel
 from train.runs.folder import (
     COMMON_FILES,
     advance,
@@ -37,7 +38,8 @@ from train.runs.folder import (
 )
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, StopFlag, stop_on_interrupt
 
-RUN_FILES = (*COMMON_FILES, MODEL_FILE)
+BEST_FILE = "best.pt"
+RUN_FILES = (*COMMON_FILES, MODEL_FILE, BEST_FILE, NOTE_FILE)
 _LEARNER = "learner.pt"
 LOG_EVERY = 2.0
 """Shortest time between two rows of rollout statistics, s."""
@@ -136,9 +138,9 @@ def train_a3c(run: A3CRun) -> TrainedAgent:
     """Begin or resume a run.
 
     The folder ``run.out`` comes to hold config.json, progress.csv, TensorBoard events,
-    checkpoints/ and, at the end, model.pt. Between two evaluations or checkpoints workers are
-    asynchronous; there they pause for a moment, so that everything written is consistent
-    and, with one worker, reproducible.
+    checkpoints/, best.pt (the model with the highest evaluation) and, at the end, model.pt.
+    Between two evaluations or checkpoints workers are asynchronous; there they pause for a
+    moment, so that everything written is consistent and, with one worker, reproducible.
 
     Raises:
         ValueError: A name is unknown, the problem has no parallel choices, the folder is in
@@ -185,7 +187,7 @@ def _learn(
     progress: Progress,
 ) -> None:
     """Learn from milestone to milestone until the run is complete."""
-    stop = StopFlag()
+    stop, best = StopFlag(), BestModel(run.out / BEST_FILE, run.resume)
     with stop_on_interrupt(stop, "update"), trainer:
         trainer.wait(stop.asked)
         progress.begin()
@@ -203,8 +205,9 @@ def _learn(
             if memory is not None:
                 save_checkpoint(run.out, memory)
             if evaluate and not stop.stop:
-                evaluation.record(progress.logger)
+                result = evaluation.record(progress.logger)
                 progress.dump(steps)
+                best.offer(result.return_mean, steps, lambda path: save_network(path, network))
             if over:
                 break
             trainer.wait(stop.asked, progress.add)

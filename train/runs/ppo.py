@@ -31,6 +31,7 @@ from mec_gym.core.problem import AnyProblem
 from mec_gym.registration import make_problem
 from train.config import FREE, PPORun
 from train.evaluation.tensorboard import Evaluation, Metrics
+from train.runs.best import NOTE_FILE, BestModel
 from train.runs.folder import (
     COMMON_FILES,
     advance,
@@ -44,7 +45,8 @@ from train.runs.folder import (
 from train.runs.generators import generator_states, restore_generators
 from train.runs.interrupts import HOW_TO_GO_ON, Interrupted, stop_on_interrupt
 
-RUN_FILES = (*COMMON_FILES, MODEL_FILE)
+BEST_FILE = "best.zip"
+RUN_FILES = (*COMMON_FILES, MODEL_FILE, BEST_FILE, NOTE_FILE)
 _LEARNER, _STATE = "learner.pt", "state.npz"
 
 
@@ -194,7 +196,7 @@ def train_ppo(run: PPORun) -> TrainedAgent:
     """Begin or resume a run.
 
     The folder ``run.out`` comes to hold config.json, progress.csv, TensorBoard events,
-    checkpoints/ and, at the end, model.zip.
+    checkpoints/, best.zip (the model with the highest evaluation) and, at the end, model.zip.
 
     Raises:
         ValueError: A name is unknown, the folder is in use, the checkpoint is damaged, the
@@ -222,7 +224,12 @@ def _train(run: PPORun, problem: AnyProblem, checkpoint: Path | None) -> Trained
         evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
         model.set_logger(start_log(run, env.head))
         bar = Progress(run.total_timesteps)
-        metrics = Metrics(evaluation, run.eval_every)
+        best = BestModel(folder / BEST_FILE, run.resume)
+
+        def keep(return_mean: float) -> None:
+            best.offer(return_mean, model.num_timesteps, lambda path: save_model(path, model))
+
+        metrics = Metrics(evaluation, run.eval_every, keep)
         saver = Checkpoints(folder, run.checkpoint_every)
         # The saver comes last, so that what is saved has been evaluated.
         try:

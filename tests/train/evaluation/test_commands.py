@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from places_problem import ENV, ScenarioPlaces
 
-import mec_gym
 from agents.a3c.settings import A3CSettings
 from agents.a3c.worker import first_network
 from agents.distributed_inference.clairvoyant import clairvoyant_plan
@@ -136,13 +135,6 @@ def test_by_default_all_that_play_references_last(tmp_path):
     ]  # fmt: skip
     best = results[-1].return_mean
     assert all(result.return_mean < best for result in results[:-1])
-
-
-@pytest.fixture
-def places():
-    mec_gym.register_room("places_problem")
-    yield
-    mec_gym.unregister_room("places_problem")
 
 
 def test_a_problem_without_a_bound(places, tmp_path, capsys, monkeypatch):

@@ -16,7 +16,6 @@ import torch
 from places_problem import ENV
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import mec_gym
 from agents.a3c.agent import MODEL_FILE
 from agents.a3c.settings import A3CSettings
 from agents.registry import make_agent
@@ -27,14 +26,11 @@ from train.runs.folder import checkpoints
 ROLLOUT = 40
 ROOT = Path(__file__).resolve().parents[3]
 
-pytestmark = pytest.mark.filterwarnings("ignore:.* workers share .* cores:RuntimeWarning")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def places():
-    mec_gym.register_room("places_problem")
-    yield
-    mec_gym.unregister_room("places_problem")
+pytestmark = [
+    pytest.mark.usefixtures("places"),
+    pytest.mark.filterwarnings("ignore:.* workers share .* cores:RuntimeWarning"),
+]
 
 
 def small_run(out, **changes):

@@ -136,13 +136,6 @@ def test_an_mlp_has_a_curve_too():
     np.testing.assert_array_equal(curve.returns[-1], last)
 
 
-@pytest.fixture(scope="module")
-def places():
-    mec_gym.register_room("places_problem")
-    yield
-    mec_gym.unregister_room("places_problem")
-
-
 SMALL = {"num_envs": 8, "n_steps": 4, "hidden": 8, "network": "flat"}
 ALGOS = {"ppo": {**SMALL, "minibatches": 2}, "a3c": {**SMALL, "workers": 1}}
 

@@ -15,7 +15,6 @@ import torch
 from harm import Harm
 from multi_exit import TwoExits
 
-import mec_gym
 from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer
 from agents.heads import make_head
@@ -160,13 +159,11 @@ KINDS = {"ppo": PPOKind(), "sizes": SizesKind(), "a3c": A3CKind(), "exits": Exit
 
 
 @pytest.fixture(scope="module", autouse=True)
-def places():
-    """The places are registered; pictures of decisions, which take long, are empty."""
-    mec_gym.register_room("places_problem")
+def empty_pictures(places):
+    """Pictures of decisions, which take long, are empty."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
         yield
-    mec_gym.unregister_room("places_problem")
 
 
 @pytest.fixture(scope="module", params=KINDS)
