@@ -152,9 +152,10 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0 if rest and rest[0] in ("-h", "--help") else 2
         command, _ = COMMANDS[rest[0]]
         from mec_gym.core.extras import missing_extras_named
+        from train.bandwidth_options import into_scenario
 
         with missing_extras_named():
-            command(rest[1:])
+            command(into_scenario(rest[1:]))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -47,6 +47,8 @@ class TrainRun(Generic[S]):
         total_timesteps: Number of environment steps, all environments together.
         settings: Everything that shapes learning.
         scenario: Name of a scenario or KIND:PATH; by default the environment's own.
+            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
+            it, and --max-gap, in median steps.
         seed: Seed of networks, environments and minibatches.
         resume: Whether to go on with the run in ``out`` from its last checkpoint.
         eval_every: Number of steps between two evaluations.
@@ -136,6 +138,8 @@ class PlayRun:
             trained on, or mec/TrainingOffload-v0 if there is no run among them.
         scenario: Name of a scenario or KIND:PATH; by default the one that the run was trained on
             if the run decides the environment, else the environment's own.
+            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
+            it, and --max-gap, in median steps.
         episodes: Number of episodes.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         overwrite: Whether files that are already there are replaced.
