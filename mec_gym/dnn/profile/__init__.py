@@ -51,8 +51,8 @@ def profile(
 
     Args:
         module: The network, any module. Its outputs, one tensor or a tuple, list or dict of
-            tensors, are the exits, from the earliest to the deepest. Outputs that are None
-            are left out.
+            tensors, are the exits, from the earliest to the deepest; if the deepest does not
+            come last, they are put in order. Outputs that are None are left out.
         example_input: One frame, batch axis included, or a tuple of inputs.
         device: If given (``cpu``, ``cuda``), the module also runs there, with as many threads
             as torch is set to use, and each layer is timed.
