@@ -10,7 +10,7 @@ import tyro
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from mec_gym.core.checks import check_fields, positive_int, seed_number
+from mec_gym.core.checks import check_fields, one_of, positive_int, seed_number
 from train.presets import find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
@@ -19,6 +19,12 @@ DEFAULT_ENV = "mec/TrainingOffload-v0"
 LENGTHS = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
 FREE = (*LENGTHS, "rule")
 """Fields of a :class:`TrainRun` that may change when the run is resumed."""
+
+INPUT_TYPES = (
+    "float32", "float64", "float16", "bfloat16", "complex64", "int64", "int32", "int16", "int8",
+    "uint8", "bool",
+)  # fmt: skip
+"""Types that torch gives to inputs of networks."""
 
 S = TypeVar("S")
 
@@ -210,8 +216,12 @@ class ProfileRun:
         module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
             or a .py file. FACTORY is in it: a torch module, its class, or a function without
             arguments that makes one; by default ``model``, or the only class of a torch module.
+            Or a file of ``torch.export.save`` (.pt2), or of ``torch.save`` (.pt) if the network
+            consists of modules of ``torch.nn``.
         out: File for the profile; its name must end in .json.
         input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input.
+        input_type: Type of the inputs, such as int64 for tokens or float16 for a network of half
+            precision; one for all, or one per input.
         device: Device on which each layer is also timed: cpu or cuda.
         picture: PNG file for a picture of the graph.
         overwrite: Whether files that are already there are replaced.
@@ -220,6 +230,7 @@ class ProfileRun:
     module: Annotated[str, tyro.conf.Positional]
     out: Path
     input: tuple[str, ...]
+    input_type: tuple[str, ...] = ("float32",)
     device: str | None = None
     picture: Path | None = None
     overwrite: bool = False
@@ -231,6 +242,19 @@ class ProfileRun:
         if not self.input:
             raise ValueError("input must hold at least one shape")
         _ = self.shapes
+        if len(self.input_type) not in (1, len(self.input)):
+            raise ValueError(
+                f"input_type must hold one type, or one per input ({len(self.input)}), got "
+                f"{len(self.input_type)}"
+            )
+        for kind in self.input_type:
+            one_of("input_type", kind, INPUT_TYPES)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The type of each input."""
+        repeat = len(self.input) if len(self.input_type) == 1 else 1
+        return self.input_type * repeat
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -63,7 +63,7 @@ def profile(
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    _check_arguments(module, inputs)
+    _check_arguments(module, inputs, device)
     title = name or type(module).__name__
     with _all_operations_visible():
         count, tracer, ran = count_module(module, inputs, title)
@@ -110,7 +110,7 @@ def _all_operations_visible() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 
-def _check_arguments(module: Any, inputs: tuple[Any, ...]) -> None:
+def _check_arguments(module: Any, inputs: tuple[Any, ...], device: str | None) -> None:
     for one in inputs:
         if not isinstance(one, torch.Tensor):
             raise ValueError(f"example_input must hold tensors, got {type(one).__name__}")
@@ -120,3 +120,13 @@ def _check_arguments(module: Any, inputs: tuple[Any, ...]) -> None:
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("module must be given as it was before torch.jit scripted it")
+    for name, part in module.named_modules():
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        held = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        if ".quantized." in kind or any(one.is_quantized for one in held):
+            raise ValueError(
+                f"module must not be quantised, layer {name or 'itself'!r} is a {kind}: profile it "
+                "as it was before; torch does not say what quantised layers compute"
+            )
+    if device is not None and any(one.is_meta for one in (*inputs, *module.state_dict().values())):
+        raise ValueError(f"device must be None for tensors on the meta device, got {device!r}")

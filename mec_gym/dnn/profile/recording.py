@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from mec_gym.dnn.profile.operations import flop_counter, is_view
 from mec_gym.dnn.profile.tensors import (
@@ -78,6 +79,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if argument.alias_info is not None and argument.alias_info.is_write:
                 value = args[place] if place < len(args) else kwargs.get(argument.name)
                 written |= {storage_of(tensor) for tensor in tensors_in(value)}
+        if func._overloadpacket in flop_registry:
+            # On meta tensors torch forgets to look.
+            kinds = {str(one.dtype) for one in tensors_in((args, kwargs))}
+            if len(kinds) > 1 and "_scaled_mm" not in str(func):
+                raise RuntimeError(f"{func} needs a single dtype, got {', '.join(sorted(kinds))}")
         value = func(*args, **kwargs)
         self.calls.append(
             Call(operation=func, args=args, kwargs=kwargs, value=value, writes=frozenset(written))

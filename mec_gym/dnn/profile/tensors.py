@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -75,12 +77,17 @@ def copy_module(module: nn.Module, change: Callable[[torch.Tensor], torch.Tensor
                 other = nn.Parameter(other, requires_grad=False)
             memo[id(tensor)] = other
     try:
-        return copy.deepcopy(module, memo).eval()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch has some for itself
+            copied = copy.deepcopy(module, memo)
     except Exception as error:
         raise ValueError(
             f"module must be one that copy.deepcopy can copy, {type(module).__name__} is not: "
             f"{str(error) or type(error).__name__}"
         ) from error
+    with contextlib.suppress(NotImplementedError):  # exported programs are what they are
+        copied.eval()
+    return copied
 
 
 def hollow(module: nn.Module) -> nn.Module:
