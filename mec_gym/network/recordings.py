@@ -127,8 +127,8 @@ def _read(path: Path) -> tuple[list[str] | None, list[tuple[int, tuple[float, fl
                 headings = row
                 continue
             raise ValueError(
-                f"{path}, line {line} must be two numbers with a comma between them (time, "
-                f"bandwidth), got {','.join(row)!r}"
+                f"{path}, line {line} must be two numbers with a comma between them, time and "
+                f"bandwidth, without further columns, got {','.join(row)!r}"
             ) from None
         rows.append((line, (moment, bandwidth)))
     return headings, rows
