@@ -187,9 +187,9 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     Args:
         env_id: One of ``ENVIRONMENTS``.
         scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
-            bandwidth, ``profile`` for a network), a Scenario of the problem's package, or its
-            fields as a dictionary (as ``dataclasses.asdict`` and JSON write them); None for
-            the default.
+            bandwidth, ``profile`` for a network, both with ``+`` between them), a Scenario of
+            the problem's package, or its fields as a dictionary (as ``dataclasses.asdict`` and
+            JSON write them); None for the default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -199,11 +199,10 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
         scenario = entry.default
     allowed = ", ".join([*entry.presets, *(f"{kind}:PATH" for kind in entry.sources)])
     if isinstance(scenario, str):
-        kind, _, path = scenario.partition(":")
         if scenario in entry.presets:
             scenario = entry.presets[scenario].make()
-        elif kind in entry.sources and path:
-            scenario = entry.sources[kind](path)
+        else:
+            scenario = entry.from_sources(scenario) or scenario
     elif isinstance(scenario, Mapping) and is_dataclass(entry.scenario_type):
         scenario = from_plain(entry.scenario_type, scenario, "scenario")
     if not isinstance(scenario, entry.scenario_type):

@@ -172,9 +172,10 @@ def main(args: Sequence[str] | None = None) -> int:
                 raise ValueError(f"SUBCOMMAND must be one of {', '.join(COMMANDS)}, got {name!r}")
             command, _ = COMMANDS[name]
             from mec_gym.core.extras import missing_extras_named
+            from train.bandwidth_options import into_scenario
 
             with missing_extras_named(EXTRAS.get(name)):
-                work = command(rest[1:])
+                work = command(into_scenario(rest[1:]))
         with missing_extras_named(EXTRAS.get(name)):
             work()
     except (ValueError, OSError) as error:

@@ -10,7 +10,7 @@ import tyro
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from mec_gym.core.checks import check_fields, positive_int, seed_number
+from mec_gym.core.checks import check_fields, one_of, positive_int, seed_number
 from train.presets import find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
@@ -19,6 +19,12 @@ DEFAULT_ENV = "mec/TrainingOffload-v0"
 LENGTHS = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
 FREE = (*LENGTHS, "rule")
 """Fields of a :class:`TrainRun` that may change when the run is resumed."""
+
+INPUT_TYPES = (
+    "float32", "float64", "float16", "bfloat16", "complex64", "int64", "int32", "int16", "int8",
+    "uint8", "bool",
+)  # fmt: skip
+"""Types that torch gives to inputs of networks."""
 
 S = TypeVar("S")
 
@@ -47,6 +53,8 @@ class TrainRun(Generic[S]):
         total_timesteps: Number of environment steps, all environments together.
         settings: Everything that shapes learning.
         scenario: Name of a scenario or KIND:PATH; by default the environment's own.
+            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
+            it, and --max-gap, in median steps.
         seed: Seed of networks, environments and minibatches.
         resume: Whether to go on with the run in ``out`` from its last checkpoint.
         eval_every: Number of steps between two evaluations.
@@ -136,6 +144,8 @@ class PlayRun:
             trained on, or mec/TrainingOffload-v0 if there is no run among them.
         scenario: Name of a scenario or KIND:PATH; by default the one that the run was trained on
             if the run decides the environment, else the environment's own.
+            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
+            it, and --max-gap, in median steps.
         episodes: Number of episodes.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         overwrite: Whether files that are already there are replaced.
@@ -211,8 +221,12 @@ class ProfileRun:
         module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
             or a .py file. FACTORY is in it: a torch module, its class, or a function without
             arguments that makes one; by default ``model``, or the only class of a torch module.
+            Or a file of ``torch.export.save`` (.pt2), or of ``torch.save`` (.pt) if the network
+            consists of modules of ``torch.nn``.
         out: File for the profile; its name must end in .json.
         input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input.
+        input_type: Type of the inputs, such as int64 for tokens or float16 for a network of half
+            precision; one for all, or one per input.
         device: Device on which each layer is also timed: cpu or cuda.
         picture: PNG file for a picture of the graph.
         overwrite: Whether files that are already there are replaced.
@@ -221,6 +235,7 @@ class ProfileRun:
     module: Annotated[str, tyro.conf.Positional]
     out: Path
     input: tuple[str, ...]
+    input_type: tuple[str, ...] = ("float32",)
     device: str | None = None
     picture: Path | None = None
     overwrite: bool = False
@@ -232,6 +247,19 @@ class ProfileRun:
         if not self.input:
             raise ValueError("input must hold at least one shape")
         _ = self.shapes
+        if len(self.input_type) not in (1, len(self.input)):
+            raise ValueError(
+                f"input_type must hold one type, or one per input ({len(self.input)}), got "
+                f"{len(self.input_type)}"
+            )
+        for kind in self.input_type:
+            one_of("input_type", kind, INPUT_TYPES)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The type of each input."""
+        repeat = len(self.input) if len(self.input_type) == 1 else 1
+        return self.input_type * repeat
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

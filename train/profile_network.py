@@ -23,6 +23,7 @@ from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions
 from train.config import ProfileRun
 from train.console import show_table
 from train.files import write_figure
+from train.network_files import SUFFIXES, load_network
 
 DEFAULT = "model"
 """The name in a module that is taken if nobody asks for another."""
@@ -38,13 +39,20 @@ def profile_network(run: ProfileRun) -> LayerGraph:
     for path in filter(None, (run.out, run.picture)):
         if path.exists() and not run.overwrite:
             raise ValueError(f"{path} exists: give --overwrite or another name")
-    module = find_network(run.module)
-    frames = tuple(torch.zeros(shape) for shape in run.shapes)
+    module = find_network(run.module, content=run.device is not None)
+    frames = _frames(run)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".* could not be counted")  # the table says so
         graph = profile(module, frames, run.device, name=run.out.stem)
     save_graph(run.out, graph)
     print_profile(graph)
+    for text, shape in zip(run.input, run.shapes, strict=True):
+        if len(shape) > 1 and shape[0] > 1:
+            one = ",".join(["1", *text.split(",")[1:]])
+            print(
+                f"note: a profile counts per frame, and {text} counts as one frame; "
+                f"if its first axis is a batch of {shape[0]}, give {one}"
+            )
     written = str(run.out)
     if run.picture is not None:
         write_figure(run.picture, draw_graph(graph))
@@ -53,12 +61,30 @@ def profile_network(run: ProfileRun) -> LayerGraph:
     return graph
 
 
-def find_network(text: str) -> nn.Module:
-    """Find the network that ``MODULE[:FACTORY]`` names, see :class:`ProfileRun`.
+def _frames(run: ProfileRun) -> tuple[torch.Tensor, ...]:
+    """One frame, without content unless it is to run."""
+    place = "meta" if run.device is None else "cpu"
+    frames = []
+    for text, shape, kind in zip(run.input, run.shapes, run.types, strict=True):
+        try:
+            frames.append(torch.zeros(shape, dtype=getattr(torch, kind), device=place))
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise ValueError(f"input is too large, got {text}: {first_line(error)}") from error
+    return tuple(frames)
+
+
+def find_network(text: str, content: bool = True) -> nn.Module:
+    """Find the network that ``MODULE[:FACTORY]`` or a file names, see :class:`ProfileRun`.
+
+    Args:
+        text: The name.
+        content: Whether the weights are needed.
 
     Raises:
         ValueError: There is no such network, or it cannot be made.
     """
+    if text.endswith(SUFFIXES):
+        return load_network(text, content)
     place, colon, name = text.rpartition(":")
     if not colon or text.endswith(".py"):
         place, name = text, ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +22,8 @@ class Entry:
         presets: The scenarios that have a name.
         default: Name of the scenario that is played unless another is asked for.
         sources: Functions that make a scenario of a file of the user's own, by kind: such a
-            scenario is named ``KIND:PATH``.
+            scenario is named ``KIND:PATH``, with options of the function as ``+NAME=TEXT`` behind
+            it. Kinds are combined with ``+`` if their functions take a ``scenario`` to begin from.
 
     Raises:
         ValueError: ``default`` is not among the presets, or ``problem`` is not a class.
@@ -31,7 +34,7 @@ class Entry:
     scenario_type: type[Any]
     presets: Mapping[str, Preset[Any]]
     default: str
-    sources: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    sources: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, type):
@@ -40,3 +43,37 @@ class Entry:
             raise ValueError(
                 f"default must be one of {', '.join(self.presets)}, got {self.default!r}"
             )
+
+    def from_sources(self, text: str) -> Any:
+        """Make the scenario that a text such as ``csv:a.csv+unit=kbit/s+profile:b.json`` names.
+
+        Args:
+            text: Kinds and paths, and options.
+
+        Returns:
+            The scenario; None if the text does not begin with a kind and a path.
+
+        Raises:
+            ValueError: A kind stands twice, is not one to combine, or has no such option.
+        """
+        kinds = "|".join(map(re.escape, self.sources))
+        if not kinds or not re.match(rf"(?:{kinds}):.", text):
+            return None
+        scenario: Any = None
+        done: set[str] = set()
+        for part in re.split(rf"\+(?=(?:{kinds}):.)", text):
+            whole, *pairs = re.split(r"\+(?=[a-z_]+=)", part)
+            kind, _, path = whole.partition(":")
+            make = self.sources[kind]
+            options: dict[str, Any] = dict(pair.split("=", 1) for pair in pairs)
+            known = list(inspect.signature(make).parameters)[1:]
+            wrong = [name for name in options if name not in known or name == "scenario"]
+            if wrong:
+                raise ValueError(f"scenario {text!r}: {kind} has no option {wrong[0]!r}")
+            if kind in done or (done and "scenario" not in known):
+                raise ValueError(f"scenario {text!r}: {kind} cannot be added to what stands before")
+            if done:
+                options["scenario"] = scenario
+            scenario = make(path, **options)
+            done.add(kind)
+        return scenario

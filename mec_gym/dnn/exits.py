@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import platform
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,6 +21,7 @@ from mec_gym.core.types import ByteArray, FloatArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.images import Images
 from mec_gym.dnn.profile import profile
+from mec_gym.dnn.profile.tensors import kinds_of
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises, at the beginning."""
@@ -117,8 +120,9 @@ class ExitTraining:
         history: One row of figures for each epoch that has ended.
 
     Raises:
-        ValueError: The module takes or returns other shapes than said above, a batch would
-            hold more images than there are, or there is not one loss weight per exit.
+        ValueError: The module takes or returns other shapes than said above, returns others in
+            training than in evaluation, has the deepest exit not last or cannot be profiled; a
+            batch would hold more images than there are, or there is not one loss weight per exit.
     """
 
     def __init__(
@@ -146,6 +150,7 @@ class ExitTraining:
         self._train = torch.from_numpy(images.train)
         self._labels = torch.from_numpy(images.train_labels)
         self.exits = self._count_exits()
+        self._check_profile()
         given = settings.loss_weights or (1.0,) * self.exits
         if len(given) != self.exits:
             raise ValueError(
@@ -240,8 +245,7 @@ class ExitTraining:
             ValueError: The module cannot be profiled.
         """
         accuracies = self.accuracies("test")
-        example = torch.zeros(1, *self.images.train.shape[1:])
-        graph = profile(self.module, example, name=name)
+        graph = self._profile(name)
         return replace(
             graph,
             exits=tuple(
@@ -322,14 +326,7 @@ class ExitTraining:
     def _count_exits(self) -> int:
         self.module.eval()
         images = self._normalised(self._train[:2])
-        try:
-            with torch.no_grad():
-                found = self.module(images)
-        except Exception as error:  # whatever the user's own forward raises
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
-                f"module must take images of shape {tuple(images.shape)}, it failed: {reason}"
-            ) from error
+        found = _run(self.module, images)
         wanted = (min(2, len(self._train)), self.images.classes)
         answers = [found] if isinstance(found, torch.Tensor) else found
         fits = isinstance(answers, (list, tuple)) and len(answers) > 0
@@ -339,7 +336,35 @@ class ExitTraining:
                 f"module must return logits (n, {self.images.classes}) for every exit, from two "
                 f"images it gave {got}"
             )
+        # A copy: what it learns of two images, as batch normalisation does, is forgotten.
+        trained = _run(copy.deepcopy(self.module).train(), images)
+        other = [trained] if isinstance(trained, torch.Tensor) else trained
+        if not isinstance(other, (list, tuple)) or kinds_of(other) != kinds_of(answers):
+            raise ValueError(
+                "module must return the same exits in training and in evaluation, it gave "
+                f"{_shapes(other)} and {_shapes(answers)}"
+            )
         return len(answers)
+
+    def _check_profile(self) -> None:
+        """Find out now, and not after the training, whether there will be a profile."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what cannot be counted is named in the end
+            graph = self._profile()
+        order = graph.provenance.get("outputs")
+        if order is not None:
+            raise ValueError(
+                "module must return its exits from the earliest to the deepest; of its outputs "
+                f"0 to {len(order) - 1} the order is {order}"
+            )
+        if len(graph.exits) != self.exits:
+            raise ValueError(
+                f"module must return {self.exits} exits, {len(graph.exits)} are traced"
+            )
+
+    def _profile(self, name: str | None = None) -> LayerGraph:
+        example = torch.zeros(1, *self.images.train.shape[1:])
+        return profile(self.module, example, name=name)
 
     def _provenance(self) -> dict[str, Any]:
         images, settings = self.images, self.settings
@@ -368,6 +393,21 @@ class ExitTraining:
                 **{name: version(name) for name in ("torch", "numpy", "scikit-learn")},
             },
         }
+
+
+def _run(module: nn.Module, images: torch.Tensor) -> Any:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            return module(images)
+    except Exception as error:  # whatever the user's own forward raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"module must take images of shape {tuple(images.shape)}, it failed: {reason}"
+        ) from error
+
+
+def _shapes(answers: Any) -> list[tuple[int, ...]]:
+    return [tuple(shape) for shape, _ in kinds_of(answers)]
 
 
 def _moments(images: ByteArray) -> tuple[FloatArray, FloatArray]:

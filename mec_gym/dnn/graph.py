@@ -202,6 +202,26 @@ class LayerGraph:
             exits=(replace(chosen, layer=int(place[chosen.layer])),),
         )
 
+    def exit_order(self) -> tuple[int, ...]:
+        """Return the indices of the exits from the earliest to the deepest.
+
+        They stay in their order unless an exit needs more layers, and no less FLOP, than another
+        one after it; then they are sorted by the layers that they need.
+        """
+        # Where not all FLOPs are known, the layers decide.
+        flops = np.zeros(len(self)) if self.uncounted else self.flops
+        depths = []
+        for one in self.exits:
+            needed = self._closure([one.layer], [(v, u) for u, v in self.links])
+            depths.append((int(needed.sum()), float(flops[needed].sum())))
+        order = range(len(depths))
+        swapped = any(
+            depths[n][0] > layers and depths[n][1] >= cost
+            for later, (layers, cost) in enumerate(depths)
+            for n in range(later)
+        )
+        return tuple(sorted(order, key=depths.__getitem__) if swapped else order)
+
     def chain(self) -> tuple[int, ...]:
         """Return the layers that every path from the input to the exit passes.
 
@@ -261,8 +281,8 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
         source: Name of the text in error messages.
 
     Raises:
-        ValueError: The text is not JSON, has another format or version, or its fields are
-            missing or wrong.
+        ValueError: The text is not JSON, has another format or version, its fields are missing
+            or wrong, or the deepest exit does not come last.
     """
     try:
         content = json.loads(text)
@@ -272,7 +292,7 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
     if found != FORMAT:
         raise ValueError(f"{source} must have the format {FORMAT!r}, got {found!r}")
     try:
-        return LayerGraph(
+        graph = LayerGraph(
             str(content["name"]),
             tuple(Layer(**layer) for layer in content["layers"]),
             tuple((u, v) for u, v in content["links"]),
@@ -283,6 +303,13 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
         raise ValueError(f"{source} is no valid profile: {error}") from error
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
+    order = graph.exit_order()
+    if order != tuple(range(len(order))):
+        given, wanted = ([graph.exits[n].name for n in some] for some in (range(len(order)), order))
+        raise ValueError(
+            f"{source}: exits must go from the earliest to the deepest, {wanted}, got {given}"
+        )
+    return graph
 
 
 def load_graph(path: str | Path) -> LayerGraph:

@@ -65,7 +65,7 @@ class EarlyExitPartition:
 
     **Arguments.** ``gymnasium.make("mec/EarlyExitPartition-v0", scenario=...)`` takes the name
     of a preset (``mixed`` by default), ``csv:PATH`` for a measured uplink, ``profile:PATH`` for
-    another network, or a ``Scenario``.
+    another network, both with ``+`` between them, or a ``Scenario``.
 
     **Version history.** v0: first version.
 

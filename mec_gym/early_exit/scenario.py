@@ -239,19 +239,36 @@ def _presets() -> dict[str, Preset[Scenario]]:
 PRESETS = _presets()
 
 
-def from_csv(path: str | Path) -> Scenario:
-    """The default scenario with a measured uplink.
+def from_csv(
+    path: str | Path,
+    scenario: Scenario | None = None,
+    unit: str | None = None,
+    max_gap: float | str = 5.0,
+) -> Scenario:
+    """A scenario with a measured uplink.
 
     Args:
-        path: A CSV file of time (s) and bandwidth (bit/s).
+        path: A CSV file of time and bandwidth.
+        scenario: What all else is taken from; by default the default scenario.
+        unit: Unit of the bandwidth, such as ``kbit/s``, if no heading names it.
+        max_gap: A step that is longer than this many median steps is an error.
+
+    Raises:
+        ValueError: See :meth:`MeasuredBandwidth.from_csv`.
     """
-    return replace(Scenario(), bandwidth=MeasuredBandwidth.from_csv(path))
+    try:
+        gap = float(max_gap)
+    except ValueError as error:
+        raise ValueError(f"max_gap must be a number, got {max_gap!r}") from error
+    measured = MeasuredBandwidth.from_csv(path, gap, unit)
+    return replace(scenario or Scenario(), bandwidth=measured)
 
 
-def from_profile(path: str | Path) -> Scenario:
-    """The default scenario with another network.
+def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """A scenario with another network.
 
     Args:
         path: A JSON profile of the network, with accuracies.
+        scenario: What all else is taken from; by default the default scenario.
     """
-    return replace(Scenario(), network=load_graph(path))
+    return replace(scenario or Scenario(), network=load_graph(path))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.checks import check_fields, numbers, positive
+from mec_gym.core.checks import check_fields, non_negative, numbers, positive
 from mec_gym.core.types import FloatArray
+from mec_gym.network.recordings import read_recording
 
 CAT1, G3, G4, WIFI = 0.13e6, 1.10e6, 5.85e6, 18.88e6
 """Mean uplink rates of networks in use, [Hu2019] table I, bit/s."""
@@ -111,6 +110,9 @@ class MeasuredBandwidth:
     The rate is constant between the moments of the trace. After its end the trace begins anew,
     and it is taken to last for one median step after the last moment.
 
+    A rate of 0 is an outage, in which the link waits. What comes during an outage is sent in
+    the first step after it: its rate is the mean from its arrival to the end of that step.
+
     Attributes:
         time: The moments in increasing order, s.
         rate: The rate from each moment on, bit/s.
@@ -118,8 +120,8 @@ class MeasuredBandwidth:
             which is an error.
 
     Raises:
-        ValueError: Times do not increase or are not finite, there is a gap, or a rate is not
-            positive.
+        ValueError: Times do not increase or are not finite, there is a gap, a rate is negative,
+            or all are 0.
     """
 
     time: tuple[float, ...]
@@ -133,7 +135,11 @@ class MeasuredBandwidth:
                 f"time and rate must hold the same number of at least 2 values, "
                 f"got {len(self.time)} and {len(self.rate)}"
             )
-        object.__setattr__(self, "rate", numbers("rate", self.rate))
+        for index, value in enumerate(self.rate):
+            non_negative(f"rate[{index}]", value)
+        object.__setattr__(self, "rate", tuple(float(value) for value in self.rate))
+        if not any(self.rate):
+            raise ValueError("rate must not be 0 throughout")
         if not np.isfinite(self.time).all():
             row = int(np.argmin(np.isfinite(self.time)))
             raise ValueError(f"time must be finite, got {self.time[row]!r}")
@@ -148,46 +154,38 @@ class MeasuredBandwidth:
             raise ValueError(
                 f"time must have no gaps: {steps[row]:g} s between {self.time[row]:g} and "
                 f"{self.time[row + 1]:g} are more than max_gap = {self.max_gap:g} median steps "
-                f"of {np.median(steps):g} s"
+                f"of {np.median(steps):g} s; a larger max_gap takes the rate before it as lasting"
             )
         object.__setattr__(self, "time", tuple(float(t) for t in self.time))
 
     @classmethod
-    def from_csv(cls, path: str | Path, max_gap: float = 5.0) -> MeasuredBandwidth:
-        """Read a CSV file of two columns, time (s) and bandwidth (bit/s).
+    def from_csv(
+        cls, path: str | Path, max_gap: float = 5.0, unit: str | None = None
+    ) -> MeasuredBandwidth:
+        """Read a CSV file of two columns, time and bandwidth.
 
         Args:
-            path: The file; its first line may hold headings.
+            path: The file; its first line may hold headings. They may name the units, as in
+                ``time_ms,throughput (Mbit/s)``; otherwise they are s and bit/s.
             max_gap: A step that is longer than this many median steps is an error.
+            unit: Unit of the bandwidth, such as ``kbit/s`` or ``MB/s``, if no heading names it.
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file is no CSV file, a value is missing or not a positive number, or
-                times do not increase, and the message names the line; or there is a gap, and
-                the message names its times.
+            ValueError: The file is no CSV file, a heading is not clear about the unit, a value is
+                missing or no number that is possible, times do not increase, or there is a gap.
+                The message names the line or the times.
         """
-        time: list[float] = []
-        rate: list[float] = []
-        for line, (moment, bandwidth) in _rows(Path(path)):
-            if bandwidth <= 0:
-                raise ValueError(
-                    f"{path}, line {line}: bandwidth must be positive, got {bandwidth}"
-                )
-            if time and moment <= time[-1]:
-                raise ValueError(
-                    f"{path}, line {line}: time must increase, got {time[-1]} and then {moment}"
-                )
-            time.append(moment)
-            rate.append(bandwidth)
+        time, rate = read_recording(Path(path), unit)
         try:
-            return cls(tuple(time), tuple(rate), max_gap)
+            return cls(time, rate, max_gap)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
     @property
     def lowest(self) -> float:
         """The lowest rate that can occur, bit/s."""
-        return min(self.rate)
+        return float(self._mean_after(np.array(self.time) - self.time[0]).min())
 
     @property
     def highest(self) -> float:
@@ -196,41 +194,26 @@ class MeasuredBandwidth:
 
     def sample(self, rng: np.random.Generator, time: FloatArray) -> FloatArray:
         """Draw the rates at given times, (n, T) s -> (n, T) bit/s."""
-        moments = np.array(self.time) - self.time[0]
-        duration = moments[-1] + np.median(np.diff(moments))
-        begin = rng.uniform(0.0, duration, size=(len(time), 1))
-        place = np.searchsorted(moments, np.mod(begin + time, duration), side="right") - 1
-        return np.asarray(np.array(self.rate)[place])
+        begin = rng.uniform(0.0, self._duration, size=(len(time), 1))
+        return self._mean_after(np.mod(begin + time, self._duration))
 
+    @property
+    def _duration(self) -> float:
+        return float(self.time[-1] - self.time[0] + np.median(np.diff(self.time)))
 
-def _rows(path: Path) -> Iterator[tuple[int, tuple[float, float]]]:
-    """The line number and the two numbers of each line of a CSV file."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            rows = list(csv.reader(file))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path} is not a CSV file: {error}") from error
-    for line, row in enumerate(rows, 1):
-        if not row:
-            continue
-        try:
-            moment, bandwidth = (float(cell) for cell in row)
-            if not np.isfinite([moment, bandwidth]).all():
-                raise ValueError
-        except ValueError:
-            # Headings are words where all later lines have numbers.
-            if line == 1 and len(row) == 2 and all(map(_is_word, row)):
-                continue
-            raise ValueError(
-                f"{path}, line {line} must be two numbers (time in s, bandwidth in bit/s), "
-                f"got {','.join(row)!r}"
-            ) from None
-        yield line, (moment, bandwidth)
-
-
-def _is_word(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return bool(cell.strip())
-    return False
+    def _mean_after(self, moment: FloatArray) -> FloatArray:
+        """The rate at moments of the trace, counted from its begin; in an outage, the mean."""
+        begins = np.array(self.time) - self.time[0]
+        place = np.searchsorted(begins, moment, side="right") - 1
+        rate = np.array(self.rate)
+        if rate.all():
+            return np.asarray(rate[place])
+        # The step, at this or a later place, in which something is sent; perhaps a round later.
+        sends = np.flatnonzero(rate)
+        sends = np.append(sends, sends[0] + len(rate))
+        step = sends[np.searchsorted(sends, place)]
+        rounds, step = np.divmod(step, len(rate))
+        ends = np.append(begins[1:], self._duration)
+        end = ends[step] + rounds * self._duration
+        sent = rate[step] * (ends - begins)[step]
+        return np.where(rate[place] > 0, rate[place], sent / (end - moment))

@@ -235,6 +235,50 @@ def test_bad_input(few):
         ExitTraining(seven, few, FAST)
 
 
+def changed(forward):
+    """TwoExits with another forward."""
+    return type("Changed", (TwoExits,), {"forward": forward})()
+
+
+def deepest_first(self, x):
+    x = self.first(x)
+    return self.late(self.second(x)), self.early(x)
+
+
+def one_in_training(self, x):
+    x = self.first(x)
+    early, late = self.early(x), self.late(self.second(x))
+    return late if self.training else (early, late)
+
+
+def none_in_evaluation(self, x):
+    x = self.first(x)
+    return [self.early(x), self.late(self.second(x))][: 2 if self.training else 1]
+
+
+def by_content(self, x):
+    x = self.first(x)
+    return (self.early(x),) if x.max() > 1e9 else (self.early(x), self.late(self.second(x)))
+
+
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (deepest_first, r"earliest to the deepest.*\[1, 0\]"),
+        (one_in_training, r"same exits .*\[\(2, 10\)\] and \[\(2, 10\), \(2, 10\)\]"),
+        (none_in_evaluation, r"same exits .*\[\(2, 10\), \(2, 10\)\] and \[\(2, 10\)\]"),
+        (by_content, r"Changed cannot be traced.*content"),
+    ],
+)
+def test_what_would_fail_in_the_end_is_refused_before_training(few, forward, message):
+    module = changed(forward)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        ExitTraining(module, few, FAST)
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_a_loss_that_is_lost_is_told(few):
     training = started(few, dataclasses.replace(FAST, learning_rate=1e18))
     with pytest.raises(ValueError, match=r"learning_rate must be smaller than 1e\+18: the loss is"):

@@ -223,6 +223,27 @@ def test_a_bad_profile_is_named(text, message):
         from_json(text, "a.json")
 
 
+def test_the_deepest_exit_comes_last_in_a_profile():
+    content = json.loads(GRAPH.to_json())
+    assert GRAPH.exit_order() == (0, 1)
+    swapped = changed(exits=EXITS[::-1])
+    assert swapped.exit_order() == (1, 0)
+    content["exits"].reverse()
+    with pytest.raises(ValueError, match=r"a\.json: exits .*\['early', 'deep'\].*got \['deep"):
+        from_json(json.dumps(content), "a.json")
+
+
+def test_an_exit_that_has_more_layers_but_costs_less_may_come_first():
+    layers = [Layer("input", "input", 0, 0, 8.0)]
+    layers += [Layer(f"v{v}", "op", flops, 0, 8.0) for v, flops in enumerate((1.0, 1.0, 9.0))]
+    links = ((0, 1), (1, 2), (0, 3))
+    long, dear = Exit("long", 2), Exit("dear", 3)
+    assert LayerGraph("x", layers, links, (long, dear)).exit_order() == (0, 1)
+    assert LayerGraph("x", layers, links, (dear, long)).exit_order() == (0, 1)
+    layers[3] = dataclasses.replace(layers[3], flops=2.0)
+    assert LayerGraph("x", layers, links, (long, dear)).exit_order() == (1, 0)
+
+
 def test_bad_files_are_named(tmp_path):
     path = tmp_path / "net.json"
     with pytest.raises(FileNotFoundError, match=r"net\.json"):

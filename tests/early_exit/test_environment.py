@@ -53,6 +53,26 @@ def test_the_order_of_agents():
     assert cost["exact"] * 1.2 < cost["dapdee"] < cost["dads"] < cost["device-only"]
 
 
+def test_files_are_combined(tmp_path):
+    measured, network = tmp_path / "up+link.csv", tmp_path / "mine.json"
+    measured.write_text("time,kbps\n0,700\n1,900\n2,800\n9,800\n")
+    save_graph(network, load_profile("alexnet-digits"))
+    csv, profile = f"csv:{measured}+max_gap=8+unit=kbit/s", f"profile:{network}"
+    for name in (f"{csv}+{profile}", f"{profile}+{csv}"):
+        scenario = mec_gym.make_problem(EXIT, name).scenario
+        assert scenario.bandwidth.rate == (7e5, 9e5, 8e5, 8e5)
+        assert scenario.graph == load_profile("alexnet-digits")
+    for name, message in (
+        (f"{csv}+{csv}", "csv cannot be added"),
+        (f"{profile}+unit=kbit/s", "profile has no option 'unit'"),
+        (f"csv:{measured}+scenario=x", "csv has no option 'scenario'"),
+        (f"csv:{measured}+max_gap=wide", "max_gap must be a number, got 'wide'"),
+        (f"csv:{measured}", "time must have no gaps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mec_gym.make_problem(EXIT, name)
+
+
 @pytest.mark.slow
 def test_scenarios_from_files(tmp_path):
     measured = tmp_path / "uplink.csv"

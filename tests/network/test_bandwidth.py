@@ -305,8 +305,9 @@ def test_the_bounds_of_a_trace():
         ((), (), "time and rate must hold .* at least 2 values, got 0 and 0"),
         ((0.0,), (1.0,), "at least 2 values, got 1 and 1"),
         ((0.0, 1.0, 2.0), (1.0, 2.0), "the same number .* got 3 and 2"),
-        ((0.0, 1.0), (1.0, 0.0), r"rate\[1\] must be positive, got 0"),
-        ((0.0, 1.0), (-1.0, 1.0), r"rate\[0\] must be positive, got -1"),
+        ((0.0, 1.0), (0.0, 0.0), "rate must not be 0"),
+        ((0.0, 1.0), (-1.0, 1.0), r"rate\[0\] must not be negative, got -1"),
+        ((0.0, 1.0), ("1", 1.0), r"rate\[0\] must be a number"),
         ((0.0, 1.0), (1.0, math.nan), r"rate\[1\] must be finite"),
         ((0.0, 2.0, 2.0), (1.0, 1.0, 1.0), r"time must increase, got 2\.0 and then 2\.0"),
         ((0.0, 2.0, 1.0), (1.0, 1.0, 1.0), r"time must increase, got 2\.0 and then 1\.0"),
@@ -348,20 +349,23 @@ def read(tmp_path, text, **more):
 @pytest.mark.parametrize(
     "text",
     [
-        "0,5\n1.5,7e6\n3,1.25\n",
-        "time,bandwidth\n0,5\n1.5,7e6\n3,1.25\n",
-        "time (s), rate (bit/s)\r\n0, 5\r\n1.5, 7e6\r\n3, 1.25\r\n",
-        "0,5\n\n1.5,7e6\n3,1.25",  # an empty line, no end of line at the end
-        '"t","b"\n"0","5"\n"1.5","7e6"\n"3","1.25"\n\n\n',
-        "\ufefftime,bandwidth\n0,5\n1.5,7e6\n3,1.25\n",  # as spreadsheets write it
-        "\ufeff0,5\n1.5,7e6\n3,1.25\n",
-        "temps,débit\n0,5\n1.5,7e6\n3,1.25\n",
+        "0,5000\n1.5,7e6\n3,1250\n",
+        "time,bandwidth\n0,5000\n1.5,7e6\n3,1250\n",
+        "time (s), rate (bit/s)\r\n0, 5000\r\n1.5, 7e6\r\n3, 1250\r\n",
+        "0,5000\n\n1.5,7e6\n3,1250",  # an empty line, no end of line at the end
+        "\n  \n\ntime,bandwidth\n,\n0,5000\n \t\n\n1.5,7e6\n,\n3,1250\n\n , \n",
+        '"t","b"\n"0","5000"\n"1.5","7e6"\n"3","1250"\n\n\n',
+        "\ufefftime,bandwidth\n0,5000\n1.5,7e6\n3,1250\n",  # as spreadsheets write it
+        "\ufeff0,5000\n1.5,7e6\n3,1250\n",
+        "temps,débit\n0,5000\n1.5,7e6\n3,1250\n",
+        "timestamp_ms,kbps\n0,5\n1500,7e3\n3000,1.25\n",
+        "time (min),throughput (MB/s)\n0,0.000625\n0.025,0.875\n0.05,0.00015625\n",
     ],
 )
 def test_files_that_can_be_read(tmp_path, text):
-    assert read(tmp_path, text) == MeasuredBandwidth((0.0, 1.5, 3.0), (5.0, 7e6, 1.25))
+    assert read(tmp_path, text) == MeasuredBandwidth((0.0, 1.5, 3.0), (5e3, 7e6, 1250.0))
     path = tmp_path / "trace.csv"
-    assert MeasuredBandwidth.from_csv(str(path)).rate == (5.0, 7e6, 1.25)
+    assert MeasuredBandwidth.from_csv(str(path)).rate == (5e3, 7e6, 1250.0)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +378,7 @@ def test_files_that_can_be_read(tmp_path, text):
         ("0,5\n1\n2,6\n", 2, "must be two numbers .* got '1'"),
         ("0,5\n1,6,7\n2,6\n", 2, "must be two numbers .* got '1,6,7'"),
         ("0,5\n1,6,\n2,6\n", 2, "must be two numbers .* got '1,6,'"),
-        ("0,5\n   \n2,6\n", 2, "must be two numbers"),
+        ("0,5\n   \n2,x\n", 3, "must be two numbers .* got '2,x'"),
         ("0;5\n1;6\n", 1, "must be two numbers .* got '0;5'"),
         ("t,b,c\n0,5,1\n1,6,1\n", 1, "must be two numbers .* got 't,b,c'"),
         ("t,\n0,5\n1,6\n", 1, "must be two numbers .* got 't,'"),
@@ -384,9 +388,7 @@ def test_files_that_can_be_read(tmp_path, text):
         ("0,5\n1,inf\n2,6\n", 2, "must be two numbers .* got '1,inf'"),
         ("0,5\n-inf,7\n2,6\n", 2, "must be two numbers .* got '-inf,7'"),
         ("0,5\n1,1e999\n2,6\n", 2, "must be two numbers .* got '1,1e999'"),
-        ("0,5\n\n1,0\n2,6\n", 3, "bandwidth must be positive, got 0.0"),
-        ("t,b\n0,5\n1,-2.5\n2,6\n", 3, "bandwidth must be positive, got -2.5"),
-        ("0,0\n1,5\n", 1, "bandwidth must be positive, got 0.0"),
+        ("t,b\n0,5\n1,-2.5\n2,6\n", 3, "bandwidth must not be negative, got -2.5"),
         ("t,b\n0,5\n\n1,6\n1,7\n", 5, r"time must increase, got 1\.0 and then 1\.0"),
         ("0,5\n1,6\n0.5,7\n", 3, r"time must increase, got 1\.0 and then 0\.5"),
         # A first line with a number in it is no heading.
@@ -409,7 +411,7 @@ def test_a_bad_line_is_named(tmp_path, text, line, message):
         ("\n\n", "at least 2 values, got 0 and 0"),
         ("time,bandwidth\n", "at least 2 values, got 0 and 0"),
         ("time,bandwidth\n0,5\n", "at least 2 values, got 1 and 1"),
-        ("0,5\n1,6\n2,7\n3,7\n9,8\n", "time must have no gaps: 6 s between 3 and 9"),
+        ("0,5e3\n1,6e3\n2,7e3\n3,7e3\n9,8e3\n", "time must have no gaps: 6 s between 3 and 9"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, message):
@@ -418,10 +420,76 @@ def test_a_bad_file_is_named(tmp_path, text, message):
 
 
 def test_the_limit_of_gaps_reaches_the_file(tmp_path):
-    text = "0,5\n1,6\n2,7\n3,7\n9,8\n"
+    text = "0,5e3\n1,6e3\n2,7e3\n3,7e3\n9,8e3\n"
     assert read(tmp_path, text, max_gap=6.0).max_gap == 6.0
     with pytest.raises(ValueError, match="max_gap must be positive"):
         read(tmp_path, text, max_gap=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("heading", "unit", "rate"),
+    [
+        ("time,throughput_mbps", None, 5e6),
+        ("TIME,RATE(MBit/s)", None, 5e6),
+        ("time,kbps", None, 5e3),
+        ("time,MB/s", "Mbyte/s", 4e7),
+        ("time,DL_bitrate", "kbit/s", 5e3),
+        ("time,DL_KBPS", "kbps", 5e3),
+        ("time,bandwidth", "bit/s", 5.0),  # whoever says it is believed
+        ("time,bandwidth", "Tbps", 5e12),
+        (None, "Mbps", 5e6),
+    ],
+)
+def test_a_unit_is_obeyed(tmp_path, heading, unit, rate):
+    text = (f"{heading}\n" if heading else "") + "0,5\n1,5\n2,10\n"
+    assert read(tmp_path, text, unit=unit).rate == (rate, rate, 2 * rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "message"),
+    [
+        ("time,DL_bitrate\n0,5000\n1,6000\n", None, r"DL_bitrate.*--bandwidth-unit"),
+        ("time,THROUGHPUT_MBPS\n0,5\n1,6\n", None, r"'MBPS'.*bytes.*--bandwidth-unit"),
+        ("time,rate (Mb)\n0,5\n1,6\n", None, r"'Mb'.*amount"),
+        ("ms,bytes\n0,5000\n1,6000\n", None, r"'bytes'.*amount"),
+        ("time,rate (widgets)\n0,5\n1,6\n", None, "'widgets'"),
+        ("time,kbps_mbps\n0,5\n1,6\n", None, "several units"),
+        ("time_ms_s,kbps\n0,5\n1,6\n", None, "time_ms_s.*several units"),
+        ("time,kbps\n0,5\n1,6\n", "Mbps", "unit .*'kbps', got 'Mbps'"),
+        ("kbps,time_s\n5,0\n6,1\n", None, "first column .*'kbps'"),
+        ("time,bandwidth\n0,5\n1,999\n2,1\n", None, "median of 5 .*--bandwidth-unit"),
+        ("0,2e12\n1,3e12\n2,1\n", None, r"median of 2e\+12 .*--bandwidth-unit"),
+        ("time,kbps\n0,5\n1,6\n", "fast", "unit .*'fast'"),
+        ("timestamp,kbps\n0,5\n1000,6\n2000,6\n", None, "time .*steps of 1000.*time_ms"),
+        ("timestamp,kbps\n1519231e6,5\n1519231000100,6\n", None, r"time .*1\.51923e\+12.*time_ms"),
+    ],
+)
+def test_an_unclear_or_impossible_unit_is_refused_with_the_fix(tmp_path, text, unit, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, text, unit=unit)
+
+
+# --- outages
+
+
+def test_what_comes_in_an_outage_waits_for_the_first_step_after_it():
+    # Steps of 2, 1, 2, 5, 2 s: nothing from 2 to 5, then 30 bit/s until 10; nothing from 10 on.
+    trace = MeasuredBandwidth((20.0, 22.0, 23.0, 25.0, 30.0), (5.0, 0.0, 0.0, 30.0, 0.0))
+    time = [0.0, 1.5, 2.0, 4.0, 4.5, 5.0, 9.0, 10.0, 11.0]
+    got = trace.sample(At(0.0), np.array([time]))[0]
+    sent, after = 5 * 30.0, 2 * 5.0  # in the first step after each outage, bit
+    expected = [5, 5, sent / 8, sent / 6, sent / 5.5, 30, 30, after / 4, after / 3]
+    assert got == pytest.approx(expected, rel=1e-12)
+    assert (trace.lowest, trace.highest) == (pytest.approx(after / 4), 30.0)
+    drawn = trace.sample(np.random.default_rng(3), np.broadcast_to(np.arange(9.0), (999, 9)))
+    assert drawn.min() >= trace.lowest and drawn.max() <= trace.highest
+
+
+def test_outages_in_a_file(tmp_path):
+    text = "t,kbps\n" + "".join(f"{t},{0 if t % 3 else 9}\n" for t in range(30))
+    assert read(tmp_path, text).lowest == pytest.approx(9e3 / 3)
+    with pytest.raises(ValueError, match="rate must not be 0"):
+        read(tmp_path, "0,0\n1,0\n2,0\n")
 
 
 def test_a_missing_file_is_named(tmp_path):

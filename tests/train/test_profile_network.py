@@ -292,3 +292,45 @@ def test_names_of_files(tmp_path):
         ProfileRun(module="m", out=tmp_path / "a.json", input=("1",), picture=tmp_path / "a.jpg")
     with pytest.raises(ValueError, match=r"^input "):
         ProfileRun(module="m", out=tmp_path / "a.json", input=())
+
+
+def test_types_of_inputs(write, tmp_path, capsys):
+    write(
+        "kinds.py",
+        """
+        from torch import nn
+        words = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 2))
+        half = nn.Linear(8, 3).half()
+        full = nn.Linear(8, 3)
+        """,
+    )
+    words = profile_network(run(tmp_path, "kinds.py:words", input_type=("int64",)))
+    assert words.flops.tolist() == [0, 0, 2 * 8 * 8 * 2] and words.output_bits[0] == 8 * 64
+    changes = {"input_type": ("float16",), "overwrite": True}
+    half = profile_network(run(tmp_path, "kinds.py:half", **changes))
+    assert half.output_bits.tolist() == [8 * 16, 3 * 16]
+    with pytest.raises(ValueError, match="float16"):
+        profile_network(run(tmp_path, "kinds.py:full", **changes))
+    with pytest.raises(ValueError, match=r"input_type .*int64.*got 'long'"):
+        run(tmp_path, "kinds.py", input_type=("long",))
+    with pytest.raises(ValueError, match=r"input_type .*\(1\), got 2"):
+        run(tmp_path, "kinds.py", input_type=("int64", "bool"))
+
+
+def test_a_batch_counts_as_one_frame_and_it_says_so(write, tmp_path, capsys):
+    write("one.py", ONE)
+    single = profile_network(run(tmp_path, "one.py"))
+    assert "note" not in capsys.readouterr().out
+    batch = ProfileRun(module="one.py", out=tmp_path / "batch.json", input=("8,8",))
+    assert profile_network(batch).flops.sum() == 8 * single.flops.sum()
+    assert "per frame, and 8,8 counts as one frame" in capsys.readouterr().out
+
+
+def test_huge_inputs(write, tmp_path):
+    write("conv.py", "from torch import nn\nmodel = nn.Conv2d(3, 1, 1)\n")
+    huge = ProfileRun(module="conv.py", out=tmp_path / "a.json", input=("1,3,1000000,1000000",))
+    assert profile_network(huge).flops.sum() == 2 * 3 * 1e12
+    for text in ("9" * 30, "9999999999,9999999999"):
+        wrong = ProfileRun(module="conv.py", out=tmp_path / "b.json", input=(text,))
+        with pytest.raises(ValueError, match=f"input is too large, got {text}"):
+            profile_network(wrong)

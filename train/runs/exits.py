@@ -102,12 +102,13 @@ def _run(run: ExitsRun, checkpoint: Path | None) -> LayerGraph:
     else:
         write_json(folder / CONFIG_FILE, config_of(run))
         _train(run, training)
-    graph = training.graph(title(run.network, images))
-    command = {"command": command_line(run, images)}
-    graph = dataclasses.replace(graph, provenance={**graph.provenance, **command})
+    # First what took long: whatever fails after it can be done again with --resume.
     weights = io.BytesIO()
     torch.save(module.state_dict(), weights)
     write_whole(folder / MODEL_FILE, weights.getvalue())
+    graph = training.graph(title(run.network, images))
+    command = {"command": command_line(run, images)}
+    graph = dataclasses.replace(graph, provenance={**graph.provenance, **command})
     save_graph(folder / PROFILE_FILE, graph)
     print_exits(graph)
     print(f"wrote {folder}/{PROFILE_FILE}, {MODEL_FILE}, {PROGRESS_FILE}")

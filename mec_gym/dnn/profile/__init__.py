@@ -1,23 +1,25 @@
 """From any torch module to a LayerGraph: what each layer computes, moves and sends.
 
-``tracing`` turns a module into a graph of operations, ``counting`` runs this graph on tensors
-without content and notes what each operation does (``operations`` says which ones count),
+``tracing`` turns a module into a graph of operations, ``recording`` notes what really runs when
+the module is called, ``counting`` runs the graph on tensors without content, compares the two
+and notes what each operation does (``operations`` says which ones count),
 ``layers`` makes the LayerGraph of it, and ``timing`` measures how long each operation takes.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from mec_gym.dnn.graph import LayerGraph
-from mec_gym.dnn.profile.counting import count_module
+from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
 from mec_gym.dnn.profile.layers import layer_graph
-from mec_gym.dnn.profile.tensors import Tensors
+from mec_gym.dnn.profile.tensors import Tensors, unchanged
 from mec_gym.dnn.profile.timing import median_seconds
 
 
@@ -31,9 +33,12 @@ def profile(
 
     The module is traced with ``torch.fx``, and every module of ``torch.nn`` becomes one layer.
     If its control flow depends on shapes, as in ``nn.Transformer``, it is traced with
-    ``torch.export`` instead, and the layers are operations of aten. Shapes are found on meta
-    tensors: nothing is computed, and the module is not changed, not even its training flag. It
-    is counted as it runs in evaluation.
+    ``torch.export`` instead, and the layers are operations of aten. Either is believed only if
+    it finds, operation by operation, what runs when the module is called. Otherwise the layers
+    are the operations that ran; such a graph has the tracer ``run``. A module that looks at the
+    content of its tensors is refused. Shapes are found on meta tensors, which to the module look
+    like those that it is given: nothing is computed, and the module is not changed, not even its
+    training flag or what its hooks write to. It is counted as it runs in evaluation.
 
     * FLOPs are those of ``torch.utils.flop_counter``: two per multiply-accumulate of
       convolutions, matrix products and attention, none for what passes over its data.
@@ -46,24 +51,22 @@ def profile(
 
     Args:
         module: The network, any module. Its outputs, one tensor or a tuple, list or dict of
-            tensors, are the exits, from the earliest to the deepest. Outputs that are None
-            are left out.
+            tensors, are the exits, from the earliest to the deepest; if the deepest does not
+            come last, they are put in order. Outputs that are None are left out.
         example_input: One frame, batch axis included, or a tuple of inputs.
         device: If given (``cpu``, ``cuda``), the module also runs there, with as many threads
             as torch is set to use, and each layer is timed.
         name: Name of the graph; by default the module's class.
 
     Raises:
-        ValueError: An input is no tensor or does not fit, the module cannot be traced, or an
-            output is no tensor.
+        ValueError: An input is no tensor or does not fit, what the module does depends on the
+            content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    _check_arguments(module, inputs)
+    _check_arguments(module, inputs, device)
     title = name or type(module).__name__
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
-    try:
-        count, tracer = count_module(module, inputs, title)
+    with _all_operations_visible():
+        count, tracer, ran = count_module(module, inputs, title)
         provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "input": [list(one.shape) for one in inputs],
@@ -73,11 +76,20 @@ def profile(
         }
         seconds: Mapping[fx.Node, float] = {}
         if device is not None:
-            seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
+            if tracer == AS_IT_RAN:
+                raise ValueError(
+                    f"device must be None for {title}: neither torch.fx nor torch.export follows "
+                    "what it does, so that its layers cannot be timed one by one"
+                )
+            if ran.writes_outside:
+                raise ValueError(
+                    f"device must be None for {title}: to run it would change tensors that a "
+                    "hook or closure of it holds"
+                )
+            with unchanged(module):
+                seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
             provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
         graph = layer_graph(count, title, seconds, provenance)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
     if graph.uncounted:
         warnings.warn(
             f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
@@ -86,7 +98,19 @@ def profile(
     return graph
 
 
-def _check_arguments(module: Any, inputs: tuple[Any, ...]) -> None:
+@contextmanager
+def _all_operations_visible() -> Iterator[None]:
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
+    try:
+        # In inference mode, products are not taken apart into what can be counted.
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _check_arguments(module: Any, inputs: tuple[Any, ...], device: str | None) -> None:
     for one in inputs:
         if not isinstance(one, torch.Tensor):
             raise ValueError(f"example_input must hold tensors, got {type(one).__name__}")
@@ -96,3 +120,13 @@ def _check_arguments(module: Any, inputs: tuple[Any, ...]) -> None:
         raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     if isinstance(module, torch.jit.ScriptModule):
         raise ValueError("module must be given as it was before torch.jit scripted it")
+    for name, part in module.named_modules():
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        held = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        if ".quantized." in kind or any(one.is_quantized for one in held):
+            raise ValueError(
+                f"module must not be quantised, layer {name or 'itself'!r} is a {kind}: profile it "
+                "as it was before; torch does not say what quantised layers compute"
+            )
+    if device is not None and any(one.is_meta for one in (*inputs, *module.state_dict().values())):
+        raise ValueError(f"device must be None for tensors on the meta device, got {device!r}")

@@ -7,10 +7,18 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mec_gym.dnn.profile.operations import flop_counter, is_view, looks_up, passes_over
-from mec_gym.dnn.profile.tensors import Tensors, copy_module, kinds_of, storage_of, tensors_in
+from mec_gym.dnn.profile.recording import AsIfReal, Recorder, Recording, record
+from mec_gym.dnn.profile.tensors import (
+    Tensors,
+    hollow,
+    hollow_inputs,
+    map_tensors,
+    storage_of,
+    tensors_in,
+    unchanged,
+)
 from mec_gym.dnn.profile.tracing import TRACERS, reason_of
 
 
@@ -33,24 +41,8 @@ class NodeCount:
     writes: frozenset[int]
 
 
-class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes which operations run, and which storages they write to."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.operations: list[Any] = []
-        self.written: set[int] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        self.operations.append(func)
-        kwargs = kwargs or {}
-        for place, argument in enumerate(func._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                value = args[place] if place < len(args) else kwargs.get(argument.name)
-                self.written |= {storage_of(t) for t in tensors_in(value)}
-        return func(*args, **kwargs)
+AS_IT_RAN = "run"
+"""The name of a graph that no tracer found: it was taken from the operations that ran."""
 
 
 class Count(fx.Interpreter):
@@ -60,40 +52,59 @@ class Count(fx.Interpreter):
         graph: The traced module.
 
     Attributes:
-        computed: FLOP of all nodes that have run so far, known ones only.
         nodes: What each node did.
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph, garbage_collect_values=False)
-        self.computed = 0
         self.nodes: dict[fx.Node, NodeCount] = {}
+        self._recorder = Recorder()
+
+    def record(self, inputs: Tensors) -> Recording:
+        """Run and count all nodes.
+
+        Args:
+            inputs: What the module is given, of which only shapes and types matter.
+        """
+        given = hollow_inputs(inputs)
+        with self._recorder, AsIfReal(inputs[0].device):
+            returned = self.run(*given)
+        return Recording(
+            calls=self._recorder.calls,
+            inputs=given,
+            returned=map_tensors(returned, self._recorder.stand_in),
+            writes_outside=self._recorder.writes_outside,
+        )
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and note what it did."""
-        with flop_counter() as counter, _Watch() as watch:
+        begin = len(self._recorder.calls)
+        with flop_counter() as counter:
             value = super().run_node(n)
+        calls = self._recorder.calls[begin:]
+        operations = [call.operation for call in calls]
         known = counter.flop_registry
         countable = all(
-            op in known or op._overloadpacket in known or passes_over(op) for op in watch.operations
+            op in known or op._overloadpacket in known or passes_over(op) for op in operations
         )
-        flops = counter.get_total_flops()
-        self.computed += flops
+        for tensor in tensors_in(value):
+            storage_of(tensor)  # where it cannot be told, nobody could say who reads what
         self.nodes[n] = NodeCount(
             value=value,
-            flops=float(flops) if countable else None,
-            moves=not all(is_view(op) for op in watch.operations),
-            looks_up=any(looks_up(op) for op in watch.operations),
-            writes=frozenset(watch.written),
+            flops=float(counter.get_total_flops()) if countable else None,
+            moves=not all(is_view(op) for op in operations),
+            looks_up=any(looks_up(op) for op in operations),
+            writes=frozenset().union(*(call.writes for call in calls)),
         )
         return value
 
 
-def count_module(module: nn.Module, inputs: Tensors, title: str) -> tuple[Count, str]:
+def count_module(module: nn.Module, inputs: Tensors, title: str) -> tuple[Count, str, Recording]:
     """Trace a module and count it.
 
-    The first tracer is taken that finds what the module really does: as many FLOPs as the
-    module itself computes, and outputs of the same shapes and types.
+    The first tracer is taken that finds what the module really does when it runs: the same
+    operations with the same results, each reading from the same ones, those that cost no FLOP
+    included. If there is none, what ran is taken itself, operation by operation.
 
     Args:
         module: The module; it is not changed.
@@ -101,49 +112,47 @@ def count_module(module: nn.Module, inputs: Tensors, title: str) -> tuple[Count,
         title: Name of the module in error messages.
 
     Returns:
-        The counted graph, and the name of the tracer.
+        The counted graph, the name of the tracer, and what ran.
 
     Raises:
-        ValueError: The inputs do not fit the module, or no tracer can follow it.
+        ValueError: The inputs do not fit the module, or what it does depends on their content.
     """
-    reasons = []
     # Constants that forward makes belong on the meta device as well.
-    with torch.no_grad(), torch.device("meta"):
-        expected = _computation(module, inputs, title)
+    with torch.device("meta"):
+        ran = _reference(module, inputs, title)
         for name, trace in TRACERS.items():
             try:
-                graph = trace(_hollow(module), _hollow_inputs(inputs))
-                count = Count(graph.to("meta"))
-                returned = count.run(*_hollow_inputs(inputs))
-            except Exception as error:
-                reasons.append(f"torch.{name}: {reason_of(error)}")
+                with unchanged(module), Recorder():
+                    count = Count(trace(hollow(module), hollow_inputs(inputs)).to("meta"))
+                    same = count.record(inputs).signature == ran.signature
+            except Exception:  # the next one may do better
                 continue
-            if expected in (None, (count.computed, kinds_of(returned))):
-                return count, name
-            reasons.append(f"torch.{name}: finds another computation than the module does")
-    raise ValueError(f"{title} cannot be traced. " + "; ".join(reasons))
+            if same:
+                return count, name, ran
+        count = Count(ran.graph())
+        count.record(inputs)
+        return count, AS_IT_RAN, ran
 
 
-def _computation(
-    module: nn.Module, inputs: Tensors, title: str
-) -> tuple[int, list[tuple[torch.Size, torch.dtype]]] | None:
-    """FLOP and outputs of a module as it is, or None if it asks for values of its tensors."""
+def _reference(module: nn.Module, inputs: Tensors, title: str) -> Recording:
+    asked: set[str] = set()
+    without_content = hollow(module)
     try:
-        with flop_counter() as counter:
-            returned = _hollow(module)(*_hollow_inputs(inputs))
+        with unchanged(module):
+            ran = record(without_content, inputs, asked)
     except Exception as error:
-        if "meta" in str(error).lower():
-            return None
+        if not (asked or "meta" in str(error).lower()):
+            raise ValueError(
+                f"example_input of shapes {[tuple(one.shape) for one in inputs]} does not fit "
+                f"{title}: {reason_of(error)}"
+            ) from error
         raise ValueError(
-            f"example_input of shapes {[tuple(one.shape) for one in inputs]} does not fit "
-            f"{title}: {reason_of(error)}"
+            f"{title} cannot be traced: what it does depends on the content of its tensors: "
+            f"{reason_of(error)}"
         ) from error
-    return counter.get_total_flops(), kinds_of(returned)
-
-
-def _hollow(module: nn.Module) -> nn.Module:
-    return copy_module(module, lambda tensor: torch.empty_like(tensor, device="meta"))
-
-
-def _hollow_inputs(inputs: Tensors) -> Tensors:
-    return tuple(torch.empty_like(one, device="meta") for one in inputs)
+    if asked:
+        raise ValueError(
+            f"{title} cannot be traced: what it does depends on the content of its tensors, it "
+            f"calls {', '.join(sorted(asked))}"
+        )
+    return ran

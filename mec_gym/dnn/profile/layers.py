@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from mec_gym.dnn.graph import Exit, Layer, LayerGraph
 from mec_gym.dnn.profile.counting import Count
 from mec_gym.dnn.profile.operations import IN_PLACE
 from mec_gym.dnn.profile.tensors import bits_of, storage_of, tensors_in
+
+_LAST = "final"
+"""Name of the deepest exit, if the module gives none."""
 
 
 def layer_graph(
@@ -43,7 +47,7 @@ def layer_graph(
     kept = [node for node in nodes if node in needed and node.op != "placeholder"]
     index = dict.fromkeys(inputs, 0) | {node: k for k, node in enumerate(kept, 1)}
     bits = sum(bits_of(count.nodes[node].value) for node in inputs if node in needed)
-    return LayerGraph(
+    graph = LayerGraph(
         title,
         (
             Layer("input", "input", 0.0, 0.0, bits, 0.0 if seconds else None),
@@ -53,6 +57,20 @@ def layer_graph(
         tuple(Exit(label, index[node]) for label, node in ends.items()),
         provenance,
     )
+    return _with_exits_in_order(graph)
+
+
+def _with_exits_in_order(graph: LayerGraph) -> LayerGraph:
+    """Put the deepest exit last; ``outputs`` of the provenance then says which output is which."""
+    order = graph.exit_order()
+    if order == tuple(range(len(order))):
+        return graph
+    names = [one.name for one in graph.exits]
+    places = [*(f"exit {k}" for k in range(1, len(names))), _LAST]
+    # Without names of their own, exits are called by their place.
+    names = places if names == places else [names[n] for n in order]
+    exits = tuple(replace(graph.exits[n], name=name) for n, name in zip(order, names, strict=True))
+    return replace(graph, exits=exits, provenance={**graph.provenance, "outputs": list(order)})
 
 
 class _LastWriters:
@@ -143,7 +161,7 @@ def _returned(count: Count) -> dict[str, fx.Node]:
     for key, value in named.items():
         nodes = list(_tensor_nodes(count, value, str(key)))
         names = [f"{key} exit {k}".strip() for k in range(1, len(nodes))]
-        found |= zip([*names, str(key) or "final"], nodes, strict=True) if nodes else []
+        found |= zip([*names, str(key) or _LAST], nodes, strict=True) if nodes else []
     if not found:
         raise ValueError(f"the module must return tensors, got {returned!r}")
     return found

@@ -219,3 +219,18 @@ def test_the_input_may_be_written_to():
     for device in (None, "cpu"):
         assert profile(net(forward), x, device).links == ((0, 1), (1, 2))
     assert (x == 1).all()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_deepest_exit_comes_last(named):
+    def forward(self, x):
+        early = self.h(x)
+        final = self.g(self.h(early))
+        return {"deep": final, "early": early} if named else (final, early)
+
+    graph = profile(net(forward), ROW)
+    names = ["early", "deep"] if named else ["exit 1", "final"]
+    assert exits(graph) == dict(zip(names, ["h #1", "g"], strict=True))
+    assert graph.provenance["outputs"] == [1, 0]
+    in_order = profile(net(lambda self, x: (self.h(x), self.g(self.h(x)))), ROW)
+    assert "outputs" not in in_order.provenance

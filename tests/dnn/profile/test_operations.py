@@ -100,6 +100,52 @@ def test_products_with_vectors():
     assert flops == {"mv": 128, "addmv": 128, "addbmm": 3 * 2 * 8**3, "dot": 16}
 
 
+def test_products_without_a_formula_of_torch():
+    def forward(self, x):
+        row, square = x[0], torch.zeros(8, 8)
+        square.addmm_(x.expand(8, 8), self.h.weight)
+        square.addr_(row, row)
+        band = torch.conv_tbc(torch.zeros(6, 2, 8), torch.zeros(3, 8, 5), row[:5], 1)
+        return torch.vdot(row, row) + torch.addr(square, row, row) + band.sum()
+
+    graph = profile(net(forward), ROW)
+    assert not graph.uncounted
+    flops = {one.name: one.flops for one in graph.layers if one.flops}
+    assert flops == {
+        "addmm_": 2 * 8**3, "addr_": 2 * 64, "conv_tbc": 2 * 6 * 2 * 5 * 3 * 8, "vdot": 16,
+        "addr": 2 * 64,
+    }  # fmt: skip
+
+
+def test_bilinear():
+    """As einsum counts it: first (n, i) x (o, i, j), then the result with (n, j)."""
+    n, i, j, o = 2, 3, 5, 4
+    first, second = torch.zeros(n, i), torch.zeros(n, j)
+    module = net(lambda self, a, b: self.part(a, b), part=nn.Bilinear(i, j, o))
+    counted = profile(module, (first, second)).flops
+    by_hand = profile(
+        net(lambda self, a, b: torch.einsum("ni,oij,nj->no", a, self.w, b), w=torch.zeros(o, i, j)),
+        (first, second),
+    ).flops
+    assert counted.sum() == by_hand.sum() == 2 * n * o * j * (i + 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y: y.zero_(), lambda y: y.fill_(2.0), lambda y: torch.zero_(y), lambda y: y.put_(
+            torch.tensor([0]), torch.tensor([1.0])),
+        lambda y: y.cauchy_(), lambda y: y.geometric_(0.5), lambda y: y.log_normal_(),
+        lambda y: y.cumsum_(1), lambda y: y.nansum(1), lambda y: y.cummin(1)[0],
+        lambda y: torch.dist(y, y), lambda y: torch.histc(y, 4),
+        lambda y: torch.linalg.cross(y[:, :3], y[:, 3:6]), lambda y: torch.multinomial(y, 2),
+    ],
+)  # fmt: skip
+def test_what_passes_in_place_or_not_has_no_flops(change):
+    graph = profile(net(lambda self, x: change(self.h(x)) + 1), ROW)
+    assert graph.uncounted == () and graph.flops.sum() == 128
+
+
 def test_other_precisions():
     graph = profile(nn.Sequential(nn.Linear(8, 4).bfloat16()), ROW.bfloat16())
     assert graph.output_bits.tolist() == [8 * 16, 4 * 16]

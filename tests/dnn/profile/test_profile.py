@@ -44,6 +44,31 @@ def test_scripts_are_refused():
         profile(module, ROW)
 
 
+def test_types_that_do_not_go_together_are_refused():
+    for module, x in ((nn.Linear(8, 4), ROW.half()), (nn.Linear(8, 4).half(), ROW)):
+        with pytest.raises(ValueError, match=r"does not fit Linear: .*float(16|32)"):
+            profile(module, x)
+    with pytest.raises(ValueError, match=r"does not fit Conv2d"):
+        profile(nn.Conv2d(3, 4, 3), IMAGE.double())
+
+
+def test_quantised_modules_are_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.ao.quantization.quantize_dynamic(
+            nn.Sequential(nn.ReLU(), nn.Linear(8, 4)), {nn.Linear}, torch.qint8
+        )
+    with pytest.raises(ValueError, match=r"module .*'1' is a torch.ao.nn.quantized.*Linear"):
+        profile(module, ROW)
+
+
+def test_huge_inputs_need_no_memory():
+    side = 10**6  # 12 Tbyte
+    graph = profile(nn.Conv2d(3, 4, 3, padding=1), torch.empty(1, 3, side, side, device="meta"))
+    assert graph.flops.sum() == 2 * 4 * 27 * side**2
+    assert graph.layers[0].output_bits == 3 * 32 * side**2
+
+
 def test_the_warning_points_to_who_asked():
     with pytest.warns(UserWarning) as caught:
         profile(net(lambda self, x: strange(x)), ROW)

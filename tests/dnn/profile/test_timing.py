@@ -75,5 +75,9 @@ def test_unknown_devices(device):
 
 
 def test_what_does_not_run_is_named():
-    with pytest.raises(ValueError, match=r"Net does not run on 'cpu': .*dtype"):
-        profile(net(lambda self, x: self.h(x)), ROW.double(), "cpu")
+    words = net(lambda self, x: self.table(x), table=torch.nn.Embedding(2, 8))
+    with pytest.raises(ValueError, match=r"Net does not run on 'cpu': .*range"):
+        profile(words, torch.tensor([[5]]), "cpu")
+    for module, frame in ((words.to("meta"), ROW), (Residual(), IMAGE.to("meta"))):
+        with pytest.raises(ValueError, match=r"device .*meta.*'cpu'"):
+            profile(module, frame, "cpu")

@@ -122,6 +122,21 @@ def test_killed_without_a_word(finished, small_network, tmp_path, monkeypatch):
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3]
 
 
+def test_what_fails_after_training_keeps_the_weights(
+    finished, small_network, tmp_path, monkeypatch
+):
+    out = tmp_path / "exits"
+    with monkeypatch.context() as patch:
+        patch.setattr(ExitTraining, "graph", lambda self, name: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_exits(small_run(out))
+    for key, value in weights(finished).items():
+        torch.testing.assert_close(weights(out)[key], value, rtol=0, atol=0)
+    monkeypatch.setattr(ExitTraining, "step", lambda self: 1 / 0)  # nothing is left to learn
+    run_exits(small_run(out, resume=True))
+    assert (out / "profile.json").read_bytes() == (finished / "profile.json").read_bytes()
+
+
 def test_checkpoints_run_no_code_and_are_of_the_same_network(finished, small_network, tmp_path):
     out = tmp_path / "exits"
     out.mkdir()
