@@ -21,11 +21,8 @@ def reason_of(error: BaseException) -> str:
 def _finite(name: str, value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ValueError(f"{name} must be a number, got {value!r}")
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:  # a whole number beyond every float
-        finite = False
-    if not finite:
+    # A whole number may be beyond every float.
+    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
     if value > LARGEST:
         raise ValueError(f"{name} must be at most {LARGEST:g}, got {value!r}")

@@ -118,13 +118,13 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run(tmp_path, monkeypatch):
 def test_a_learning_rate_beyond_reason_is_named(tmp_path):
     """Torch refuses its distributions in the midst of an update, in several lines."""
     settings = dataclasses.replace(
-        small_run(tmp_path).settings, learning_rate=1e30, head="flat", minibatches=8
+        small_run(tmp_path).settings, learning_rate=1e17, head="flat", minibatches=8
     )
-    with pytest.raises(ValueError, match=r"^learning_rate must be smaller than 1e\+30: .*$"):
+    with pytest.raises(ValueError, match=r"^learning_rate must be smaller than 1e\+17: .*$"):
         train_ppo(small_run(tmp_path / "run", settings=settings))
-    with pytest.raises(ValueError, match=r"learning_rate .*1e\+30"):
+    with pytest.raises(ValueError, match=r"learning_rate .*1e\+17"):
         learn(
-            DRIVE, total_timesteps=4 * ROLLOUT, learning_rate=1e30, num_envs=8, n_steps=30,
+            DRIVE, total_timesteps=4 * ROLLOUT, learning_rate=1e17, num_envs=8, n_steps=30,
             minibatches=8, hidden=8,
         )  # fmt: skip
 
