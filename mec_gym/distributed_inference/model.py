@@ -160,7 +160,7 @@ def home_energy(slot: Slot, work: RealArray) -> FloatArray:
     Returns:
         The energy, (..., N) J.
     """
-    return np.asarray(slot.compute_power / slot.device_rate * work)
+    return np.asarray(slot.compute_power * (work / slot.device_rate))
 
 
 def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:

@@ -8,7 +8,7 @@ import mec_gym
 from agents.registry import make_agent
 from mec_gym.core.rollout import rollout, sample_episodes
 
-PLACE = "mec/DistributedInference-v0"
+PLACE = "mec/DistributedInference-v1"
 
 # Seed 77; actions of default_rng(2024). Generated once; a change of any digit is a change of the
 # physics, of the sampling or of what an action means. One of a deadline missed by far among

@@ -220,11 +220,11 @@ def returns_of_all_plans(s, trace, episode, plans):
 TIGHT = {"deadline_factor": (0.1, 0.6), "late_weight": 0.7, "latency_weight": 0.8, "idle": 0.1}
 HARSH = {
     "plenty": {},
-    "penniless": {"battery": 0.4, "energy_coefficient": 2e-30, "harvest": 0.05},
+    "penniless": {"battery": 0.4, "compute_power": (0.2, 16.0), "harvest": 0.05},
     # giving up costs less than the time it saves: a clairvoyant may want to
     "giving up pays": {
         "battery": 0.05,
-        "energy_coefficient": 2e-30,
+        "compute_power": (0.2, 16.0),
         "deadline_factor": (0.01, 0.1),
         "miss_cost": 0.01,
     },
@@ -285,7 +285,7 @@ def test_the_bound_when_giving_up_is_the_least_evil():
         deadline_factor=(0.1, 0.1),
         idle=0.0,
         battery=1.0,
-        energy_coefficient=1e-20,
+        compute_power=(1e7, 1e7),
     )
     trace = draw(s, 0, 1)
     assert exact.episode_bound(trace, s).tolist() == pytest.approx([-4.5])

@@ -32,7 +32,7 @@ WORLD = Scenario(
     backhaul=40 * M,
     battery=50.0,
     harvest=3.0,
-    energy_coefficient=5e-29,
+    compute_power=(0.4, 25.6),
     transmit_power=0.5,
     latency_weight=2.0,
     late_weight=0.6,
@@ -50,6 +50,7 @@ FIRST = Slot(
     downlink=M * np.array([[24.0, 8.0], [10.0, 40.0], [16.0, 32.0]]),
     load=np.array([1.0, 0.5]),
     device_rate=G * np.array([2.0, 4.0, 8.0]),
+    compute_power=np.array([0.4, 3.2, 25.6]),
     server_rate=G * np.array([20.0, 50.0]),
 )
 LAST = dataclasses.replace(
@@ -484,7 +485,7 @@ def random_scenario(rng):
         idle=float(rng.choice([0.0, 0.3])),
         battery=float(rng.choice([1.0, 5.0, 1e6])),
         harvest=harvest,
-        energy_coefficient=float(rng.choice([0.0, 1e-30, 5e-30])),
+        compute_power=[(1e-9, 1e-9), (0.1, 8.0), (2.0, 40.0)][rng.integers(3)],
         transmit_power=float(rng.choice([0.0, 0.4, 2.0])),
         late_weight=float(rng.uniform(0, 1)),
         miss_cost=float(rng.uniform(0, 1)),

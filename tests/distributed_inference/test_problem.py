@@ -38,7 +38,7 @@ WORLD = Scenario(
     background_spread=0.7,
     battery=50.0,
     harvest=3.0,
-    energy_coefficient=5e-29,
+    compute_power=(0.4, 25.6),
     transmit_power=0.5,
     latency_weight=2.0,
     late_weight=0.6,
@@ -55,6 +55,7 @@ SLOT = Slot(
     downlink=M * np.array([[24.0, 8.0], [10.0, 40.0], [16.0, 32.0]]),
     load=np.array([1.0, 0.5]),
     device_rate=G * np.array([2.0, 4.0, 8.0]),
+    compute_power=np.array([0.4, 3.2, 25.6]),
     server_rate=G * np.array([20.0, 50.0]),
 )
 STATE = State(
@@ -362,7 +363,7 @@ def test_traces_whose_chains_do_not_go_on_are_refused(name):
 
 
 def test_the_environment_plays_the_problem():
-    env = gymnasium.make("mec/DistributedInference-v0")
+    env = gymnasium.make("mec/DistributedInference-v1")
     seen, _ = env.reset(seed=3)
     problem = DistributedInference(Scenario())
     assert env.observation_space == problem.observation_space

@@ -22,7 +22,7 @@ from train.evaluation.commands import compare_command, episode_figure, evaluate_
 from train.evaluation.evaluate import compare
 
 DRIVE, PAPER = "mec/TrainingOffload-v0", "mec/TrainingOffloadPaper-v0"
-PLACES = "mec/DistributedInference-v0"
+PLACES = "mec/DistributedInference-v1"
 AGENTS = ("budget", "exact", "random")
 
 

@@ -31,7 +31,7 @@ from train.evaluation.evaluate import decision_ms, gap_percent, interval, play_a
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
 from train.runs.learn import Curve, learning_curve
 
-INFERENCE = "mec/DistributedInference-v0"
+INFERENCE = "mec/DistributedInference-v1"
 SCENARIOS = ("patent", "small")
 """``patent`` is the patent's equations literally; in ``small`` devices share servers and bands."""
 SEED = 0

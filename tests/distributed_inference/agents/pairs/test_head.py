@@ -99,7 +99,7 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
     if p == 0:
         local = work[0] / slot.device_rate[n]
         fetch = bits[0] / slot.downlink[n, before - 1] if before else 0.0
-        needed = s.energy_coefficient * work[0] * slot.device_rate[n] ** 2
+        needed = slot.compute_power[n] * work[0] / slot.device_rate[n]
         seen["now"] = local + fetch
         seen["download"] = fetch if s.contention else 0.0
         seen["rest"] = sum(work) / slot.device_rate[n]
@@ -163,7 +163,7 @@ def test_every_number(name, foresight):
                         np.testing.assert_allclose(
                             found, expected, rtol=2e-5, atol=1e-9, err_msg=message
                         )
-                needed = s.energy_coefficient * slot.device_rate[n] ** 2 * sum(slot.work[n])
+                needed = slot.compute_power[n] * (sum(slot.work[n]) / slot.device_rate[n])
                 battery = state.battery[n]
                 whole = {
                     "exists": 1.0,

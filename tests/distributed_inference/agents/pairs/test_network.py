@@ -255,7 +255,7 @@ def test_what_does_not_exist_changes_nothing(order, room):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_is_not_allowed_is_never_chosen(order):
-    poor = dataclasses.replace(WORLD, battery=1.5, transmit_power=3.0, energy_coefficient=4e-30)
+    poor = dataclasses.replace(WORLD, battery=1.5, transmit_power=3.0, compute_power=(0.3, 32.0))
     head = head_of(scenario=poor)
     network = made(head, order)
     inputs = inputs_of(head, batch=40, steps=3)
@@ -290,7 +290,7 @@ def test_a_round_without_a_block_to_place_has_a_value(order):
 
 
 def untrained(env_id_scenario, seed=0):
-    problem = mec_gym.make_problem("mec/DistributedInference-v0", env_id_scenario)
+    problem = mec_gym.make_problem("mec/DistributedInference-v1", env_id_scenario)
     head = make_head("pairs", problem)
     torch.manual_seed(seed)
     return problem, network_agent(make_network("pairs", head), head)
