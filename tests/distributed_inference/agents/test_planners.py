@@ -185,8 +185,17 @@ def test_played_to_the_end_viterbi_is_optimal_without_contention():
     trace = problem.sample(np.random.default_rng(6), 20)
     returns = {name: play(problem, trace, SOLVERS[name](s)) for name in SOLVERS}
     bound = problem.bound(trace)
-    for name in ("viterbi", "descent", "reward"):
+    for name in ("viterbi", "reward"):
         np.testing.assert_allclose(returns[name], bound, rtol=1e-5)
+    # Who plans for the least delay is blind to the deadlines of the blocks.
+    assert (returns["descent"] <= bound + 1e-6).all()
+    assert returns["descent"].mean() < bound.mean() * 1.02
+    by_task = dataclasses.replace(s, deadline_of="task")
+    problem = DistributedInference(by_task)
+    trace = problem.sample(np.random.default_rng(6), 20)
+    for name in ("viterbi", "descent", "reward"):
+        played = play(problem, trace, SOLVERS[name](by_task))
+        np.testing.assert_allclose(played, problem.bound(trace), rtol=1e-5)
     for name in ("local", "nearest", "greedy", "sequential", "split"):
         assert (returns[name] <= bound + 1e-6).all()
         assert returns[name].mean() < bound.mean() * 1.005

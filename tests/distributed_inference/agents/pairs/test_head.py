@@ -34,6 +34,7 @@ CASES = {
     "shared": WORLD,
     "not shared": dataclasses.replace(WORLD, contention=False),
     "nothing returns": dataclasses.replace(WORLD, return_result=False),
+    "blocks due": dataclasses.replace(WORLD, deadline_of="block", late_weight=0.7),
     "one block": dataclasses.replace(WORLD, blocks=1),
     "two blocks": dataclasses.replace(WORLD, blocks=2),
     "one server": dataclasses.replace(WORLD, servers=1),
@@ -64,13 +65,11 @@ def names(kind):
 
 
 def after(s, slot, n, place, b, last, crowd):
-    """Least delay of everything from block b on, the one before it at a place: by recursion."""
+    """Least cost of everything from block b on, the one before it at a place: by recursion."""
     left = int(slot.blocks_left)
-    if b > last or b > left:
+    if b > last or b >= left:
         return 0.0
     bits = slot.bits[n, b]
-    if b == left:
-        return bits / slot.downlink[n, place - 1] if place and s.return_result else 0.0
     found = []
     for q in range(s.servers + 1):
         if q == place:
@@ -84,7 +83,13 @@ def after(s, slot, n, place, b, last, crowd):
         else:
             tenants = 1.0 + slot.load[q - 1] + crowd[q - 1]
             compute = slot.work[n, b] * tenants / slot.server_rate[q - 1]
-        found.append(move + compute + after(s, slot, n, q, b + 1, last, crowd))
+        delay = move + compute
+        if q and b == left - 1 and s.return_result:
+            delay += slot.bits[n, b + 1] / slot.downlink[n, q - 1]
+        if s.deadline_of == "block" and delay > slot.deadline[n]:
+            late = min(delay / slot.deadline[n] - 1, 2.0)
+            delay += (s.miss_cost + s.late_weight * late) / s.latency_weight
+        found.append(delay + after(s, slot, n, q, b + 1, last, crowd))
     return min(found)
 
 
@@ -111,12 +116,12 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
         rate = slot.server_rate[m] / (1.0 + slot.load[m])
         move = 0.0 if before == p else bits[0] / s.backhaul
         move = upload if before == 0 else move
-        seen["now"] = move + work[0] / rate
+        result = bits[1] / slot.downlink[n, m] if left == 1 and s.return_result else 0.0
+        seen["now"] = move + work[0] / rate + result
         if s.contention:
             seen["compute"] = work[0] / slot.server_rate[m]
             seen["upload"] = upload if before == 0 else 0.0
-            if left == 1 and s.return_result:
-                seen["download"] = bits[1] / slot.downlink[n, m]
+            seen["download"] = result
         seen["rest"], seen["stay"] = sum(work) / rate, following / rate
         # With one server there is no other.
         leaves = [bits[1] / slot.downlink[n, m], bits[1] / s.backhaul][: s.servers]

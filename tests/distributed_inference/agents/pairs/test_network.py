@@ -349,6 +349,7 @@ def two_devices_and_a_server(deadline, bits=(10e6, 20e6), work=(10e9, 5e9)):
         downlink=np.full((2, 1), 10e6),
         load=np.zeros(1),
         device_rate=np.full(2, 1e9),
+        compute_power=np.full(2, 2.0),
         server_rate=np.full(1, 10e9),
     )
     head = PairsHead(problem)
