@@ -85,7 +85,7 @@ class Channel:
         round_s: Time between two rounds, s. It is the pace at which the network changes,
             however long the blocks take.
         slowest: The least rate, bit/s; slower links are given this rate, so that every transfer
-            ends.
+            ends. By default it is the rate at -10 dB, below which [TR36942] has no throughput.
 
     Raises:
         ValueError: A parameter lies outside its range.
@@ -101,7 +101,7 @@ class Channel:
     attenuation: float = 0.6
     most_bits_per_hz: float = 4.4
     round_s: float = 0.5
-    slowest: float = 0.2 * MEGA
+    slowest: float = 1.65 * MEGA
 
     def __post_init__(self) -> None:
         check_fields(

@@ -164,14 +164,13 @@ def test_descent_on_the_reward_takes_only_what_is_allowed_at_first():
     allowed = np.random.default_rng(22).random((*home.shape, 3)) < 0.5
     allowed[..., 1] |= ~allowed.any(axis=-1)
     begin = coordinate_descent(h, s, home, allowed=allowed)
-    deadline = trace.deadline[:, ::3]
     found = descend_on_cost(h, s, home, begin, np.zeros(home.shape), allowed=allowed)
     assert np.take_along_axis(allowed, found[..., :1], axis=-1).all()
     assert not np.array_equal(found, begin)
 
 
 def test_descent_on_the_reward_where_each_block_has_a_deadline():
-    s = contended(deadline_of="block", miss_cost=1.0, late_weight=1.0, idle=0.1)
+    s = contended(deadline_of="block", miss_cost=4.0, late_weight=1.0, idle=0.1)
     draws = 30
     trace = draw(s, 21, draws)
     h = horizon_of_trace(trace, s)

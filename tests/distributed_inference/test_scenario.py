@@ -386,7 +386,7 @@ def test_a_station_next_door_drowns_the_others_without_an_error():
     radio = Radio(transmit_power_dbm=146.0, bandwidth_hz=20e6)
     channel = Channel(plane=Near(), shadowing_db=0.0, downlink=radio)
     _, down = channel.sample(np.random.default_rng(0), 1, 1, 2, 1)
-    assert down.ravel().tolist() == pytest.approx([88e6, 0.2e6])
+    assert down.ravel().tolist() == pytest.approx([88e6, 1.65e6])
 
 
 def test_the_presets_leave_the_cap_most_of_the_time():

@@ -429,7 +429,9 @@ def test_the_clairvoyant_plans_for_the_reward():
 
 
 def test_who_plans_for_the_reward_earns_more_where_deadlines_matter():
-    s = moving(devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0)
+    s = moving(
+        devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0, deadline_factor=(0.6, 1.2)
+    )
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(16), 60)
     cost = {name: -play(problem, trace, SOLVERS[name](s)).mean() for name in ("descent", "reward")}
