@@ -58,5 +58,5 @@ def test_the_order_of_agents():
     assert cost["bound"] * 1.2 < cost["clairvoyant"] * 1.05 < cost["deadline-descent"]
     assert cost["deadline-descent"] * 1.05 < cost["coordinate-descent"]
     assert cost["coordinate-descent"] * 1.3 < cost["viterbi"]
-    assert cost["viterbi"] * 1.2 < cost["edge-only"]
+    assert cost["viterbi"] < cost["edge-only"]
     assert cost["edge-only"] * 1.2 < cost["device-only"]

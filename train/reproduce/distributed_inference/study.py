@@ -121,7 +121,7 @@ class Line:
         local_s: The part of the delay that is computing on the device.
         edge_s: The part of the delay that is computing on servers.
         transfer_s: The part of the delay that is transfers.
-        missed_percent: The share of tasks that ended late.
+        missed_percent: The share of tasks that ended late, or of blocks if each has a deadline.
         given_up_percent: The share of tasks that were given up.
         decision_ms: The wall time of a decision when all episodes decide in one batch.
     """
@@ -336,6 +336,9 @@ def line(
     given_up = per_episode(played, "dropped").sum()
     tasks = per_episode(played, "finished").sum() + given_up
 
+    s = make_problem(INFERENCE, scenario).scenario
+    deadlines = s.blocks if s.deadline_of == "block" else 1
+
     def per_task(part: str) -> float:
         return float(per_episode(played, part).sum() / tasks)
 
@@ -356,7 +359,7 @@ def line(
         local_s=per_task("local_s"),
         edge_s=per_task("edge_s"),
         transfer_s=per_task("transfer_s"),
-        missed_percent=100.0 * per_task("deadline_missed"),
+        missed_percent=100.0 * per_task("deadline_missed") / deadlines,
         given_up_percent=float(100.0 * given_up / tasks),
         decision_ms=decision_ms,
     )

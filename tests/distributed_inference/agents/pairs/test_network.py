@@ -434,16 +434,27 @@ def costs_by_loops(s, shown, e, places, order):
         """Whose server or band it is."""
         return before[n] if kind == "download" and p == 0 else p
 
+    due = s.deadline_of == "block"
     price, likely = [], []
+
+    def late(off):
+        return s.miss_cost * sigmoid(off / WIDTH) + s.late_weight * min(max(off, 0.0), 2.0)
+
+    def slope(off, rho):
+        near = sigmoid(off / WIDTH)
+        beyond = s.late_weight / rho if 0 < off < 2 else 0.0
+        return s.latency_weight + s.miss_cost * near * (1 - near) / (WIDTH * rho) + beyond
+
     for n in range(count):
         allowed = [p for p in range(size) if pair["allowed"][n][p]]
         base = [pair["now"][n][p] + pair["ahead"][n][p] for p in range(size)]
         rho = device["deadline"][n]
-        off = (device["delay"][n] + min(base[p] for p in allowed) - rho) / rho
-        near = sigmoid(off / WIDTH)
-        beyond = s.late_weight / rho if 0 < off < 2 else 0.0
-        slope = near * (1 - near) / (WIDTH * rho)
-        price.append(s.latency_weight + s.miss_cost * slope + beyond)
+        if due:
+            offs = [pair["now"][n][p] / rho - 1 for p in range(size)]
+            base = [base[p] + late(offs[p]) / s.latency_weight for p in range(size)]
+        else:
+            offs = [(device["delay"][n] + min(base[p] for p in allowed) - rho) / rho] * size
+        price.append([slope(off, rho) for off in offs])
         least = min(base[p] for p in allowed)
         weights = {p: math.exp(-SHARP * s.latency_weight * (base[p] - least)) for p in allowed}
         likely.append([weights.get(p, 0.0) / sum(weights.values()) for p in range(size)])
@@ -461,12 +472,12 @@ def costs_by_loops(s, shown, e, places, order):
                 mine, its = pair[kind][n][p], pair[kind][k][q]
                 if mine and its and station(n, p, kind) == station(k, q, kind):
                     own += trust * chances[q] * mine
-                    harm += trust * chances[q] * its * price[k]
-        delay = pair["now"][n][p] + pair["ahead"][n][p] + own
+                    harm += trust * chances[q] * its * price[k][q]
+        delay = pair["now"][n][p] + own
+        whole = delay + pair["ahead"][n][p]
         rho = device["deadline"][n]
-        off = (device["delay"][n] + delay - rho) / rho
-        penalty = s.miss_cost * sigmoid(off / WIDTH) + s.late_weight * min(max(off, 0.0), 2.0)
-        costs[n, p] = s.latency_weight * delay + harm + penalty
+        off = ((delay if due else device["delay"][n] + whole) - rho) / rho
+        costs[n, p] = s.latency_weight * whole + harm + late(off)
     return costs
 
 
@@ -482,11 +493,13 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_prior_is_the_marginal_cost(order, moment):
+@pytest.mark.parametrize("deadline_of", ["task", "block"])
+def test_the_prior_is_the_marginal_cost(deadline_of, order, moment):
     """Against loops over devices, places, servers and bands."""
     s = dataclasses.replace(
         contended(devices=3, servers=3, blocks=4, channel=Channel(), idle=0.1, background=1.0),
         latency_weight=0.8, miss_cost=0.7, late_weight=0.3, battery=5.0, transmit_power=2.0,
+        deadline_of=deadline_of,
     )  # fmt: skip
     problem = DistributedInference(s)
     head = PairsHead(problem)
