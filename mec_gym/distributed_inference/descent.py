@@ -30,7 +30,7 @@ from mec_gym.distributed_inference.horizon import (
 )
 from mec_gym.distributed_inference.scenario import Scenario
 
-NEAR = 0.3
+NEAR = 0.1
 """A deadline is near if the delay differs from it by less than this share of it."""
 
 

@@ -37,7 +37,7 @@ SHARP = 50.0
 
 The larger, the closer an untrained network plays to the cheapest places.
 """
-TRUST = 0.3
+TRUST = 0.5
 """How much of what is expected of later devices the prior counts at the start, from 0 to 1."""
 WIDTH = 0.1
 """How wide the step is that a missed deadline makes in the prior, as a share of the deadline.
