@@ -170,8 +170,10 @@ class Channel:
             # Several times as fast as a sum over so short an axis.
             for one in range(1, stations):
                 total += other[..., one]
-            disturbed = total[..., None] - other
-            other /= np.maximum(disturbed, 1.0, out=disturbed)  # rounding: never below the noise
+            # So that rounding leaves some of it where one station drowns all others; no ratio
+            # exceeds 60 dB then, far beyond the one of the largest rate.
+            total *= 1.0 + 1e-6
+            other /= total[..., None] - other
         return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 
     def _rate(self, snr: Float32Array, radio: Radio) -> Float32Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import Rollout, sample_episodes
 from mec_gym.core.types import FloatArray
+from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.registration import make_problem
 from train.evaluation.evaluate import decision_ms, gap_percent, interval, play_all
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
@@ -336,7 +338,7 @@ def line(
     given_up = per_episode(played, "dropped").sum()
     tasks = per_episode(played, "finished").sum() + given_up
 
-    s = make_problem(INFERENCE, scenario).scenario
+    s = cast(DistributedInference, make_problem(INFERENCE, scenario)).scenario
     deadlines = s.blocks if s.deadline_of == "block" else 1
 
     def per_task(part: str) -> float:
