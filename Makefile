@@ -35,11 +35,11 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo \
 	  --episodes 100 --picture $(DEMO)/early-exit/episode.png
 	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
-	$(BIN)/python -m train ppo --env mec/DistributedInference-v0 --total-timesteps 200_000 \
+	$(BIN)/python -m train ppo --env mec/DistributedInference-v1 --total-timesteps 200_000 \
 	  --out $(DEMO)/inference/ppo
-	$(BIN)/python -m train mtl-a3c --env mec/DistributedInference-v0 --total-timesteps 100_000 \
+	$(BIN)/python -m train mtl-a3c --env mec/DistributedInference-v1 --total-timesteps 100_000 \
 	  --out $(DEMO)/inference/mtl-a3c
-	$(BIN)/python -m train compare --env mec/DistributedInference-v0 --out $(DEMO)/inference/compare \
+	$(BIN)/python -m train compare --env mec/DistributedInference-v1 --out $(DEMO)/inference/compare \
 	  --episodes 200 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
 	  deadline-descent coordinate-descent sequential-greedy greedy neurosurgeon edge-only \
 	  device-only clairvoyant

@@ -30,7 +30,7 @@ AGENTS = {
         SequentialGreedySolver,
     ),
     "viterbi": solver_entry(
-        "plays each device's fastest plan as if it were alone: optimal without contention",
+        "plays each device's best plan as if it were alone: optimal without contention",
         ViterbiSolver,
     ),
     "greedy": solver_entry(

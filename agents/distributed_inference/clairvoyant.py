@@ -41,10 +41,9 @@ def clairvoyant_plan(problem: DistributedInference, trace: Slot) -> IntArray:
         best_alone,
         np.random.default_rng(0).integers(s.servers + 1, size=shape),
     )
-    deadline = trace.deadline[:, :: s.blocks]
-    spent = np.zeros(deadline.shape)
-    plans = np.stack([descend_on_cost(h, s, home, p, spent, deadline) for p in beginnings])
-    best = joint_costs(h, s, home, plans, spent, deadline)[0].argmin(axis=0)
+    spent = np.zeros(home.shape)
+    plans = np.stack([descend_on_cost(h, s, home, p, spent) for p in beginnings])
+    best = joint_costs(h, s, home, plans, spent)[0].argmin(axis=0)
     plan = np.take_along_axis(plans, best[None, ..., None, None], axis=0)[0]  # (n, J, N, K)
     rounds: IntArray = np.swapaxes(plan, -1, -2).reshape(len(plan), s.rounds, s.devices)
     return rounds

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from agents.protocol import Solution
-from mec_gym.core.types import BoolArray
+from mec_gym.core.types import FloatArray
 from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
 from mec_gym.distributed_inference.exact import (
     exhaustive,
     mask_first_place,
-    step_costs,
+    step_costs_when_due,
     viterbi,
 )
 from mec_gym.distributed_inference.horizon import (
-    Horizon,
     all_devices,
     horizon_as_seen,
 )
@@ -29,20 +26,17 @@ from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 
 def first_places_alone(
-    h: Horizon, slot: Slot, state: State, scenario: Scenario, may_move: BoolArray | None = None
+    place: FloatArray, move: FloatArray, slot: Slot, state: State, scenario: Scenario
 ) -> Solution:
-    """Plan each device's fastest way as if it were alone, and return the first places, (..., N).
+    """Plan each device's best way as if it were alone, and return the first places, (..., N).
 
     Args:
-        h: The blocks that are planned for, and what they meet.
+        place: Cost of the places, (..., N, K', M + 1).
+        move: Cost of the moves from the place before to the next, (..., N, K', M + 1, M + 1).
         slot: The round, its fields of shape (..., N, ...).
         state: The state before the round, its fields of shape (..., N).
         scenario: The parameters of the problem.
-        may_move: Which moves from place to place are allowed, (M + 1, M + 1); None for all.
     """
-    place, move = step_costs(all_devices(h), scenario)
-    if may_move is not None:
-        move = np.where(may_move, move, 1e6)
     place = mask_first_place(place, affordable(slot, state, scenario))
     plan, _ = viterbi(place, move, state.place)
     return Solution(decision=Decision(place=plan[..., 0]), evaluations=1)
@@ -50,7 +44,10 @@ def first_places_alone(
 
 @dataclass(frozen=True, slots=True)
 class ViterbiSolver:
-    """Plans each device's fastest way as if it were alone, which is exact without contention.
+    """Plans each device's best way as if it were alone, which is exact without contention.
+
+    That is the fastest way if the whole task has the deadline, and the one that costs least if
+    each block has one.
 
     Attributes:
         scenario: The parameters of the problem.
@@ -60,8 +57,9 @@ class ViterbiSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of rounds, fields (...); every round is planned anew."""
-        h = horizon_as_seen(slot, self.scenario.blocks)
-        return first_places_alone(h, slot, state, self.scenario)
+        h = all_devices(horizon_as_seen(slot, self.scenario.blocks))
+        costs = step_costs_when_due(h, self.scenario)
+        return first_places_alone(*costs, slot, state, self.scenario)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class CoordinateDescentSolver:
     Attributes:
         scenario: The parameters of the problem.
         sweeps: Largest number of rounds through all devices; more of them find better plans.
-        deadlines: Whether it plans for the reward, penalties of late tasks included, or for
+        deadlines: Whether it plans for the reward, penalties of what is late included, or for
             the sum of delays only.
     """
 
@@ -86,9 +84,7 @@ class CoordinateDescentSolver:
         allowed = affordable(slot, state, s)
         plan = coordinate_descent(h, s, state.place, sweeps=self.sweeps, allowed=allowed)
         if self.deadlines:
-            plan = descend_on_cost(
-                h, s, state.place, plan, state.delay, slot.deadline, self.sweeps, allowed
-            )
+            plan = descend_on_cost(h, s, state.place, plan, state.delay, self.sweeps, allowed)
         return Solution(decision=Decision(place=plan[..., 0]), evaluations=self.sweeps * s.devices)
 
 
@@ -110,6 +106,6 @@ class ExhaustiveSolver:
         """
         s = self.scenario
         h = horizon_as_seen(slot, s.blocks)
-        plan, _ = exhaustive(h, s, state.place, state.delay, slot.deadline)
+        plan, _ = exhaustive(h, s, state.place, state.delay)
         plans = (s.servers + 1) ** (s.devices * s.blocks)
         return Solution(decision=Decision(place=plan[..., 0]), evaluations=plans)

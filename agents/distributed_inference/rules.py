@@ -20,6 +20,7 @@ from mec_gym.distributed_inference.exact import (
 )
 from mec_gym.distributed_inference.horizon import (
     Demand,
+    all_devices,
     demand_of,
     first_round,
     horizon_as_seen,
@@ -62,7 +63,8 @@ class GreedyBlockSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of rounds, fields (...)."""
         s = self.scenario
-        return first_places_alone(first_round(horizon_as_seen(slot, s.blocks)), slot, state, s)
+        h = all_devices(first_round(horizon_as_seen(slot, s.blocks)))
+        return first_places_alone(*step_costs(h, s), slot, state, s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +114,5 @@ class SplitSolver:
         # Only the move from the device to a server is allowed.
         stay = np.eye(s.servers + 1, dtype=np.bool_)
         stay[0, :] = True
-        return first_places_alone(horizon_as_seen(slot, s.blocks), slot, state, s, stay)
+        place, move = step_costs(all_devices(horizon_as_seen(slot, s.blocks)), s)
+        return first_places_alone(place, np.where(stay, move, 1e6), slot, state, s)

@@ -24,7 +24,7 @@ from train.evaluation.evaluate import gap_percent, interval, play_all
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
 from train.runs.learn import Curve, learning_curve
 
-INFERENCE = "mec/DistributedInference-v0"
+INFERENCE = "mec/DistributedInference-v1"
 SEEDS = 5
 FEW = 2  # seeds of what is there for comparison, or takes long
 EPISODES = 500

@@ -23,7 +23,7 @@ from mec_gym import make_problem
 from mec_gym.distributed_inference.scenario import Scenario
 from mec_gym.network.gaussian import white_noise
 
-ENV_ID = "mec/DistributedInference-v0"
+ENV_ID = "mec/DistributedInference-v1"
 PATENT_SIZE = Scenario(devices=10, servers=4, blocks=10)
 BATCH, PEER_BATCH, CITY_BATCH = 256, 16, 64
 CITY_GIB = 4.0

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 ENVIRONMENTS = {
-    "mec/DistributedInference-v0": Entry(
+    "mec/DistributedInference-v1": Entry(
         about="place every block of many devices' networks on many servers, round by round",
         problem=DistributedInference,
         scenario_type=Scenario,

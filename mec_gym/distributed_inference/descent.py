@@ -15,6 +15,7 @@ from mec_gym.distributed_inference.exact import (
     joint_costs,
     mask_first_place,
     step_costs,
+    step_costs_when_due,
     viterbi,
 )
 from mec_gym.distributed_inference.horizon import (
@@ -25,10 +26,11 @@ from mec_gym.distributed_inference.horizon import (
     demand_per_device,
     places_before,
     take_devices,
+    unharmed,
 )
 from mec_gym.distributed_inference.scenario import Scenario
 
-NEAR = 0.3
+NEAR = 0.1
 """A deadline is near if the delay differs from it by less than this share of it."""
 
 
@@ -40,7 +42,7 @@ def coordinate_descent(
     sweeps: int = 8,
     allowed: BoolArray | None = None,
 ) -> IntArray:
-    """Find joint plans of little total delay.
+    """Find joint plans of little total delay, whatever the deadlines.
 
     Each device in turn takes the best plan given those of the others. Its cost counts what
     it does to the others, so every change lowers the total delay, and the descent ends in a
@@ -94,15 +96,16 @@ def descend_on_cost(
     start: IntArray,
     plan: IntArray,
     spent: FloatArray,
-    deadline: FloatArray,
     sweeps: int = 4,
     allowed: BoolArray | None = None,
 ) -> IntArray:
-    """Find joint plans that cost less than a given one, penalties of late tasks included.
+    """Find joint plans that cost less than a given one, penalties included.
 
     Each device in turn is offered four plans and takes the one with which all tasks together
     cost least: the plan it has, its best plan if the others' delays count as much as they
-    matter to the reward, its best plan if they do not count, and everything at home.
+    matter to the reward, its best plan if they do not count, and everything at home. If each
+    block has a deadline, its best plans count the device's own late blocks, too. Without
+    contention there are no others to count.
 
     Args:
         h: The horizon, fields (..., N, ...).
@@ -110,7 +113,6 @@ def descend_on_cost(
         start: Where each device's block before ran, (..., N).
         plan: The plan to begin with, (..., N, K').
         spent: What the tasks have taken so far, (..., N) s.
-        deadline: Their deadline, (..., N) s.
         sweeps: The largest number of passes through all devices; more take longer and may
             find better plans.
         allowed: Whether the first block may take a place, (..., N, M + 1); None allows all.
@@ -118,37 +120,37 @@ def descend_on_cost(
     Returns:
         The places, (..., N, K').
     """
-    deadline = np.broadcast_to(deadline, plan.shape[:-1])
+    deadline = np.broadcast_to(h.deadline, plan.shape[:-1])[..., None]
     plan = plan.copy()
 
     def cost(plans: IntArray) -> tuple[FloatArray, FloatArray]:
-        return joint_costs(h, scenario, start, plans, spent, deadline)
+        return joint_costs(h, scenario, start, plans, spent)
 
-    now, delay = cost(plan)
+    now, taken = cost(plan)
     each = demand_per_device(h, plan, start, scenario)
     for _ in range(sweeps):
         before = now
         for n in range(plan.shape[-2]):
             mask = None if allowed is None else allowed[..., n, :]
-            seconds_value = _seconds_value(delay, deadline, scenario)
-            others = _demand_of_others(each, n, seconds_value)
-            zero = np.zeros_like(others.work)
-            selfish = replace(others, work=zero, upload_s=zero, download_s=zero)
+            beliefs: tuple[Demand | None, ...] = (None,)
+            if scenario.contention:
+                others = _demand_of_others(each, n, _seconds_value(taken, deadline, scenario))
+                beliefs = (others, unharmed(others))
             offers = [plan]
-            for believed in (others, selfish):
-                place, move = step_costs(take_devices(h, n), scenario, believed)
+            for believed in beliefs:
+                place, move = step_costs_when_due(take_devices(h, n), scenario, believed)
                 offer = plan.copy()
                 offer[..., n, :] = viterbi(mask_first_place(place, mask), move, start[..., n])[0]
                 offers.append(offer)
             home = plan.copy()
             home[..., n, :] = 0 if mask is None else np.where(mask[..., :1], 0, plan[..., n, :])
             offers.append(home)
-            known = (now, delay)  # of the plan it has
+            known = (now, taken)  # of the plan it has
             costs, delays = zip(known, *(cost(offer) for offer in offers[1:]), strict=True)
             best = np.argmin(np.stack(costs), axis=0)
             choose = best[None, ..., None]
             plan = np.take_along_axis(np.stack(offers), choose[..., None], axis=0)[0]
-            delay = np.take_along_axis(np.stack(delays), choose, axis=0)[0]
+            taken = np.take_along_axis(np.stack(delays), choose[..., None], axis=0)[0]
             now = np.take_along_axis(np.stack(costs), best[None], axis=0)[0]
             _store(each, n, demand_of(h, n, plan, start, scenario))
         if np.all(now >= before - 1e-12):
@@ -157,7 +159,7 @@ def descend_on_cost(
 
 
 def _seconds_value(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
-    """Return what one more second of each task's delay costs, (..., N) 1/s.
+    """Return what one more second of each task's or block's delay costs, (..., N, 1 or K') 1/s.
 
     It is the slope of [Li2024] eq. (11). The step at the deadline counts as a slope, too, for
     delays that are ``NEAR`` it.
@@ -175,7 +177,7 @@ def _demand_of_others(each: Demand, n: int, seconds_value: FloatArray) -> Demand
     Their work and seconds are weighed by what a second of theirs is worth, relative to a
     second of device n; their numbers of blocks and transfers are not weighed.
     """
-    weight = (seconds_value / seconds_value[..., n, None])[..., None, None]
+    weight = (seconds_value / seconds_value[..., n, None, :])[..., None]
     weighed = replace(
         each,
         work=each.work * weight,

@@ -13,8 +13,9 @@ from mec_gym.distributed_inference.horizon import (
     all_devices,
     horizon_of_trace,
     joint_delays,
+    unharmed,
 )
-from mec_gym.distributed_inference.model import failure_cost, lateness_cost
+from mec_gym.distributed_inference.model import failure_cost, home_energy, lateness_cost
 from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 MOST_PLANS = 2_000_000
@@ -68,6 +69,35 @@ def step_costs(
     return place, move
 
 
+def step_costs_when_due(
+    h: Horizon, scenario: Scenario, others: Demand | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Compute the costs of :func:`step_costs`, and of late blocks if each has a deadline.
+
+    The penalty of a block, [Li2024] eq. (12), depends on its own delay alone, so it is a cost of
+    the move to its place. Without contention the path that costs least is then the exact
+    optimum of the reward. If the whole task has the deadline, the costs are those of
+    :func:`step_costs`: the least delay is then the optimum without contention.
+
+    Args:
+        h: The horizon of one device, fields (..., K', ...).
+        scenario: The parameters.
+        others: As in :func:`step_costs`; nothing if None.
+
+    Returns:
+        The cost of the places, (..., K', M + 1) s, and of the moves from the place before
+        (first axis) to the next, (..., K', M + 1, M + 1) s. A penalty counts as the seconds
+        that cost as much.
+    """
+    place, move = step_costs(h, scenario, others)
+    if scenario.deadline_of == "task":
+        return place, move
+    own = (place, move) if others is None else step_costs(h, scenario, unharmed(others))
+    delay = own[0][..., None, :] + own[1]
+    late = lateness_cost(delay, h.deadline[..., None, None, None], scenario)
+    return place, move + late / scenario.latency_weight
+
+
 def viterbi(place: FloatArray, move: FloatArray, start: IntArray) -> tuple[IntArray, FloatArray]:
     """Find the cheapest path through the places, block by block.
 
@@ -117,10 +147,11 @@ def mask_first_place(place: FloatArray, allowed: BoolArray | None) -> FloatArray
 
 
 def plan_alone(h: Horizon, scenario: Scenario, start: IntArray) -> tuple[IntArray, FloatArray]:
-    """Find each device's fastest plan if it had every server and band to itself.
+    """Find each device's best plan if it had every server and band to itself.
 
-    This is the exact optimum without contention. With contention its delay is a lower bound,
-    for contention only slows.
+    This is the exact optimum without contention: the fastest plan if the whole task has the
+    deadline, else the cheapest one. With contention its cost is a lower bound, for contention
+    only slows.
 
     Args:
         h: The horizon, fields (..., N, ...).
@@ -128,9 +159,10 @@ def plan_alone(h: Horizon, scenario: Scenario, start: IntArray) -> tuple[IntArra
         start: Where each device's block before ran, (..., N).
 
     Returns:
-        The places, (..., N, K'), and the delays, (..., N) s.
+        The places, (..., N, K'), and their costs by :func:`step_costs_when_due`, (..., N) s:
+        the delays, if the whole task has the deadline.
     """
-    return viterbi(*step_costs(all_devices(h), scenario), start)
+    return viterbi(*step_costs_when_due(all_devices(h), scenario), start)
 
 
 def task_costs(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
@@ -154,7 +186,6 @@ def joint_costs(
     start: IntArray,
     plan: IntArray,
     spent: FloatArray,
-    deadline: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Compute what the tasks cost all together under joint plans.
 
@@ -164,18 +195,24 @@ def joint_costs(
         start: Where each device's block before ran, (..., N).
         plan: Places, (..., N, K').
         spent: What the tasks have taken so far, (..., N) s.
-        deadline: Their deadline, (..., N) s.
 
     Returns:
-        Their cost, [Li2024] eq. (11), (...), and their delays, ``spent`` included, (..., N) s.
+        Their cost, [Li2024] eq. (11), (...), penalties of earlier blocks left out; and the
+        delays that deadlines are for: those of the tasks, ``spent`` included, (..., N, 1) s, or
+        those of the blocks, (..., N, K') s.
     """
-    delay = spent + joint_delays(h, plan, start, scenario)
-    costs = np.where(h.active, task_costs(delay, deadline, scenario), 0.0)
-    return costs.sum(axis=-1), delay
+    blocks = joint_delays(h, plan, start, scenario)
+    delay = spent + blocks.sum(axis=-1)
+    if scenario.deadline_of == "block":
+        late = lateness_cost(blocks, h.deadline[..., None], scenario).sum(axis=-1)
+        costs, taken = scenario.latency_weight * delay + late, blocks
+    else:
+        costs, taken = task_costs(delay, h.deadline, scenario), delay[..., None]
+    return np.where(h.active, costs, 0.0).sum(axis=-1), taken
 
 
 def exhaustive(
-    h: Horizon, scenario: Scenario, start: IntArray, spent: FloatArray, deadline: FloatArray
+    h: Horizon, scenario: Scenario, start: IntArray, spent: FloatArray
 ) -> tuple[IntArray, FloatArray]:
     """Find the best of all joint plans, the optimum of what is left of the tasks.
 
@@ -186,7 +223,6 @@ def exhaustive(
         scenario: The parameters.
         start: Where each device's block before ran, (..., N).
         spent: What the tasks have taken so far, (..., N) s.
-        deadline: Their deadline, (..., N) s.
 
     Returns:
         The places, (..., N, K'), and what the tasks then cost together, [Li2024] eq. (11),
@@ -212,7 +248,7 @@ def exhaustive(
         digits = codes[:, None] // places ** np.arange(choices) % places
         tried = digits.reshape(len(codes), *(1 for _ in batch), devices, rounds)
         tried = np.broadcast_to(tried, (len(codes), *batch, devices, rounds))
-        cost, _ = joint_costs(h, scenario, start, tried, spent, deadline)
+        cost, _ = joint_costs(h, scenario, start, tried, spent)
         index = cost.argmin(axis=0)[None]
         least = np.take_along_axis(cost, index, axis=0)[0]
         found = np.take_along_axis(tried, index[..., None, None], axis=0)[0]
@@ -225,9 +261,11 @@ def exhaustive(
 def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
     """Compute an upper bound on the return of any policy, clairvoyant or not.
 
-    Each task is done as fast as it could be if its device had every server and band to
-    itself, or it is given up at once if that costs less; batteries never run out. Contention
-    makes no block faster, and the cost grows with the delay, so no policy pays less.
+    Each task is done as cheaply as it could be if its device had every server and band to
+    itself. Contention makes no block faster, and the cost grows with the delay, so no policy
+    pays less. Where a battery may run empty, a task (or a block, if each has a deadline) may
+    instead cost what giving it up costs, if that is less. Without contention, and where
+    batteries last, the bound is the optimum.
 
     Args:
         trace: Fields (n, T, ...).
@@ -237,11 +275,35 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
         The bound, (n,).
     """
     h = horizon_of_trace(trace, scenario)
-    start = np.zeros(h.active.shape, dtype=np.int64)
-    _, delay = plan_alone(h, scenario, start)
-    deadline = trace.deadline[:, :: scenario.blocks]
-    done = task_costs(delay, deadline, scenario)
-    seconds, penalty = failure_cost(np.zeros_like(delay), deadline, scenario)
+    home = np.zeros(h.active.shape, dtype=np.int64)
+    nothing = np.zeros(h.active.shape)
+    blocks_left = scenario.blocks if scenario.deadline_of == "task" else 1.0
+    seconds, penalty = failure_cost(nothing, h.deadline, blocks_left, scenario)
     given_up = scenario.latency_weight * seconds + penalty
-    cost = np.where(h.active, np.minimum(done, given_up), 0.0)
-    return -np.asarray(cost.sum(axis=(1, 2)))
+    given_up = np.where(may_run_empty(trace, scenario)[:, None, :], given_up, np.inf)
+    if scenario.deadline_of == "block":
+        place, move = step_costs_when_due(all_devices(h), scenario)
+        each = scenario.latency_weight * (place[..., None, :] + move)
+        each = np.minimum(each, given_up[..., None, None, None])
+        _, cost = viterbi(np.zeros_like(place), each, home)
+    else:
+        _, delay = plan_alone(h, scenario, home)
+        cost = np.minimum(task_costs(delay, h.deadline, scenario), given_up)
+    return -np.asarray(np.where(h.active, cost, 0.0).sum(axis=(1, 2)))
+
+
+def may_run_empty(trace: Slot, scenario: Scenario) -> BoolArray:
+    """Tell which devices' batteries may not last, whatever is decided, (n, N).
+
+    It adds up the most that each block can draw: at home, or sent to the station that is heard
+    worst while all devices send there.
+
+    Args:
+        trace: Fields (n, T, ...).
+        scenario: The parameters.
+    """
+    sharers = scenario.devices if scenario.contention else 1
+    send_s = sharers * trace.bits[..., 0].astype(np.float64) / trace.uplink.min(axis=-1)
+    at_home = home_energy(trace, trace.work[..., 0].astype(np.float64))
+    most = np.maximum(at_home, scenario.transmit_power * send_s)
+    return np.asarray(np.where(trace.active, most, 0.0).sum(axis=1) > scenario.battery)

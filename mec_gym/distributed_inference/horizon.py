@@ -31,6 +31,7 @@ class Horizon:
     load: FloatArray  # (..., K', M) tenants
     device_rate: FloatArray  # (..., N) FLOP/s
     server_rate: FloatArray  # (..., M) FLOP/s
+    deadline: FloatArray  # (..., N) s, of the task or of each block, as the scenario says
     blocks: IntArray  # (...) blocks that are still to place
     active: BoolArray  # (..., N)
 
@@ -61,6 +62,7 @@ def horizon_as_seen(slot: Slot, blocks: int) -> Horizon:
         load=ahead(slot.load, -2),
         device_rate=slot.device_rate,
         server_rate=slot.server_rate,
+        deadline=slot.deadline,
         blocks=left,
         active=slot.active,
     )
@@ -107,6 +109,7 @@ def horizon_of_trace(trace: Slot, scenario: Scenario) -> Horizon:
         load=by_task(trace.load),
         device_rate=first.device_rate,
         server_rate=first.server_rate,
+        deadline=first.deadline,
         blocks=np.full((n, scenario.tasks), k),
         active=first.active,
     )
@@ -122,6 +125,12 @@ class Demand:
     upload_s: FloatArray  # s that these would take if each had the band to itself
     downloads: FloatArray  # downloads from it, results included
     download_s: FloatArray  # s that these would take if each had the band to itself
+
+
+def unharmed(others: Demand) -> Demand:
+    """Return what others ask of the servers as if no block of ours slowed them down."""
+    zero = np.zeros_like(others.work)
+    return replace(others, work=zero, upload_s=zero, download_s=zero)
 
 
 def take_devices(h: Horizon, index: int | slice) -> Horizon:
@@ -140,6 +149,7 @@ def take_devices(h: Horizon, index: int | slice) -> Horizon:
         uplink=h.uplink[..., index, :, :],
         downlink=h.downlink[..., index, :, :],
         device_rate=h.device_rate[..., index],
+        deadline=h.deadline[..., index],
         active=h.active[..., index],
     )
 
@@ -236,10 +246,9 @@ def demand_of(
 
 
 def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario) -> FloatArray:
-    """Compute each device's delay under joint plans, contention included.
+    """Compute the delay of each device's blocks under joint plans, contention included.
 
-    The delays are added up round by round, by
-    :func:`~mec_gym.distributed_inference.model.block_delays`.
+    It is that of :func:`~mec_gym.distributed_inference.model.block_delays`, round by round.
 
     Args:
         h: The horizon, fields (..., N, ...).
@@ -248,7 +257,7 @@ def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario
         scenario: The parameters.
 
     Returns:
-        The delays, (..., N) s.
+        The delays, (..., N, K') s; 0 for blocks beyond the last.
     """
     rounds = np.arange(plan.shape[-1])
     left = np.asarray(h.blocks)[..., None] - rounds  # (..., K')
@@ -271,7 +280,8 @@ def joint_delays(h: Horizon, plan: IntArray, start: IntArray, scenario: Scenario
         downlink=by_round(h.downlink),
         load=h.load,
         device_rate=h.device_rate[..., None, :],
+        compute_power=np.ones_like(h.device_rate)[..., None, :],
         server_rate=h.server_rate[..., None, :],
     )
     parts = block_delays(slots, before, places, works, scenario)
-    return np.asarray((parts.local + parts.edge + parts.upload + parts.other).sum(axis=-2))
+    return np.swapaxes(parts.local + parts.edge + parts.upload + parts.other, -1, -2)

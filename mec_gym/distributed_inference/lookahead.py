@@ -6,14 +6,15 @@ import numpy as np
 
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.distributed_inference.horizon import in_double
+from mec_gym.distributed_inference.model import lateness_cost
 from mec_gym.distributed_inference.scenario import Scenario, Slot
 
 
 def delay_now(slot: Slot, before: IntArray, scenario: Scenario) -> FloatArray:
     """Compute what the current block takes at each place if no other device shares with it.
 
-    This is the transfer of its input, [Li2024] eq. (5), and its computing, eq. (3) and (6);
-    the other tenants share the server. The return of a result is not counted.
+    This is the transfer of its input, [Li2024] eq. (5), its computing, eq. (3) and (6), and
+    after the last block the return of the result. The other tenants share the server.
 
     Args:
         slot: The round, fields (...).
@@ -36,16 +37,20 @@ def delay_now(slot: Slot, before: IntArray, scenario: Scenario) -> FloatArray:
     now[..., 0] = work / slot.device_rate + np.where(was_home, 0.0, fetch)
     share = (1.0 + slot.load) / slot.server_rate
     now[..., 1:] = work[..., None] * share[..., None, :] + np.where(stays, 0.0, move)
+    if scenario.return_result:
+        last = np.asarray(slot.blocks_left)[..., None, None] == 1.0
+        now[..., 1:] += np.where(last, slot.bits[..., 1, None] / slot.downlink, 0.0)
     return now
 
 
 def look_ahead(
     slot: Slot, scenario: Scenario, crowd: FloatArray | float = 0.0, blocks: int | None = None
 ) -> FloatArray:
-    """Compute the least delay of what comes after the current block, for each place of it.
+    """Compute the least cost of what comes after the current block, for each place of it.
 
-    It assumes that each device is alone, but for ``crowd``, and that the network stays as it
-    is. This is the dynamic program of
+    That is its delay, and if each block has a deadline, the seconds that cost as much as the
+    penalties of late blocks. It assumes that each device is alone, but for ``crowd``, and that
+    the network stays as it is. This is the dynamic program of
     :func:`~mec_gym.distributed_inference.exact.viterbi`, from the last block back; as a move
     costs the same between any two servers, it takes O(K M) instead of O(K M^2).
 
@@ -56,26 +61,36 @@ def look_ahead(
         blocks: How many blocks to look ahead; None looks to the end of the task.
 
     Returns:
-        The delays, (..., N, M + 1) s, the result's return included if it is in sight.
+        The costs, (..., N, M + 1) s.
     """
+
+    def cost(delay: FloatArray) -> FloatArray:
+        if scenario.deadline_of == "task":
+            return delay
+        due = slot.deadline[(..., *[None] * (delay.ndim - slot.deadline.ndim))]
+        return delay + lateness_cost(delay, due, scenario) / scenario.latency_weight
+
     slot = in_double(slot)
     share = ((1.0 + slot.load + crowd) / slot.server_rate)[..., None, :]  # s/FLOP
     home_share = 1.0 / slot.device_rate
     send, fetch = 1.0 / slot.uplink, 1.0 / slot.downlink  # s/bit
-    result = np.asarray(slot.blocks_left)[..., None]  # index of the result in bits
+    left = np.asarray(slot.blocks_left)[..., None]
+    # What follows a block that ran at home, or on a server.
     home, edge = np.zeros(slot.bits.shape[:-1]), np.zeros(slot.uplink.shape)
-    last = scenario.blocks if blocks is None else min(blocks, scenario.blocks)
-    for b in range(last, 0, -1):
+    ahead = scenario.blocks if blocks is None else blocks
+    for b in range(min(ahead, scenario.blocks - 1), 0, -1):
         bits = slot.bits[..., b, None]
-        if b < scenario.blocks:  # now home and edge hold what follows from running b there
-            home = home + slot.work[..., b] * home_share
-            edge = edge + slot.work[..., b, None] * share
-        moved = edge.min(axis=-1, keepdims=True) + bits / scenario.backhaul
-        fetched = bits * fetch
-        from_home = np.minimum(home, (bits * send + edge).min(axis=-1))
-        from_edge = np.minimum(np.minimum(edge, moved), fetched + home[..., None])
-        over = result == b
-        home = np.where(over, 0.0, from_home)
-        returned = fetched if scenario.return_result else 0.0
-        edge = np.where(over[..., None], returned, from_edge)
+        runs_home = slot.work[..., b] * home_share
+        runs_edge = slot.work[..., b, None] * share
+        if scenario.return_result:
+            result = np.where(left == b + 1, slot.bits[..., b + 1], 0.0)
+            runs_edge = runs_edge + result[..., None] * fetch
+        sent = (cost(bits * send + runs_edge) + edge).min(axis=-1)
+        moved = (cost(bits / scenario.backhaul + runs_edge) + edge).min(axis=-1, keepdims=True)
+        fetched = cost(bits * fetch + runs_home[..., None]) + home[..., None]
+        stays = cost(runs_edge) + edge
+        exists = left > b
+        home = np.where(exists, np.minimum(cost(runs_home) + home, sent), 0.0)
+        from_edge = np.minimum(np.minimum(stays, moved), fetched)
+        edge = np.where(exists[..., None], from_edge, 0.0)
     return np.concatenate([home[..., None], edge], axis=-1)

@@ -45,9 +45,9 @@ class Outcome:
     edge_s: FloatArray  # (...) s, computing on servers, eq. (6)
     transfer_s: FloatArray  # (...) s, eq. (5), results included
     energy_j: FloatArray  # (...) J, eq. (7) + (8)
-    penalty: FloatArray  # (...) that of eq. (11): late and failed tasks
+    penalty: FloatArray  # (...) that of eq. (11): what is late, and failed tasks
     finished: IntArray  # (...) tasks finished in this round
-    deadline_missed: IntArray  # (...) finished tasks that are late
+    deadline_missed: IntArray  # (...) finished tasks that are late; or blocks, as the scenario says
     dropped: IntArray  # (...) tasks given up in this round
 
 
@@ -133,7 +133,8 @@ def energy(
 ) -> FloatArray:
     """Compute the energy of each device, [Li2024] eq. (7) + (8).
 
-    A block at home costs tau c mu^2, and an upload of t seconds costs P t.
+    A block at home costs tau c mu^2 = (tau mu^3) c / mu: the power while the device computes,
+    times the time that it takes. An upload of t seconds costs P t.
 
     Args:
         slot: The round, fields (...).
@@ -145,22 +146,21 @@ def energy(
     Returns:
         The energy, (..., N) J.
     """
-    at_home = home_energy(slot, slot.work[..., 0], scenario)
+    at_home = home_energy(slot, slot.work[..., 0])
     return np.where(works & (place == 0), at_home, 0.0) + scenario.transmit_power * upload_s
 
 
-def home_energy(slot: Slot, work: RealArray, scenario: Scenario) -> FloatArray:
+def home_energy(slot: Slot, work: RealArray) -> FloatArray:
     """Compute the energy of work on the devices themselves, [Li2024] eq. (7), tau c mu^2.
 
     Args:
         slot: The round, fields (...).
         work: FLOP of each device, (..., N).
-        scenario: The parameters.
 
     Returns:
         The energy, (..., N) J.
     """
-    return np.asarray(scenario.energy_coefficient * slot.device_rate**2 * work)
+    return np.asarray(slot.compute_power * (work / slot.device_rate))
 
 
 def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
@@ -174,7 +174,7 @@ def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
     Returns:
         Whether it can, (..., N, M + 1).
     """
-    home = home_energy(slot, slot.work[..., 0], scenario)
+    home = home_energy(slot, slot.work[..., 0])
     send = scenario.transmit_power * slot.bits[..., 0, None] / slot.uplink
     moved = np.where((state.place == 0)[..., None], send, 0.0)
     needed = np.concatenate([home[..., None], moved], axis=-1)
@@ -182,14 +182,14 @@ def affordable(slot: Slot, state: State, scenario: Scenario) -> BoolArray:
 
 
 def lateness_cost(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -> FloatArray:
-    """Compute the penalty of finished tasks, [Li2024] eq. (12).
+    """Compute the penalty of finished tasks, or of finished blocks, [Li2024] eq. (12).
 
     It is 0 up to the deadline, and ``miss_cost`` + ``late_weight`` (D - rho) / rho beyond it;
     the fraction is counted up to ``WORST_LATENESS``. ([Li2024] says only when the penalty is
     positive; the amount is our choice.)
 
     Args:
-        delay: Delay of the tasks, D, (...) s.
+        delay: Delay of each, D, (...) s.
         deadline: Their deadline, rho, (...) s.
         scenario: The parameters.
 
@@ -201,23 +201,29 @@ def lateness_cost(delay: FloatArray, deadline: FloatArray, scenario: Scenario) -
 
 
 def failure_cost(
-    delay: FloatArray, deadline: FloatArray, scenario: Scenario
-) -> tuple[FloatArray, float]:
+    delay: FloatArray, deadline: FloatArray, blocks_left: FloatArray | float, scenario: Scenario
+) -> tuple[FloatArray, FloatArray]:
     """Compute what giving up a task costs.
 
     It costs as much as a task that took (1 + ``WORST_LATENESS``) times its deadline, which is
-    the worst lateness that counts.
+    the worst lateness that counts. If each block has a deadline, it costs as much as if every
+    block that is left took so many times its own.
 
     Args:
         delay: What the tasks have taken so far, (...) s.
-        deadline: Their deadline, (...) s.
+        deadline: The deadline of the tasks or of each of their blocks, (...) s.
+        blocks_left: Blocks of them that have not run, (...).
         scenario: The parameters.
 
     Returns:
-        The seconds that are charged beside those taken so far, (...) s, and the penalty.
+        The seconds that are charged beside those taken so far, (...) s, and the penalty, (...).
     """
-    seconds = np.maximum((1.0 + WORST_LATENESS) * deadline - delay, 0.0)
-    return seconds, scenario.miss_cost + scenario.late_weight * WORST_LATENESS
+    worst = (1.0 + WORST_LATENESS) * deadline
+    penalty = scenario.miss_cost + scenario.late_weight * WORST_LATENESS
+    if scenario.deadline_of == "block":
+        left = np.broadcast_to(blocks_left, worst.shape)
+        return left * worst, left * penalty
+    return np.maximum(worst - delay, 0.0), np.full(worst.shape, penalty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +239,7 @@ class DeviceRound:
     penalty: FloatArray  # that of eq. (11)
     spent: FloatArray  # J
     finished: BoolArray  # whether its task ends in this round
+    missed: BoolArray  # whether a deadline is missed in this round
 
 
 def device_round(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> DeviceRound:
@@ -244,9 +251,12 @@ def device_round(slot: Slot, state: State, decision: Decision, scenario: Scenari
     runs = works & ~fails
     step_s = np.where(runs, parts.local + parts.edge + (parts.upload + parts.other), 0.0)
     delay = state.delay + step_s
-    given_up, failure = failure_cost(delay, slot.deadline, scenario)
-    finished = runs & (np.asarray(slot.blocks_left)[..., None] == 1.0)
-    penalty = np.where(finished, lateness_cost(delay, slot.deadline, scenario), 0.0)
+    blocks_left = np.asarray(slot.blocks_left)[..., None]
+    given_up, failure = failure_cost(delay, slot.deadline, blocks_left, scenario)
+    finished = runs & (blocks_left == 1.0)
+    # What is due now, and what it has taken.
+    due, taken = (runs, step_s) if scenario.deadline_of == "block" else (finished, delay)
+    penalty = np.where(due, lateness_cost(taken, slot.deadline, scenario), 0.0)
     return DeviceRound(
         parts=parts,
         runs=runs,
@@ -257,6 +267,7 @@ def device_round(slot: Slot, state: State, decision: Decision, scenario: Scenari
         penalty=penalty + np.where(fails, failure, 0.0),
         spent=np.where(runs, needed, 0.0),
         finished=finished,
+        missed=due & (taken > slot.deadline),
     )
 
 
@@ -291,7 +302,7 @@ def evaluate(
         energy_j=each.spent.sum(axis=-1),
         penalty=each.penalty.sum(axis=-1),
         finished=each.finished.sum(axis=-1),
-        deadline_missed=(each.finished & (each.delay > slot.deadline)).sum(axis=-1),
+        deadline_missed=each.missed.sum(axis=-1),
         dropped=each.fails.sum(axis=-1),
     )
     battery = np.minimum(state.battery - each.spent + scenario.harvest, scenario.battery)

@@ -30,7 +30,7 @@ class DistributedInference:
     scenario ``patent`` leaves them out.
 
     **Observation.** ``Box(0, 1)`` of float32. The first N rows have ``device_columns`` = 2 K +
-    7 + 2 M numbers each, one row per device:
+    8 + 2 M numbers each, one row per device:
 
     ============== =============================================== =========================
     columns        meaning                                         scale
@@ -41,9 +41,10 @@ class DistributedInference:
     1              whether it has a block to place                 1
     1              place of the block before                       M
     1              time that the task has taken, D                 D / (D + rho)
-    1              deadline rho                                    the longest
+    1              deadline rho, of the task or of each block      the longest
     1              battery                                         ``scenario.battery``
     1              device rate mu                                  ``scenario.device_rate[1]``
+    1              power while it computes, tau mu^3               ``scenario.compute_power[1]``
     M, M           uplink, downlink                                ``channel.fastest``
     ============== =============================================== =========================
 
@@ -57,7 +58,8 @@ class DistributedInference:
     action of a device without a block to place is ignored.
 
     **Reward.** The reward of a round is -(``latency_weight`` * sum of the devices' delays +
-    penalties of tasks that end late or are given up), [Li2024] eq. (11) and (12). A device
+    penalties of what is late and of tasks that are given up), [Li2024] eq. (11) and (12).
+    ``scenario.deadline_of`` says whether a task is due as a whole or each of its blocks. A device
     whose battery cannot pay for its block gives its task up.
 
     **Starting state.** The inputs of all tasks are on their devices, the batteries are full,
@@ -66,10 +68,11 @@ class DistributedInference:
 
     **Episode end.** The episode terminates after J K rounds; it is never truncated.
 
-    **Arguments.** ``gymnasium.make("mec/DistributedInference-v0", scenario=...)`` takes the
+    **Arguments.** ``gymnasium.make("mec/DistributedInference-v1", scenario=...)`` takes the
     name of a preset (``small`` by default) or a ``Scenario``.
 
-    **Version history.** v0: first version.
+    **Version history.** v1: channel of [TR36942] and [TR36814], inputs of 8 bits per value, a
+    power per device, deadlines per block in ``patent``. v0: first version.
 
     Args:
         scenario: The parameters.
@@ -87,7 +90,7 @@ class DistributedInference:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = s = scenario
-        self.device_columns = 2 * s.blocks + 7 + 2 * s.servers
+        self.device_columns = 2 * s.blocks + 8 + 2 * s.servers
         size = s.devices * self.device_columns + 2 * s.servers + 2
         self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
         self.action_space = spaces.MultiDiscrete([s.servers + 1] * s.devices)
@@ -98,7 +101,8 @@ class DistributedInference:
             [
                 np.full(s.blocks + 1, bits),
                 np.full(s.blocks, work),
-                [1.0, s.servers, 1.0, s.longest_deadline, s.battery, s.device_rate[1]],
+                [1.0, s.servers, 1.0, s.longest_deadline, s.battery],
+                [s.device_rate[1], s.compute_power[1]],
                 np.full(2 * s.servers, s.channel.fastest),
             ]
         )
@@ -136,7 +140,8 @@ class DistributedInference:
                 something changes within a task that must not: who is active, deadlines,
                 computing rates, and the chain of blocks.
         """
-        for name in ("blocks_left", "deadline", "uplink", "downlink", "device_rate", "server_rate"):
+        positive = ("blocks_left", "deadline", "uplink", "downlink", "device_rate", "server_rate")
+        for name in (*positive, "compute_power"):
             smallest = getattr(trace, name).min()
             if smallest <= 0:
                 raise ValueError(f"trace.{name} must be positive, got {smallest}")
@@ -150,7 +155,7 @@ class DistributedInference:
             trace.blocks_left, np.broadcast_to(expected, trace.blocks_left.shape)
         ):
             raise ValueError(f"trace.blocks_left must be {expected.tolist()} in every episode")
-        for name in ("active", "deadline", "device_rate", "server_rate"):
+        for name in ("active", "deadline", "device_rate", "compute_power", "server_rate"):
             field = getattr(trace, name)
             by_task = field.reshape(-1, s.tasks, s.blocks, field.shape[-1])
             if (by_task != by_task[:, :, :1]).any():
@@ -203,7 +208,8 @@ class DistributedInference:
         rows[..., column + 3] = slot.deadline * scale[column + 3]
         rows[..., column + 4] = state.battery * scale[column + 4]
         rows[..., column + 5] = slot.device_rate * scale[column + 5]
-        column, m = column + 6, s.servers
+        rows[..., column + 6] = slot.compute_power * scale[column + 6]
+        column, m = column + 7, s.servers
         for rate in (slot.uplink, slot.downlink):
             np.multiply(
                 rate, scale[column], out=rows[..., column : column + m], casting="same_kind"
@@ -236,10 +242,11 @@ class DistributedInference:
             blocks_left=np.rint(tail[..., 2 * m]),
             active=active,
             deadline=deadline,
-            uplink=rows[..., column + 6 : column + 6 + m],
-            downlink=rows[..., column + 6 + m :],
+            uplink=rows[..., column + 7 : column + 7 + m],
+            downlink=rows[..., column + 7 + m :],
             load=tail[..., :m],
             device_rate=rows[..., column + 5],
+            compute_power=rows[..., column + 6],
             server_rate=tail[..., m : 2 * m],
         )
         state = State(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from mec_gym.network.plane import Plane
 from mec_gym.network.radio import NEAREST_M, SLOPE_DB, Radio
 
 D = TypeVar("D", bound=np.generic)
+
+DeadlineOf = Literal["task", "block"]
 
 MEGA, GIGA = 1e6, 1e9
 MOST_NUMBERS = 10**7  # numbers that describe an episode, which have to fit into memory
@@ -46,59 +48,93 @@ class Slot:
     work: RealArray  # (..., N, K) FLOP of the current block, the next, ...
     blocks_left: FloatArray  # (...) blocks still to place, the current one included
     active: BoolArray  # (..., N) whether the device has a task in this period
-    deadline: FloatArray  # (..., N) s, rho, of the whole task
+    deadline: FloatArray  # (..., N) s, rho, of the task or of each block, as the scenario says
     uplink: RealArray  # (..., N, M) bit/s, v, if a device has a station's band to itself
     downlink: RealArray  # (..., N, M) bit/s
     load: FloatArray  # (..., M) tenants besides ours, each with an equal share of a server
     device_rate: FloatArray  # (..., N) FLOP/s, mu
+    compute_power: FloatArray  # (..., N) W while the device computes, tau mu^3
     server_rate: FloatArray  # (..., M) FLOP/s, C
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A wireless channel that changes from round to round.
+    """A wireless channel that changes from round to round; by default that of an LTE macro cell.
+
+    Stations have no sectors here, and devices do not disturb each other's uplinks.
 
     Attributes:
-        plane: The area in which stations stand and devices walk.
-        uplink: Link budget of a device.
-        downlink: Link budget of a station.
-        shadowing_db: Standard deviation of log-normal shadowing, dB (3GPP TR 36.942: 10), at most
-            30. With 0 the distance alone decides.
-        shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1].
+        plane: The area in which stations stand and devices walk; by default as much room as
+            three stations have, see :func:`plane_of`.
+        uplink: Link budget from a device to a station: 23 dBm, and at the station a noise
+            figure of 5 dB [TR36942].
+        downlink: Link budget from a station to a device: 46 dBm at 20 MHz, and at the device a
+            noise figure of 9 dB [TR36942].
+        interference: Whether stations disturb each other's downlinks. Each of them sends all the
+            time then, as in the downlink simulations of [TR36942].
+        penetration_db: Loss through the walls of buildings, dB: 20 in case 1 of [TR36814],
+            annex A.2.1.1.
+        shadowing_db: Standard deviation of log-normal shadowing, dB: 8 in case 1 of [TR36814]; at
+            most 30. With 0 the distance alone decides.
+        shadowing_memory: Correlation of the shadowing of two consecutive rounds, in [0, 1]. It
+            is exp(-d / d0) by default: devices move d = 3.1 m per round on average, and the
+            shadowing of [TR36814] is correlated over d0 = 50 m.
+        attenuation: The share of Shannon's capacity that is reached, in [0, 1]: 0.6 of
+            [TR36942], annex A.
+        most_bits_per_hz: The largest rate per band, bit/s/Hz: 4.4 of [TR36942], annex A, which
+            is reached at 22 dB. (The annex gives these two numbers for downlinks. For uplinks
+            it gives 0.4 and 2.0, as the first terminals sent no 64-QAM; later ones do.)
         round_s: Time between two rounds, s. It is the pace at which the network changes,
             however long the blocks take.
-        slowest: The least rate, bit/s; slower links are given this rate.
-        fastest: The largest rate, bit/s: that of the highest modulation and coding scheme.
+        slowest: The least rate, bit/s; slower links are given this rate, so that every transfer
+            ends. By default it is the rate at -10 dB, below which [TR36942] has no throughput.
 
     Raises:
         ValueError: A parameter lies outside its range.
     """
 
-    plane: Plane = Plane()
+    plane: Plane = Plane(side_m=806.0)
     uplink: Radio = Radio(bandwidth_hz=20e6)
-    downlink: Radio = Radio(transmit_power_dbm=43.0, bandwidth_hz=20e6)
+    downlink: Radio = Radio(transmit_power_dbm=46.0, bandwidth_hz=20e6, noise_figure_db=9.0)
+    interference: bool = True
+    penetration_db: float = 20.0
     shadowing_db: float = 8.0
-    shadowing_memory: float = 0.8
+    shadowing_memory: float = 0.94
+    attenuation: float = 0.6
+    most_bits_per_hz: float = 4.4
     round_s: float = 0.5
-    slowest: float = 0.2 * MEGA
-    fastest: float = 100 * MEGA
+    slowest: float = 1.65 * MEGA
 
     def __post_init__(self) -> None:
         check_fields(
             self,
-            positive=("round_s", "slowest", "fastest"),
-            non_negative=("shadowing_db",),
-            fraction=("shadowing_memory",),
-            at_most={"shadowing_db": 30},
+            positive=("attenuation", "most_bits_per_hz", "round_s", "slowest"),
+            non_negative=("penetration_db", "shadowing_db"),
+            fraction=("attenuation", "shadowing_memory"),
+            at_most={"penetration_db": 100, "shadowing_db": 30},
+            switches=("interference",),
             kinds={"plane": (Plane,), "uplink": (Radio,), "downlink": (Radio,)},
         )
-        if self.slowest > self.fastest:
-            raise ValueError(f"slowest must be at most fastest, got {self.slowest}, {self.fastest}")
+        for radio in (self.uplink, self.downlink):
+            highest = self.most_bits_per_hz * radio.bandwidth_hz
+            if self.slowest > highest:
+                raise ValueError(
+                    "slowest must be at most most_bits_per_hz * bandwidth_hz = "
+                    f"{highest:g}, got {self.slowest!r}"
+                )
+
+    @property
+    def fastest(self) -> float:
+        """The largest rate that an episode can hold, bit/s."""
+        return self.most_bits_per_hz * max(self.uplink.bandwidth_hz, self.downlink.bandwidth_hz)
 
     def sample(
         self, rng: np.random.Generator, n: int, devices: int, stations: int, rounds: int
     ) -> tuple[Float32Array, Float32Array]:
-        """Draw the rates of n episodes from path loss, shadowing and Shannon's formula.
+        """Draw the rates of n episodes from path loss and shadowing.
+
+        The rate is B min(attenuation log2(1 + SNR), most_bits_per_hz): the capacity of
+        [Shannon1948], attenuated and truncated as in [TR36942], annex A.
 
         Args:
             rng: The generator.
@@ -121,24 +157,34 @@ class Channel:
         np.maximum(squared, NEAREST_M**2, out=squared)
         shadow = correlate(white_noise(rng, squared.shape), self.shadowing_memory)
         # Radio.snr on a log scale, written for the square of the distance.
-        snr_at = math.log(float(self.uplink.snr(NEAREST_M)))
+        nepers = math.log(10.0) / 10.0  # of a decibel
+        snr_at = math.log(float(self.uplink.snr(NEAREST_M))) - self.penetration_db * nepers
         np.log(squared, out=squared)
         squared -= math.log(NEAREST_M**2)
         squared *= -SLOPE_DB / 20.0
-        shadow *= self.shadowing_db / 10.0 * math.log(10.0)
+        shadow *= self.shadowing_db * nepers
         squared += shadow
         squared += snr_at
         snr = np.exp(squared, out=squared)
         stronger = self.downlink.snr(NEAREST_M) / self.uplink.snr(NEAREST_M)
         np.multiply(snr, float(stronger), out=other)
+        if self.interference:
+            total = other[..., 0] + np.float32(1.0)  # of noise
+            # Several times as fast as a sum over so short an axis.
+            for one in range(1, stations):
+                total += other[..., one]
+            # So that rounding leaves some of it where one station drowns all others; no ratio
+            # exceeds 60 dB then, far beyond the one of the largest rate.
+            total *= 1.0 + 1e-6
+            other /= total[..., None] - other
         return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 
     def _rate(self, snr: Float32Array, radio: Radio) -> Float32Array:
-        """Return Shannon's rates (n, T, ...) for ratios (T, n, ...), which are overwritten."""
+        """Return the rates (n, T, ...) of ratios (T, n, ...), which are overwritten."""
         snr += 1.0
         rate = np.log(snr, out=snr)
-        rate *= radio.bandwidth_hz / math.log(2.0)
-        np.clip(rate, self.slowest, self.fastest, out=rate)
+        rate *= self.attenuation * radio.bandwidth_hz / math.log(2.0)
+        np.clip(rate, self.slowest, self.most_bits_per_hz * radio.bandwidth_hz, out=rate)
         return np.ascontiguousarray(np.swapaxes(rate, 0, 1))
 
 
@@ -214,18 +260,25 @@ class Scenario:
         server_rate: Range (low, high) of C, FLOP/s, drawn uniformly per episode.
         backhaul: Rate v[m, m'] between two servers, bit/s.
         return_result: Whether the result of a task has to go back to the device.
+        input_share: Size of a network's input as it is sent, as a share of the profile's. The
+            profiles of the zoo have 32 bits per value, but images have 8.
+        deadline_of: What the deadline rho is for: ``"task"``, the whole task; or ``"block"``,
+            each of its blocks, as [Li2024] has it.
         deadline_factor: Range (low, high) of the factor, drawn uniformly per task, that the
-            time of the task on its device alone is multiplied by to give the deadline rho.
-            Smaller factors are harder to meet.
+            time of the task on its device alone is multiplied by to give its deadline. Each
+            block tolerates a K-th of that. Smaller factors are harder to meet.
         idle: Probability that a device has no task in a period, in [0, 1).
         battery: Energy of a device at the start, J.
         harvest: Energy that a device gains in each round, J.
-        energy_coefficient: tau of [Li2024] eq. (7), J per FLOP and (FLOP/s)^2.
+        compute_power: Range (low, high) of the power that a device draws while it computes,
+            W, drawn uniformly per episode and device. It gives the device's tau of [Li2024]
+            eq. (7) as power / mu^3. A Raspberry Pi 4 draws 3.7 W more than idle
+            (``mec_gym.dnn.devices``).
         transmit_power: P of [Li2024] eq. (8), W: what a device draws while it sends, its
             amplifier included. What it radiates is a parameter of the channel.
         latency_weight: beta of [Li2024] eq. (11), 1/s: the cost of one second of delay.
-        late_weight: Cost of a task that is late by its whole deadline, lambda. Lateness
-            counts up to twice the deadline, so no task costs more than twice this.
+        late_weight: Cost of being late by a whole deadline, lambda. Lateness counts up to
+            twice the deadline, so no deadline costs more than twice this.
         miss_cost: Fixed cost of a missed deadline.
 
     Raises:
@@ -252,11 +305,13 @@ class Scenario:
     server_rate: tuple[float, float] = (150 * GIGA, 450 * GIGA)
     backhaul: float = 1000 * MEGA
     return_result: bool = True
+    input_share: float = 0.25
+    deadline_of: DeadlineOf = "task"
     deadline_factor: tuple[float, float] = (0.3, 0.9)
     idle: float = 0.1
     battery: float = 20.0
     harvest: float = 0.0
-    energy_coefficient: float = 5e-31
+    compute_power: tuple[float, float] = (2.0, 5.0)
     transmit_power: float = 1.0
     latency_weight: float = 1.0
     late_weight: float = 0.5
@@ -265,21 +320,21 @@ class Scenario:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            positive=("backhaul", "battery", "latency_weight"),
+            positive=("backhaul", "battery", "input_share", "latency_weight"),
             non_negative=(
                 "background",
                 "background_spread",
                 "harvest",
-                "energy_coefficient",
                 "transmit_power",
                 "late_weight",
                 "miss_cost",
             ),
             fraction=("background_memory", "idle"),
             positive_int=("devices", "servers", "blocks", "tasks"),
-            ranges=("device_rate", "server_rate", "deadline_factor"),
+            ranges=("device_rate", "server_rate", "deadline_factor", "compute_power"),
             switches=("contention", "return_result"),
             kinds={"channel": (Channel, ConstantChannel)},
+            choices={"deadline_of": get_args(DeadlineOf)},
             at_most={"background_spread": 10},
         )
         if self.idle == 1:
@@ -296,7 +351,9 @@ class Scenario:
 
     @cached_property
     def _tables(self) -> tuple[FloatArray, FloatArray]:
-        return _tables(self.networks, self.blocks)
+        bits, work = _tables(self.networks, self.blocks)
+        bits[:, 0] *= self.input_share
+        return bits, work
 
     @property
     def table_bits(self) -> FloatArray:
@@ -327,7 +384,12 @@ class Scenario:
             work = self.networks.work[1] * self.blocks
         else:
             work = float(self.table_work.sum(axis=1).max())
-        return self.deadline_factor[1] * work / self.device_rate[0]
+        return self.deadline_factor[1] * work / self.device_rate[0] / self._deadlines
+
+    @property
+    def _deadlines(self) -> int:
+        """The number of deadlines that the time of a task is divided into."""
+        return self.blocks if self.deadline_of == "block" else 1
 
     @property
     def largest_load(self) -> float:
@@ -346,7 +408,8 @@ class Scenario:
             network = rng.integers(len(bits), size=per_task)
         device_rate = rng.uniform(*self.device_rate, size=(n, 1, self.devices))
         server_rate = rng.uniform(*self.server_rate, size=(n, 1, self.servers))
-        factor = rng.uniform(*self.deadline_factor, size=per_task)
+        compute_power = rng.uniform(*self.compute_power, size=(n, 1, self.devices))
+        factor = rng.uniform(*self.deadline_factor, size=per_task) / self._deadlines
         active = rng.random(per_task) >= self.idle
         uplink, downlink = self.channel.sample(rng, n, self.devices, self.servers, self.rounds)
 
@@ -366,6 +429,7 @@ class Scenario:
             downlink=downlink,
             load=self._load(rng, n),
             device_rate=wide(device_rate),
+            compute_power=wide(compute_power),
             server_rate=wide(server_rate),
         )
 
@@ -418,11 +482,36 @@ def _tables(
     return np.stack([b.bits for b in found]), np.stack([b.work for b in found])
 
 
+SITE_DISTANCE_M = 500.0
+"""Distance of neighbouring stations, m: case 1 of [TR36814], annex A.2.1.1."""
+
+
+def plane_of(servers: int) -> Plane:
+    """Return a square with as much room per station as cells have in [TR36814], case 1.
+
+    Stations on a hexagonal grid of distance D have D^2 sqrt(3) / 2 each.
+
+    Args:
+        servers: The number of stations, M.
+    """
+    return Plane(side_m=float(round(SITE_DISTANCE_M * math.sqrt(servers * math.sqrt(3.0) / 2.0))))
+
+
+def macro_cells(devices: int, servers: int) -> Scenario:
+    """Return the default scenario in another size: as much room per station, and the rest alike.
+
+    Args:
+        devices: The number of devices, N.
+        servers: The number of servers, M.
+    """
+    return Scenario(devices=devices, servers=servers, channel=Channel(plane=plane_of(servers)))
+
+
 def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
     """Return the problem of [Li2024] to the letter.
 
-    There is no contention and no background load, results stay where they are computed, and
-    batteries never run out.
+    Each block has a deadline, there is no contention and no background load, results stay
+    where they are computed, and batteries never run out.
 
     Args:
         devices: The number of devices, N.
@@ -439,6 +528,7 @@ def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
         contention=False,
         background=0.0,
         return_result=False,
+        deadline_of="block",
         idle=0.0,
         battery=1e6,
     )
@@ -446,10 +536,7 @@ def patent(devices: int = 10, servers: int = 4, blocks: int = 10) -> Scenario:
 
 PRESETS: dict[str, Preset[Scenario]] = {
     "small": Preset(Scenario, "5 devices, 3 servers, 8 blocks; all share and move"),
-    "campus": Preset(lambda: Scenario(devices=20, servers=5), "20 devices, 5 servers"),
-    "city": Preset(
-        lambda: Scenario(devices=100, servers=20, channel=Channel(plane=Plane(side_m=1500.0))),
-        "100 devices, 20 servers",
-    ),
-    "patent": Preset(patent, "the patent: no contention, constant channel, random networks"),
+    "campus": Preset(lambda: macro_cells(20, 5), "20 devices, 5 servers"),
+    "city": Preset(lambda: macro_cells(100, 20), "100 devices, 20 servers"),
+    "patent": Preset(patent, "the patent: a deadline per block, no contention, constant channel"),
 }

@@ -105,10 +105,10 @@ class Timeline:
     task: int  # the number of the tasks, from 0
     rounds: int  # rounds that were played of them
     active: BoolArray  # (N,) whether the device has a task
-    deadline: FloatArray  # (N,) s
+    deadline: FloatArray  # (N,) s of the task; of all blocks together if each has one
     delay: FloatArray  # (N,) s that the task has taken so far
     failed: BoolArray  # (N,) whether the task has been given up
-    late: BoolArray  # (N,) whether it has missed its deadline, not having been given up
+    late: BoolArray  # (N,) whether it, or a block of it, is late, and it was not given up
     bars: tuple[Bar, ...]
 
 
@@ -227,14 +227,19 @@ def timeline(scenario: Scenario, episode: History) -> Timeline:
     failed = np.zeros(scenario.devices, dtype=np.bool_)
     for r in rounds:
         failed |= r.works & ~r.runs
+    if scenario.deadline_of == "block":
+        deadline = slot.deadline * scenario.blocks
+        late = np.any([r.seconds > r.slot.deadline for r in rounds], axis=0)
+    else:
+        deadline, late = slot.deadline, delay > slot.deadline
     return Timeline(
         task=task,
         rounds=len(rounds),
         active=slot.active,
-        deadline=slot.deadline,
+        deadline=deadline,
         delay=delay,
         failed=failed,
-        late=slot.active & ~failed & (delay > slot.deadline),
+        late=slot.active & ~failed & late,
         bars=bars(scenario, rounds),
     )
 

@@ -416,7 +416,7 @@ def draw_rounds(axes: Axes, scenario: Scenario, episode: History) -> None:
     handles += [Line2D([], [], marker="o", mfc="none", **dot), Line2D([], [], marker="x", **dot)]
     axes.legend(
         handles,
-        [*names, "tasks late", "tasks given up"],
+        [*names, f"{scenario.deadline_of}s late", "tasks given up"],
         loc="lower right",
         bbox_to_anchor=(1.0, 0.98),
         ncols=6,
@@ -477,10 +477,11 @@ def _title(scenario: Scenario, episode: History) -> str:
         return f"{size}: no round yet"
     o = arrays.stack(episode.outcomes)
     latency, penalty = o.latency_s.sum(), o.penalty.sum()
+    late = "of them" if scenario.deadline_of == "task" else "blocks"
     return (
         f"{size}: {done} of {scenario.rounds} rounds, "
         f"cost {scenario.latency_weight * latency + penalty:.2f} "
         f"(latency {latency:.2f} s, penalties {penalty:.2f}), "
-        f"{o.finished.sum()} tasks finished, {o.deadline_missed.sum()} of them late, "
+        f"{o.finished.sum()} tasks finished, {o.deadline_missed.sum()} {late} late, "
         f"{o.dropped.sum()} given up"
     )

@@ -36,12 +36,15 @@ def shannon_rate(bandwidth_hz: npt.ArrayLike, snr: npt.ArrayLike) -> FloatArray:
 
 @dataclass(frozen=True, slots=True)
 class Radio:
-    """A link budget; the defaults are those of an LTE uplink, [TR36942] table 4.8.
+    """A link budget; the defaults are those of an LTE uplink, [TR36942] section 4.
 
     Attributes:
         transmit_power_dbm: The power of the sender, dBm; 0.2 W by default.
         bandwidth_hz: The width of the band, Hz.
-        noise_figure_db: The noise figure of the receiver at the base station, dB.
+        noise_figure_db: The noise figure of the receiver, dB: 5 at a base station, 9 at a
+            terminal [TR36942].
+        antenna_gain_dbi: The gain of both antennas together, cables included, dBi: 15 of the
+            base station and 0 of the terminal [TR36942].
 
     Raises:
         ValueError: A power or figure is not in [-100, 100], or the band is not wider than 0.
@@ -49,17 +52,19 @@ class Radio:
 
     transmit_power_dbm: float = 23.0
     bandwidth_hz: float = 3e6
-    noise_figure_db: float = 9.0
+    noise_figure_db: float = 5.0
+    antenna_gain_dbi: float = 15.0
 
     def __post_init__(self) -> None:
         positive("bandwidth_hz", self.bandwidth_hz)
-        for name in ("transmit_power_dbm", "noise_figure_db"):
+        for name in ("transmit_power_dbm", "noise_figure_db", "antenna_gain_dbi"):
             decibels(name, getattr(self, name))
 
     def snr(self, distance_m: npt.ArrayLike) -> FloatArray:
         """The signal-to-noise ratio at a distance, (...) m -> (...), a ratio and not dB."""
         noise = noise_power_dbm(self.bandwidth_hz, self.noise_figure_db)
-        snr_db = self.transmit_power_dbm - path_loss_db(distance_m) - noise
+        sent = self.transmit_power_dbm + self.antenna_gain_dbi
+        snr_db = sent - path_loss_db(distance_m) - noise
         return np.asarray(10.0 ** (snr_db / 10.0))
 
     def rate(self, distance_m: npt.ArrayLike) -> FloatArray:

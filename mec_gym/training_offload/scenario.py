@@ -265,7 +265,8 @@ def _drive(
         horizon=30,
         battery=battery,
         road=road,
-        radio=Radio(),
+        # The shape of the rate over a cell; version 0 leaves the antenna's gain out.
+        radio=Radio(noise_figure_db=9.0, antenna_gain_dbi=0.0),
         link_spread=0.2,
         compute_spread=0.2,
         backhaul=15 * MEGA,

@@ -19,7 +19,7 @@ HAND = Scenario(
     networks=RandomNetworks(),
     channel=ConstantChannel(),
     battery=0.5,
-    energy_coefficient=0.0,
+    compute_power=(1e-9, 1e-9),
     transmit_power=1.0,
     backhaul=1e9,
 )
@@ -42,6 +42,7 @@ def hand_trace():
         downlink=np.full((4, 3, 2), [80e6, 40e6]),
         load=np.full((4, 2), [1.0, 0.0]),
         device_rate=np.full((4, 3), 10e9),
+        compute_power=np.full((4, 3), 1e-9),
         server_rate=np.full((4, 2), 100e9),
     )
 

@@ -91,13 +91,18 @@ def play(s, slot, state, place):
                     rest += result / (slot["downlink"][n][p - 1] / sharers(fetching, p))
             needed = s.transmit_power * upload  # (8)
             if p == 0:
-                needed += s.energy_coefficient * c * slot["device_rate"][n] ** 2  # (7)
+                tau = slot["compute_power"][n] / slot["device_rate"][n] ** 3
+                needed += tau * c * slot["device_rate"][n] ** 2  # (7)
             rho = slot["deadline"][n]
             if needed > state["battery"][n]:
                 after["failed"][n] = True
                 outcome["dropped"] += 1
-                outcome["latency_s"] += max(0.0, (1 + GIVEN_UP) * rho - state["delay"][n])
-                outcome["penalty"] += s.miss_cost + s.late_weight * GIVEN_UP
+                charged, times = max(0.0, (1 + GIVEN_UP) * rho - state["delay"][n]), 1
+                if s.deadline_of == "block":  # every block that is left
+                    times = slot["blocks_left"]
+                    charged = times * (1 + GIVEN_UP) * rho
+                outcome["latency_s"] += charged
+                outcome["penalty"] += times * (s.miss_cost + s.late_weight * GIVEN_UP)
             else:
                 paid = needed
                 step = local + edge + upload + rest
@@ -108,9 +113,9 @@ def play(s, slot, state, place):
                 outcome["edge_s"] += edge
                 outcome["transfer_s"] += upload + rest
                 outcome["energy_j"] += paid
-                if last:
-                    outcome["finished"] += 1
-                    total = after["delay"][n]
+                outcome["finished"] += int(last)
+                if last or s.deadline_of == "block":
+                    total = step if s.deadline_of == "block" else after["delay"][n]
                     if total > rho:
                         outcome["deadline_missed"] += 1
                         late = min((total - rho) / rho, GIVEN_UP)
@@ -128,7 +133,12 @@ def every_plan(devices, places, blocks):
 
 
 def costs_of_plans(s, slots, plans, start=None, active=None):
-    """Delay of each device under joint plans of one task, (P, N) s.
+    """Delay of each device under joint plans of one task, (P, N) s."""
+    return delays_of_blocks(s, slots, plans, start, active).sum(axis=-1)
+
+
+def delays_of_blocks(s, slots, plans, start=None, active=None):
+    """Delay of each device's blocks under joint plans of one task, (P, N, K) s.
 
     Args:
         s: The scenario.
@@ -144,9 +154,9 @@ def costs_of_plans(s, slots, plans, start=None, active=None):
     if start is not None:
         before[:] = start
     active = slots[0].active if active is None else active
-    delay = np.zeros((amount, devices))
+    each = np.zeros((amount, devices, blocks))
     for k, slot in enumerate(slots):
-        here = plans[:, :, k]
+        here, delay = plans[:, :, k], each[:, :, k]
         last = k == blocks - 1 and s.return_result
         for m in range(1, s.servers + 1):
             there = (here == m) & active
@@ -172,7 +182,13 @@ def costs_of_plans(s, slots, plans, start=None, active=None):
             at_home = (here[:, n] == 0) & active[n]
             delay[:, n] += at_home * float(slot.work[n, 0]) / slot.device_rate[n]
         before = here
-    return delay
+    return each
+
+
+def costs_of_blocks(s, delay, deadline):
+    """What blocks cost together if each has a deadline: delays (..., N, K) -> (...)."""
+    flat = delay.reshape(*delay.shape[:-2], -1)
+    return costs_of_delays(s, flat, np.repeat(deadline, delay.shape[-1], axis=-1))
 
 
 def costs_of_delays(s, delay, deadline):
@@ -228,4 +244,5 @@ def slots_of(trace, episode, first, rounds):
 def only(slot, n):
     """A slot (no batch axes) with one device: what belongs to devices has that axis first."""
     per_device = ("bits", "work", "active", "deadline", "uplink", "downlink", "device_rate")
+    per_device += ("compute_power",)
     return dataclasses.replace(slot, **{f: getattr(slot, f)[n : n + 1] for f in per_device})

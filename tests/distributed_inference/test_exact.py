@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from distributed_inference.oracle import (
     contended,
+    costs_of_blocks,
     costs_of_delays,
     costs_of_plans,
+    delays_of_blocks,
     draw,
     every_plan,
     moving,
@@ -36,15 +38,21 @@ from mec_gym.distributed_inference.scenario import (
     patent,
 )
 
+
+def by_task(s):
+    """The same, the whole task having the deadline."""
+    return dataclasses.replace(s, deadline_of="task")
+
+
 # ------------------------------------------------------------------------- plans
 
 
 @pytest.mark.parametrize(
     ("scenario", "draws"),
     [
-        (patent(devices=2, servers=1, blocks=5), 50),
-        (patent(devices=1, servers=2, blocks=4), 100),
-        (patent(devices=2, servers=3, blocks=3), 50),
+        (by_task(patent(devices=2, servers=1, blocks=5)), 50),
+        (by_task(patent(devices=1, servers=2, blocks=4)), 100),
+        (by_task(patent(devices=2, servers=3, blocks=3)), 50),
         (moving(devices=2, servers=2, blocks=4, contention=False), 50),
         (moving(devices=2, servers=2, blocks=3, contention=False, return_result=False), 50),
     ],
@@ -158,7 +166,7 @@ def test_exhaustive_search_finds_the_best_joint_plan(monkeypatch):
     home = np.zeros(h.active.shape, dtype=int)
     deadline = trace.deadline[:, ::3]
     spent = np.random.default_rng(24).uniform(0, 0.4, size=home.shape) * deadline
-    plan, cost = exact.exhaustive(h, s, home, spent, deadline)
+    plan, cost = exact.exhaustive(h, s, home, spent)
     plans = every_plan(3, 3, 3)
     for e in range(6):
         active = trace.active[e, 0]
@@ -172,9 +180,53 @@ def test_exhaustive_search_finds_the_best_joint_plan(monkeypatch):
         assert again[0] == pytest.approx(cost[e, 0], rel=1e-12)
     # In many parts as in one, and one instance as in a batch.
     monkeypatch.setattr(exact, "MOST_PLANS", 3**9)
-    assert np.array_equal(exact.exhaustive(h, s, home, spent, deadline)[0], plan)
+    assert np.array_equal(exact.exhaustive(h, s, home, spent)[0], plan)
     with pytest.raises(ValueError, match=r"19683.*4\^\(3 \* 3\) = 2.62e\+05"):
-        exact.exhaustive(h, dataclasses.replace(s, servers=3), home, spent, deadline)
+        exact.exhaustive(h, dataclasses.replace(s, servers=3), home, spent)
+
+
+@pytest.mark.parametrize("contention", [True, False])
+def test_exhaustive_search_where_each_block_has_a_deadline(contention):
+    s = contended(
+        deadline_of="block", late_weight=1.0, miss_cost=0.2, idle=0.2, contention=contention
+    )
+    trace = draw(s, 26, 6)
+    h = horizon_of_trace(trace, s)
+    home = np.zeros(h.active.shape, dtype=int)
+    plan, cost = exact.exhaustive(h, s, home, np.zeros(home.shape))
+    plans = every_plan(3, 3, 3)
+    for e in range(6):
+        active, slots = trace.active[e, 0], slots_of(trace, e, 0, 3)
+        deadline = trace.deadline[e, 0, active]
+        costs = costs_of_blocks(s, delays_of_blocks(s, slots, plans)[:, active], deadline)
+        assert cost[e, 0] == pytest.approx(costs.min(), rel=1e-12)
+        again = costs_of_blocks(s, delays_of_blocks(s, slots, plan[e])[:, active], deadline)
+        assert again[0] == pytest.approx(cost[e, 0], rel=1e-12)
+
+
+@pytest.mark.parametrize("return_result", [True, False])
+def test_alone_where_each_block_has_a_deadline_equals_exhaustive_search(return_result):
+    """The plan is that of the least cost, which is often not the fastest one."""
+    s = moving(
+        devices=2, servers=2, blocks=4, contention=False, return_result=return_result,
+        deadline_of="block", latency_weight=0.7, miss_cost=1.5, late_weight=0.4,
+    )  # fmt: skip
+    trace = draw(s, 27, 30)
+    h = horizon_of_trace(trace, s)
+    start = np.random.default_rng(28).integers(3, size=h.active.shape)
+    plan, cost = plan_alone(h, s, start)
+    plans = every_plan(1, 3, 4)
+    slower = 0
+    for e, n in np.ndindex(30, 2):
+        slots = [only(slot, n) for slot in slots_of(trace, e, 0, 4)]
+        deadline = trace.deadline[e, 0, n : n + 1]
+        delays = delays_of_blocks(s, slots, plans, start=start[e, 0, n])
+        costs = costs_of_blocks(s, delays, deadline)
+        assert 0.7 * cost[e, 0, n] == pytest.approx(costs.min(), rel=1e-9)
+        mine = delays_of_blocks(s, slots, plan[e, :, n][:, None], start=start[e, 0, n])
+        assert costs_of_blocks(s, mine, deadline)[0] == pytest.approx(costs.min(), rel=1e-9)
+        slower += mine.sum() > delays.sum(axis=(1, 2)).min() * (1 + 1e-9)
+    assert slower > 5
 
 
 def test_the_exhaustive_solver_is_never_beaten_where_nothing_changes():
@@ -220,11 +272,11 @@ def returns_of_all_plans(s, trace, episode, plans):
 TIGHT = {"deadline_factor": (0.1, 0.6), "late_weight": 0.7, "latency_weight": 0.8, "idle": 0.1}
 HARSH = {
     "plenty": {},
-    "penniless": {"battery": 0.4, "energy_coefficient": 2e-30, "harvest": 0.05},
+    "penniless": {"battery": 0.4, "compute_power": (0.2, 16.0), "harvest": 0.05},
     # giving up costs less than the time it saves: a clairvoyant may want to
     "giving up pays": {
         "battery": 0.05,
-        "energy_coefficient": 2e-30,
+        "compute_power": (0.2, 16.0),
         "deadline_factor": (0.01, 0.1),
         "miss_cost": 0.01,
     },
@@ -232,9 +284,11 @@ HARSH = {
 
 
 @pytest.mark.parametrize("blocks", [2, 3])
+@pytest.mark.parametrize("deadline_of", ["task", "block"])
 @pytest.mark.parametrize("case", HARSH)
-def test_no_joint_plan_beats_the_bound(case, blocks):
+def test_no_joint_plan_beats_the_bound(case, deadline_of, blocks):
     s = moving(devices=2, servers=2, blocks=blocks, **{**TIGHT, **HARSH[case]})
+    s = dataclasses.replace(s, deadline_of=deadline_of)
     draws = 20
     trace = draw(s, 13, draws)
     bound = exact.episode_bound(trace, s)
@@ -253,11 +307,13 @@ def test_no_joint_plan_beats_the_bound(case, blocks):
 
 
 @pytest.mark.parametrize("tasks", [1, 2])
-def test_the_bound_is_reached_by_one_device_alone(tasks):
+@pytest.mark.parametrize("deadline_of", ["task", "block"])
+def test_the_bound_is_reached_by_one_device_alone(tasks, deadline_of):
     s = moving(devices=1, servers=2, blocks=2, contention=False)
     s = dataclasses.replace(
-        s, tasks=tasks, idle=0.2, deadline_factor=(0.4, 0.9), latency_weight=0.7
-    )
+        s, tasks=tasks, idle=0.2, deadline_factor=(0.4, 0.9), latency_weight=0.7,
+        deadline_of=deadline_of,
+    )  # fmt: skip
     draws = 40
     trace = draw(s, 14, draws)
     bound = exact.episode_bound(trace, s)
@@ -285,7 +341,7 @@ def test_the_bound_when_giving_up_is_the_least_evil():
         deadline_factor=(0.1, 0.1),
         idle=0.0,
         battery=1.0,
-        energy_coefficient=1e-20,
+        compute_power=(1e7, 1e7),
     )
     trace = draw(s, 0, 1)
     assert exact.episode_bound(trace, s).tolist() == pytest.approx([-4.5])
@@ -299,3 +355,15 @@ def test_the_bound_of_who_is_idle_is_nothing():
     trace = draw(s, 0, 3)
     idle = dataclasses.replace(trace, active=np.zeros_like(trace.active))
     assert exact.episode_bound(idle, s).tolist() == [0, 0, 0]
+
+
+def test_batteries_that_last_whatever_is_decided():
+    # At home 2 * 3 J, sent 1 W * 2 * 4 Mbit at 1 Mbit/s.
+    s = Scenario(
+        devices=1, servers=1, blocks=2, tasks=1, idle=0.0, channel=ConstantChannel(rate=(1e6, 1e6)),
+        networks=RandomNetworks(bits=(4e6, 4e6), work=(1e9, 1e9)), device_rate=(1e9, 1e9),
+        compute_power=(3.0, 3.0), background=0.0,
+    )  # fmt: skip
+    for battery, may in ((7.9, True), (8.1, False)):
+        poor = dataclasses.replace(s, battery=battery)
+        assert exact.may_run_empty(draw(poor, 0, 1), poor).tolist() == [[may]]

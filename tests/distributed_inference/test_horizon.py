@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from distributed_inference.oracle import costs_of_plans, draw, moving, slots_of
+from distributed_inference.oracle import costs_of_plans, delays_of_blocks, draw, moving, slots_of
 
 from mec_gym.core import arrays
 from mec_gym.distributed_inference import model
@@ -67,7 +67,7 @@ def test_total_delay_is_what_the_rounds_add_up_to(contention, return_result):
     trace = draw(s, 3, 20)
     plan = rng.integers(4, size=(20, 2, 4, 4))
     h = horizon_of_trace(trace, s)
-    expected = joint_delays(h, plan, np.zeros((20, 2, 4), dtype=int), s).sum(axis=-1)
+    expected = joint_delays(h, plan, np.zeros((20, 2, 4), dtype=int), s).sum(axis=(-2, -1))
     state = problem.start(arrays.slot_at(trace, 0))
     played = np.zeros((20, 2))
     for t in range(s.rounds):
@@ -91,7 +91,7 @@ def test_total_delay_in_the_middle_of_a_task():
     plan = rng.integers(3, size=(10, 3, 4))
     for t in (1, 3):
         h = horizon_as_seen(arrays.slot_at(trace, t), 4)
-        found = joint_delays(h, plan, start, s).sum(axis=-1)
+        found = joint_delays(h, plan, start, s).sum(axis=(-2, -1))
         for e in range(10):
             slot = arrays.at(trace, (e, t))
             # blocks t .. 3 with the network as it is now
@@ -104,7 +104,7 @@ def test_total_delay_in_the_middle_of_a_task():
 
 
 @pytest.mark.parametrize("contention", [True, False])
-def test_joint_delays_are_each_device_s_own(contention):
+def test_joint_delays_are_each_block_s_own(contention):
     s = moving(devices=3, servers=2, blocks=3, contention=contention, idle=0.2)
     trace = draw(s, 17, 10)
     rng = np.random.default_rng(18)
@@ -112,5 +112,5 @@ def test_joint_delays_are_each_device_s_own(contention):
     start, plan = rng.integers(3, size=(10, 1, 3)), rng.integers(3, size=(10, 1, 3, 3))
     found = joint_delays(h, plan, start, s)
     for e in range(10):
-        mine = costs_of_plans(s, slots_of(trace, e, 0, 3), plan[e], start=start[e, 0])
+        mine = delays_of_blocks(s, slots_of(trace, e, 0, 3), plan[e], start=start[e, 0])
         np.testing.assert_allclose(found[e], mine, rtol=1e-12)

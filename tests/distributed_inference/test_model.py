@@ -32,7 +32,7 @@ WORLD = Scenario(
     backhaul=40 * M,
     battery=50.0,
     harvest=3.0,
-    energy_coefficient=5e-29,
+    compute_power=(0.4, 25.6),
     transmit_power=0.5,
     latency_weight=2.0,
     late_weight=0.6,
@@ -50,6 +50,7 @@ FIRST = Slot(
     downlink=M * np.array([[24.0, 8.0], [10.0, 40.0], [16.0, 32.0]]),
     load=np.array([1.0, 0.5]),
     device_rate=G * np.array([2.0, 4.0, 8.0]),
+    compute_power=np.array([0.4, 3.2, 25.6]),
     server_rate=G * np.array([20.0, 50.0]),
 )
 LAST = dataclasses.replace(
@@ -288,9 +289,35 @@ def test_lateness_counts_from_the_deadline_to_thrice_the_deadline():
 
 def test_giving_up_counts_as_the_worst_lateness():
     # 3 * 4 = 12 s in all, of which 1, 13 have passed
-    seconds, penalty = model.failure_cost(np.array([1.0, 13.0]), np.array([4.0, 4.0]), WORLD)
+    delay, deadline = np.array([1.0, 13.0]), np.array([4.0, 4.0])
+    seconds, penalty = model.failure_cost(delay, deadline, 2.0, WORLD)
     assert seconds.tolist() == [11.0, 0.0]
-    assert penalty == pytest.approx(1.45)
+    assert penalty.tolist() == pytest.approx([1.45, 1.45])
+
+
+def test_giving_up_counts_for_every_block_that_has_a_deadline():
+    # 12 s and 1.45 for each of 3 and 1 blocks that are left, whatever has passed
+    delay, deadline = np.array([1.0, 13.0]), np.array([4.0, 4.0])
+    literal = dataclasses.replace(WORLD, deadline_of="block")
+    seconds, penalty = model.failure_cost(delay, deadline, np.array([3.0, 1.0]), literal)
+    assert seconds.tolist() == [36.0, 12.0]
+    assert penalty.tolist() == pytest.approx([4.35, 1.45])
+
+
+def test_each_block_may_have_a_deadline_of_its_own():
+    # Server 1 as above: 2.4 s and server 2: 5.18 s, at home 1.25 s.
+    literal = dataclasses.replace(WORLD, deadline_of="block")
+    tight = dataclasses.replace(FIRST, deadline=np.array([1.2, 5.18, 1.0]))
+    # What has passed does not matter: D is the block's.
+    moment = state(delay=[9.0, 9.0, 9.0])
+    after, outcome = model.evaluate(tight, moment, Decision(place=np.array([1, 2, 0])), literal)
+    assert after.delay.tolist() == pytest.approx([11.4, 14.18, 10.25])
+    # Late by 1 and by 0.25 deadlines: 0.25 + 0.6 * 1 and 0.25 + 0.6 * 0.25.
+    assert float(outcome.penalty) == pytest.approx(0.85 + 0.4, rel=1e-12)
+    assert (int(outcome.deadline_missed), int(outcome.finished)) == (2, 0)
+    # The same round, the whole task having the deadline: nothing is due yet.
+    _, later = model.evaluate(tight, moment, Decision(place=np.array([1, 2, 0])), WORLD)
+    assert (float(later.penalty), int(later.deadline_missed)) == (0.0, 0)
 
 
 # ---------------------------------------------------------------------------- whole rounds
@@ -484,7 +511,8 @@ def random_scenario(rng):
         idle=float(rng.choice([0.0, 0.3])),
         battery=float(rng.choice([1.0, 5.0, 1e6])),
         harvest=harvest,
-        energy_coefficient=float(rng.choice([0.0, 1e-30, 5e-30])),
+        deadline_of=str(rng.choice(["task", "block"])),
+        compute_power=[(1e-9, 1e-9), (0.1, 8.0), (2.0, 40.0)][rng.integers(3)],
         transmit_power=float(rng.choice([0.0, 0.4, 2.0])),
         late_weight=float(rng.uniform(0, 1)),
         miss_cost=float(rng.uniform(0, 1)),

@@ -38,7 +38,7 @@ WORLD = Scenario(
     background_spread=0.7,
     battery=50.0,
     harvest=3.0,
-    energy_coefficient=5e-29,
+    compute_power=(0.4, 25.6),
     transmit_power=0.5,
     latency_weight=2.0,
     late_weight=0.6,
@@ -55,6 +55,7 @@ SLOT = Slot(
     downlink=M * np.array([[24.0, 8.0], [10.0, 40.0], [16.0, 32.0]]),
     load=np.array([1.0, 0.5]),
     device_rate=G * np.array([2.0, 4.0, 8.0]),
+    compute_power=np.array([0.4, 3.2, 25.6]),
     server_rate=G * np.array([20.0, 50.0]),
 )
 STATE = State(
@@ -71,21 +72,21 @@ STATE = State(
 
 def test_every_column_of_the_observation():
     seen = PROBLEM.observe(SLOT, STATE)
-    width = 2 * 2 + 7 + 2 * 2
+    width = 2 * 2 + 8 + 2 * 2
     assert PROBLEM.device_columns == width
     assert seen.shape == PROBLEM.observation_space.shape == (3 * width + 2 * 2 + 2,)
     assert seen.dtype == np.float32
-    # bits / 20, work / 10 | works?, place / 2, D / (D + rho), rho / 16, battery / 50, mu / 10 |
-    # up / 50, down / 50. The longest deadline: 0.8 * 2 blocks of 10 / 1 = 16.
+    # bits / 20, work / 10 | works?, place / 2, D / (D + rho), rho / 16, battery / 50, mu / 10,
+    # W / 25.6 | up / 50, down / 50. The longest deadline: 0.8 * 2 blocks of 10 / 1 = 16.
     rows = [
         [12 / 20, 6 / 20, 1 / 20, 4 / 10, 2 / 10],
-        [1, 2 / 2, 1 / 5, 4 / 16, 10 / 50, 2 / 10],
+        [1, 2 / 2, 1 / 5, 4 / 16, 10 / 50, 2 / 10, 0.4 / 25.6],
         [6 / 50, 3 / 50, 24 / 50, 8 / 50],
         [20 / 20, 9 / 20, 3 / 20, 6 / 10, 3 / 10],
-        [0, 1 / 2, 15 / 20, 5 / 16, 25 / 50, 4 / 10],
+        [0, 1 / 2, 15 / 20, 5 / 16, 25 / 50, 4 / 10, 3.2 / 25.6],
         [5 / 50, 4 / 50, 10 / 50, 40 / 50],
         [8 / 20, 4 / 20, 2 / 20, 10 / 10, 5 / 10],
-        [0, 0 / 2, 0, 6 / 16, 50 / 50, 8 / 10],
+        [0, 0 / 2, 0, 6 / 16, 50 / 50, 8 / 10, 1],
         [2 / 50, 1 / 50, 16 / 50, 32 / 50],
     ]
     largest = 2.0 * math.exp(3 * 0.7)
@@ -120,7 +121,7 @@ def test_nothing_is_paid_where_nobody_has_a_task():
 def test_no_tenants_are_seen_as_none():
     quiet = DistributedInference(dataclasses.replace(WORLD, background=0.0))
     seen = quiet.observe(dataclasses.replace(SLOT, load=np.zeros(2)), STATE)
-    assert seen[45:47].tolist() == [0, 0]
+    assert seen[48:50].tolist() == [0, 0]
 
 
 def test_start():
@@ -362,7 +363,7 @@ def test_traces_whose_chains_do_not_go_on_are_refused(name):
 
 
 def test_the_environment_plays_the_problem():
-    env = gymnasium.make("mec/DistributedInference-v0")
+    env = gymnasium.make("mec/DistributedInference-v1")
     seen, _ = env.reset(seed=3)
     problem = DistributedInference(Scenario())
     assert env.observation_space == problem.observation_space

@@ -18,7 +18,7 @@ from train.config import a3c_run, ppo_run
 from train.runs.a3c import train_a3c
 from train.runs.ppo import train_ppo
 
-ENV = "mec/DistributedInference-v0"
+ENV = "mec/DistributedInference-v1"
 ROLLOUT = 48
 SMALL = {"num_envs": 6, "n_steps": 8, "minibatches": 2, "n_epochs": 1, "hidden": 8}
 SIZES = {"sizes": ((2, 1), (3, 2)), "learning_rate": 0.01}

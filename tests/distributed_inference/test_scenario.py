@@ -15,6 +15,7 @@ from mec_gym.distributed_inference.scenario import (
     RandomNetworks,
     Scenario,
     patent,
+    plane_of,
 )
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
 from mec_gym.dnn.zoo import load_profile
@@ -30,19 +31,21 @@ NOT_NEGATIVE = (
     "background",
     "background_spread",
     "harvest",
-    "energy_coefficient",
     "transmit_power",
     "late_weight",
     "miss_cost",
 )
-RANGES = ("device_rate", "server_rate", "deadline_factor")
+RANGES = ("device_rate", "server_rate", "deadline_factor", "compute_power")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         *[(n, v) for n in ("devices", "servers", "blocks", "tasks") for v in (0, -1, 2.5, True)],
-        *[(n, v) for n in ("backhaul", "battery", "latency_weight") for v in (0, -1.5)],
+        *[(n, v) for n in ("backhaul", "battery", "input_share") for v in (0, -1.5)],
+        ("latency_weight", 0),
+        ("deadline_of", "blocks"),
+        ("deadline_of", None),
         *[(n, -0.5) for n in NOT_NEGATIVE],
         *[(n, v) for n in ("background_memory", "idle") for v in (-0.1, 1.1)],
         *[(n, 1) for n in ("contention", "return_result")],
@@ -91,8 +94,12 @@ def test_scenarios_of_which_a_part_makes_no_sense(changes, message):
         (Channel, {"downlink": "x"}, "downlink.*Radio.*'x'"),
         (Channel, {"round_s": 0}, "round_s.*0"),
         (Channel, {"slowest": 0}, "slowest.*0"),
-        (Channel, {"fastest": -1}, "fastest.*-1"),
-        (Channel, {"slowest": 3.0, "fastest": 2.0}, "slowest.*fastest.*3.0.*2.0"),
+        (Channel, {"penetration_db": -1}, "penetration_db.*-1"),
+        (Channel, {"attenuation": 1.5}, "attenuation.*1.5"),
+        (Channel, {"attenuation": 0}, "attenuation.*0"),
+        (Channel, {"most_bits_per_hz": 0}, "most_bits_per_hz.*0"),
+        (Channel, {"interference": 1}, "interference.*1"),
+        (Channel, {"slowest": 9e7}, r"slowest.*8.8e\+07.*90000000.0"),
         (ConstantChannel, {"rate": (2, 1)}, r"rate.*\(2.0, 1.0\)"),
         (ConstantChannel, {"rate": (0, 1)}, r"rate\[0\].*0"),
         (RandomNetworks, {"bits": (2, 1)}, r"bits.*\(2.0, 1.0\)"),
@@ -135,13 +142,14 @@ def test_the_patent_is_literal():
     trace = s.sample(np.random.default_rng(0), 20)
     assert not s.contention
     assert not s.return_result
+    assert s.deadline_of == "block"
     assert trace.active.all()
     assert not trace.load.any()
     assert np.array_equal(trace.uplink, trace.downlink)
     assert np.array_equal(trace.uplink, np.broadcast_to(trace.uplink[:, :1], trace.uplink.shape))
     assert len(np.unique(trace.uplink[:, 0])) > 0.99 * trace.uplink[:, 0].size
     # so ample that everything at home, always, takes a small share of the battery
-    at_home = s.energy_coefficient * trace.work[..., 0] * trace.device_rate**2
+    at_home = trace.compute_power * trace.work[..., 0] / trace.device_rate
     assert (at_home.sum(axis=1) < s.battery / 100).all()
 
 
@@ -186,7 +194,12 @@ def test_real_networks_are_drawn_alike_and_whole():
         inputs.append(graph.output_bits[0])
         results.append(graph.output_bits[-1])
     np.testing.assert_allclose(s.table_work.sum(axis=1), flops, rtol=1e-12)
-    np.testing.assert_array_equal(s.table_bits[:, 0], inputs)
+    # The profiles' inputs have 32 bits per value, but images are sent with 8.
+    assert s.table_bits[:, 0].tolist() == [3 * 224 * 224 * 8.0] * 4
+    np.testing.assert_array_equal(4 * s.table_bits[:, 0], inputs)
+    as_profiled = Scenario(blocks=8, networks=names, input_share=1.0)
+    np.testing.assert_array_equal(as_profiled.table_bits[:, 0], inputs)
+    np.testing.assert_array_equal(as_profiled.table_bits[:, 1:], s.table_bits[:, 1:])
     np.testing.assert_array_equal(s.table_bits[:, -1], results)
     assert s.largest == (s.table_bits.max(), s.table_work.max())
     trace = s.sample(np.random.default_rng(2), 500)
@@ -205,6 +218,7 @@ def test_random_networks_fill_their_ranges():
         tasks=2,
         networks=RandomNetworks(bits=(2 * M, 6 * M), work=(1 * G, 3 * G)),
         device_rate=(10 * G, 30 * G),
+        compute_power=(2.0, 5.0),
         server_rate=(100 * G, 500 * G),
         deadline_factor=(0.3, 0.9),
         idle=0.25,
@@ -218,6 +232,7 @@ def test_random_networks_fill_their_ranges():
         (first.device_rate, 10 * G, 30 * G),
         (first.server_rate, 100 * G, 500 * G),
         (tightness, 0.3, 0.9),
+        (first.compute_power, 2.0, 5.0),
     ]:
         assert (values >= low * (1 - 1e-6)).all()
         assert (values <= high * (1 + 1e-6)).all()
@@ -239,11 +254,31 @@ def test_the_longest_deadline_of_real_networks():
     assert s.longest_deadline == pytest.approx(0.9 * whole / (10 * G))
 
 
+def test_each_block_tolerates_its_part_of_the_tasks_time():
+    whole = Scenario(blocks=8)
+    each = dataclasses.replace(whole, deadline_of="block")
+    assert each.longest_deadline == pytest.approx(whole.longest_deadline / 8, rel=1e-12)
+    one, other = (s.sample(np.random.default_rng(5), 3) for s in (whole, each))
+    np.testing.assert_allclose(8 * other.deadline, one.deadline, rtol=1e-12)
+    for name in ("bits", "uplink", "device_rate", "active"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_device_has_one_power_for_the_whole_episode():
+    trace = Scenario().sample(np.random.default_rng(6), 200)
+    power = trace.compute_power
+    assert np.array_equal(power, np.broadcast_to(power[:, :1], power.shape))
+    assert power.min() >= 2.0 and power.max() <= 5.0
+    # tau mu^3, so whatever the rate
+    rates = trace.device_rate[:, 0].ravel()
+    assert abs(np.corrcoef(power[:, 0].ravel(), rates)[0, 1]) < 0.1
+
+
 def test_networks_may_be_graphs():
     work_and_bits = [(0.0, 8e6), (3e9, 4e6), (1e9, 2e6), (2e9, 1e6)]
     layers = [Layer(f"v{i}", "op", f, 0.0, b) for i, (f, b) in enumerate(work_and_bits)]
     graph = LayerGraph("own", tuple(layers), ((0, 1), (1, 2), (2, 3)), (Exit("exit", 3),))
-    s = Scenario(blocks=2, networks=(graph,))
+    s = Scenario(blocks=2, networks=(graph,), input_share=1.0)
     # 3 | 1 + 2 and not 3 + 1 | 2
     assert s.table_work.tolist() == [[3e9, 3e9]]
     assert s.table_bits.tolist() == [[8e6, 4e6, 1e6]]
@@ -263,10 +298,10 @@ def test_the_same_seed_draws_the_same_and_episodes_differ():
 # ------------------------------------------------------------------------------- channel
 
 
-def by_hand_db(distance_m, power_dbm, band_hz):
-    """SNR in dB: power - (128.1 + 37.6 log10 km) - (-174 + 10 log10 B + 9)."""
-    loss = 128.1 + 37.6 * math.log10(distance_m / 1000)
-    return power_dbm - loss - (-174 + 10 * math.log10(band_hz) + 9)
+def by_hand_db(distance_m, power_dbm, band_hz, figure_db=5):
+    """SNR in dB: power + 15 - 20 - (128.1 + 37.6 log10 km) - (-174 + 10 log10 B + figure)."""
+    loss = 20 + 128.1 + 37.6 * math.log10(distance_m / 1000)
+    return power_dbm + 15 - loss - (-174 + 10 * math.log10(band_hz) + figure_db)
 
 
 class Still(Plane):
@@ -284,29 +319,94 @@ class Still(Plane):
 
 
 def unclipped(**changes):
-    """A channel without limits at one known distance."""
-    values = {"plane": Still(), "slowest": 1e-3, "fastest": 1e12, "shadowing_db": 6.0}
-    return Channel(**{**values, **changes})
+    """A channel without limits at one known distance, whose stations do not disturb each other."""
+    values = {"plane": Still(), "slowest": 1e-3, "most_bits_per_hz": 1e5, "shadowing_db": 6.0}
+    return Channel(**{**values, "interference": False, **changes})
 
 
 def to_db(rate, band_hz):
-    """The SNR that Shannon's formula needs for a rate."""
-    return 10 * np.log10(2.0 ** (np.asarray(rate, dtype=np.float64) / band_hz) - 1)
+    """The SNR that 0.6 of Shannon's formula needs for a rate."""
+    return 10 * np.log10(2.0 ** (np.asarray(rate, dtype=np.float64) / 0.6 / band_hz) - 1)
 
 
 def test_up_and_down_by_hand_without_shadowing():
     channel = unclipped(
         shadowing_db=0.0,
-        uplink=Radio(transmit_power_dbm=20.0, bandwidth_hz=10e6, noise_figure_db=9.0),
+        uplink=Radio(transmit_power_dbm=20.0, bandwidth_hz=10e6, noise_figure_db=4.0),
         downlink=Radio(transmit_power_dbm=40.0, bandwidth_hz=15e6, noise_figure_db=9.0),
     )
     up, down = channel.sample(np.random.default_rng(0), 2, 3, 1, 4)
     assert up.shape == down.shape == (2, 4, 3, 1)
-    # log10 0.12 = -0.920819: loss 93.4772; noise -95, -93.2391: 21.5228 and 39.7619 dB
-    assert by_hand_db(120, 20, 10e6) == pytest.approx(21.5228, abs=1e-4)
-    assert by_hand_db(120, 40, 15e6) == pytest.approx(39.7619, abs=1e-4)
-    np.testing.assert_allclose(up, 10e6 * math.log2(1 + 10**2.15228), rtol=1e-5)
-    np.testing.assert_allclose(down, 15e6 * math.log2(1 + 10**3.97619), rtol=1e-5)
+    # log10 0.12 = -0.920819: loss 113.4772, gain 15; noise -100, -93.2391: 21.5228 and 34.7619 dB
+    assert by_hand_db(120, 20, 10e6, 4) == pytest.approx(21.5228, abs=1e-4)
+    assert by_hand_db(120, 40, 15e6, 9) == pytest.approx(34.7619, abs=1e-4)
+    np.testing.assert_allclose(up, 0.6 * 10e6 * math.log2(1 + 10**2.15228), rtol=1e-5)
+    np.testing.assert_allclose(down, 0.6 * 15e6 * math.log2(1 + 10**3.47619), rtol=1e-5)
+
+
+def test_the_default_budgets():
+    """Of an LTE macro cell: 23 and 46 dBm, 5 and 9 dB, 15 dBi, 20 MHz, 20 dB, 4.4 bit/s/Hz."""
+    channel = Channel(plane=Still(), shadowing_db=0.0)
+    up, down = channel.sample(np.random.default_rng(0), 1, 1, 1, 1)
+    # 23 + 15 - 20 - 93.4772 + 174 - 73.0103 - 5 = 20.5125 dB, an efficiency of 4.096
+    assert by_hand_db(120, 23, 20e6) == pytest.approx(20.5125, abs=1e-4)
+    assert up.item() == pytest.approx(0.6 * 20e6 * math.log2(1 + 10**2.05125), rel=1e-5)
+    assert down.item() == pytest.approx(4.4 * 20e6, rel=1e-6)  # 39.5 dB, more than 22
+    assert channel.fastest == pytest.approx(88e6)
+
+
+def test_stations_disturb_each_others_downlinks():
+    class Three(Still):
+        __slots__ = ()
+
+        def stations(self, count):
+            # 120, 240 and 480 m from where everybody stands
+            return np.array(
+                [[300.0, 300.0], [372.0 + 144, 204.0 + 192], [372.0 + 288, 204.0 + 384]]
+            )
+
+    channel = unclipped(plane=Three(), shadowing_db=0.0, interference=True)
+    up, down = channel.sample(np.random.default_rng(0), 1, 1, 3, 1)
+    power = [10 ** (by_hand_db(d, 46, 20e6, 9) / 10) for d in (120, 240, 480)]
+    expected = [power[m] / (1 + sum(power) - power[m]) for m in range(3)]
+    assert expected[0] == pytest.approx(12.6, abs=0.1)  # 11 dB
+    expected = [0.6 * 20e6 * math.log2(1 + sinr) for sinr in expected]
+    np.testing.assert_allclose(down[0, 0, 0], expected, rtol=1e-4)
+    alone = [0.6 * 20e6 * math.log2(1 + 10 ** (by_hand_db(d, 23, 20e6) / 10)) for d in (120, 240)]
+    np.testing.assert_allclose(up[0, 0, 0, :2], alone, rtol=1e-4)
+
+
+def test_a_station_next_door_drowns_the_others_without_an_error():
+    class Near(Still):
+        __slots__ = ()
+
+        def stations(self, count):
+            return np.array([[372.0, 204.0], [372.0 + 3000, 204.0]])
+
+    radio = Radio(transmit_power_dbm=146.0, bandwidth_hz=20e6)
+    channel = Channel(plane=Near(), shadowing_db=0.0, downlink=radio)
+    _, down = channel.sample(np.random.default_rng(0), 1, 1, 2, 1)
+    assert down.ravel().tolist() == pytest.approx([88e6, 1.65e6])
+
+
+def test_the_presets_leave_the_cap_most_of_the_time():
+    for name in ("small", "campus"):
+        s = PRESETS[name].make()
+        trace = s.sample(np.random.default_rng(0), 60)
+        for rate in (trace.uplink, trace.downlink):
+            best = rate.max(axis=-1)  # of all stations
+            assert (best >= 0.999 * s.channel.fastest).mean() < 0.35
+            low, high = np.percentile(best, [10, 75])
+            assert high > 2 * low
+        # and the best rate does not stay what it is: by a factor of 2 within most episodes
+        best = trace.uplink.max(axis=-1)
+        assert (best.max(axis=1) > 2 * best.min(axis=1)).mean() > 0.5
+
+
+def test_stations_have_as_much_room_as_cells_500_m_apart():
+    assert [round(plane_of(m).side_m) for m in (3, 5, 20)] == [806, 1040, 2081]
+    assert PRESETS["small"].make().channel.plane == plane_of(3)
+    assert PRESETS["campus"].make().channel.plane == plane_of(5)
 
 
 def test_shadowing_against_theory():
@@ -325,7 +425,7 @@ def test_shadowing_against_theory():
     # links are shadowed independently, but both directions of a link alike
     flat = np.moveaxis(db, 1, 0).reshape(-1, 6)
     assert np.abs(np.corrcoef(flat.T) - np.eye(6)).max() < 0.06
-    back = to_db(down, 20e6) - by_hand_db(120, 43, 20e6)
+    back = to_db(down, 20e6) - by_hand_db(120, 46, 20e6, 9)
     np.testing.assert_allclose(back, db, atol=0.01)
 
 
@@ -344,7 +444,7 @@ def test_distance_counts():
 
 
 def test_rates_are_kept_between_the_limits():
-    channel = unclipped(slowest=20 * M, fastest=120 * M)
+    channel = unclipped(slowest=20 * M, most_bits_per_hz=6.0)
     up, down = channel.sample(np.random.default_rng(3), 200, 2, 2, 4)
     for rate in (up, down):
         assert rate.min() >= 20 * M * (1 - 1e-6)
@@ -358,7 +458,7 @@ def test_rates_are_kept_between_the_limits():
 def test_rates_follow_the_walk():
     """Without shadowing the rate tells the distance, and nobody jumps between two rounds."""
     plane = Plane(side_m=500.0, speed_std=8.0, memory=0.9)
-    channel = Channel(plane=plane, shadowing_db=0.0, slowest=1e-3, fastest=1e12, round_s=0.5)
+    channel = unclipped(plane=plane, shadowing_db=0.0)
     up, _ = channel.sample(np.random.default_rng(4), 50, 4, 1, 20)
     db = to_db(up[..., 0], 20e6)
     distance = 35.0 * 10 ** ((by_hand_db(35, 23, 20e6) - db) / 37.6)

@@ -37,7 +37,9 @@ def test_shannon_rate(bandwidth, snr, rate):
 
 def test_link_budget():
     # Noise -174 + 60 + 14 = -100 dBm; at 1 km 38.1 - 128.1 + 100 = 10 dB, a ratio of 10.
-    radio = Radio(transmit_power_dbm=38.1, bandwidth_hz=1e6, noise_figure_db=14.0)
+    radio = Radio(
+        transmit_power_dbm=38.1, bandwidth_hz=1e6, noise_figure_db=14.0, antenna_gain_dbi=0.0
+    )
     assert radio.snr(1000.0) == pytest.approx(10.0, rel=1e-9)
     assert radio.rate(1000.0) == pytest.approx(1e6 * math.log2(11), rel=1e-9)
     # Ten times nearer: 47.6 dB.
@@ -47,8 +49,8 @@ def test_link_budget():
 
 
 def test_default_budget_is_the_lte_uplink():
-    # 23 - 128.1 - (-174 + 64.771213 + 9) = -4.871213 dB
-    assert Radio().snr(1000.0) == pytest.approx(10**-0.4871213, rel=1e-6)
+    # 23 + 15 - 128.1 - (-174 + 64.771213 + 5) = 14.128787 dB
+    assert Radio().snr(1000.0) == pytest.approx(10**1.4128787, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,7 @@ def test_default_budget_is_the_lte_uplink():
         ("transmit_power_dbm", math.nan),
         ("transmit_power_dbm", math.inf),
         ("noise_figure_db", math.nan),
+        ("antenna_gain_dbi", math.inf),
     ],
 )
 def test_bad_parameters_are_named(name, value):

@@ -12,7 +12,7 @@ from train.__main__ import COMMANDS, main
 from train.presets import a3c_presets, ppo_presets
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-PLACES = "mec/DistributedInference-v0"
+PLACES = "mec/DistributedInference-v1"
 OWN_IDS = [env_id for room in rooms() if room.is_ours for env_id in room.environments]
 
 

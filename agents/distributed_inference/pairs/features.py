@@ -24,9 +24,9 @@ class PairDelays(Generic[A]):
     """What placing a device's current block at a place takes, each (B, N, P) in seconds.
 
     Attributes:
-        now: Transfer and computing of the block, as if none of the other devices were there,
-            [Li2024] eq. (3), (5) and (6).
-        ahead: The least delay of all that comes after the block, as in
+        now: Transfer and computing of the block, and the return of the result if it is the
+            last, as if none of the other devices were there, [Li2024] eq. (3), (5) and (6).
+        ahead: The least cost of all that comes after the block, as in
             :func:`~mec_gym.distributed_inference.lookahead.look_ahead`; it counts the crowd that
             is to be expected at each server.
         compute: What the block takes of the place's server, if it had the server to itself. It
@@ -76,7 +76,8 @@ class DeviceFeatures(Generic[A]):
         exists: 1, or 0 for a row that only fills up the room.
         active: 1 if the device has a block to place, else 0.
         delay: How long its task has taken so far, in seconds.
-        deadline: The task's deadline, in seconds; 1 where the device does not exist.
+        deadline: The deadline of the task or of each of its blocks, as the scenario has it, in
+            seconds; 1 where the device does not exist.
         blocks_left: Blocks that are still to be placed, as a share of all blocks of a task.
         energy: Energy of computing all the rest of the task at home, as a share of what is in
             the battery, at most 1.

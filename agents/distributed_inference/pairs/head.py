@@ -106,7 +106,7 @@ class PairsHead:
         pair.load[..., 1:] = slot.load[..., None, :]
         pair.stays[...] = state.place[..., None] == np.arange(p)
         pair.allowed[...] = self._allowed(slot, state)
-        self._write_devices(device, slot, state, home_energy(slot, rest, s))
+        self._write_devices(device, slot, state, home_energy(slot, rest))
         seen.round.rounds_left[...] = state.rounds_left / s.rounds
         seen.round.crowd[...] = slot.active.sum(axis=-1) / s.servers
         return rows

@@ -37,13 +37,15 @@ SHARP = 50.0
 
 The larger, the closer an untrained network plays to the cheapest places.
 """
-TRUST = 0.3
+TRUST = 0.5
 """How much of what is expected of later devices the prior counts at the start, from 0 to 1."""
 WIDTH = 0.1
 """How wide the step is that a missed deadline makes in the prior, as a share of the deadline.
 
 The delay is not known beforehand, so the prior has a slope where the reward has a step.
 """
+NO_WIDTH = 1e-6
+"""The same where the delay is known: that of the current block without contention."""
 MOST_RATIO = 3.0
 """Delays as shares of a deadline enter the network up to this."""
 LEAST_SLACK = -2.0
@@ -131,7 +133,8 @@ class DeviceSummary:
         spent: The task's delay so far, as a share of its deadline.
         deadline: Logarithm of the deadline.
         best: Logarithm of the least delay still to come, if nobody else were there.
-        slack: What is left of the deadline after that, as a share of the deadline.
+        slack: What is left at best of the deadline of the task, or of the current block, as a
+            share of it.
         delay: Logarithm of the task's delay so far.
     """
 
@@ -203,14 +206,15 @@ class PairsNetwork(PolicyNetwork):
     The prior is what a choice costs all devices together, in units of reward, as far as it can
     be known: by how much device i's choice of place p changes the objective [Li2024] eq. (11),
 
-        cost_ip    = beta delay_ip + harm_ip + penalty_ip
-        delay_ip   = now_ip + ahead_ip + sum over r of take_ipr K_ir
+        cost_ip    = beta (delay_ip + ahead_ip) + harm_ip + penalty_ip
+        delay_ip   = now_ip + sum over r of take_ipr K_ir
         harm_ip    = sum over r of use_ipr H_ir
         penalty_ip = miss_cost sigmoid(x / WIDTH) + late_weight min(max(x, 0), WORST_LATENESS)
-                     with x = (spent_i + delay_ip - rho_i) / rho_i
+                     with x = (spent_i + delay_ip + ahead_ip - rho_i) / rho_i,
+                     or, if each block has a deadline, x = (delay_ip - rho_i) / rho_i
 
     Here ``now`` is the current block's delay by [Li2024] eq. (3), (5) and (6), ``ahead`` the
-    least delay of the blocks that follow, and ``spent`` the task's delay so far. The penalty is
+    least cost of the blocks that follow, and ``spent`` the task's delay so far. The penalty is
     that of [Li2024] eq. (12), with a slope instead of the step at the deadline rho. The
     resources r are the servers and the bands of their stations, up and down. Each is shared
     equally, so K other blocks at r add K ``take`` to the delay of one that would take
@@ -222,10 +226,12 @@ class PairsNetwork(PolicyNetwork):
         K_ir = sum over j before i of use_jr + trust (sum over j after i of E[use_jr])
         H_ir = sum over j before i of price_j take_jr
                + trust (sum over j after i of E[price_j take_jr])
-        price_j = beta + d penalty_j / d delay_j, where delay_j is the least of now + ahead
+        price_j = beta + d penalty_j / d delay_j, at the least now + ahead of all places, or, if
+                  each block has a deadline, at the place's own now
 
     The expectation E[.] supposes that device j chooses by a softmax of
-    -SHARP beta (now_j + ahead_j) over its allowed places.
+    -SHARP beta (now_j + ahead_j) over its allowed places; if each block has a deadline, its
+    penalty is added.
     The network adds what it has learnt, and places that are not allowed are masked:
 
         logit_ip = score(pair, device, mean over devices, others) - sharp cost_ip
@@ -251,6 +257,9 @@ class PairsNetwork(PolicyNetwork):
         scenario = head.problem.scenario
         self.beta = scenario.latency_weight
         self.miss_cost, self.late_weight = scenario.miss_cost, scenario.late_weight
+        self.block_is_due = scenario.deadline_of == "block"
+        known = self.block_is_due and not scenario.contention
+        self.width = NO_WIDTH if known else WIDTH
         self.sequential = options.order == "sequential"
         hidden, of_round = options.hidden, width(RoundFeatures)
         self.of_device = linear(width(DeviceSummary) + of_round, hidden)
@@ -312,8 +321,15 @@ class PairsNetwork(PolicyNetwork):
         allowed = pair.allowed > 0.5
         base = pair.now + pair.ahead
         best = torch.where(allowed, base, torch.inf).amin(dim=-1)
-        hidden, value = self._static(features, best)
-        price = self._deadline_price(device, best)[..., None]
+        due = device.deadline[..., None]
+        if self.block_is_due:
+            off = (pair.now - due) / due
+            base = base + self._penalty(-off) / self.beta
+        else:
+            off = ((device.delay + best)[..., None] - due) / due
+        slack = -torch.where(allowed, off, torch.inf).amin(dim=-1)
+        hidden, value = self._static(features, best, slack)
+        price = self._deadline_price(off, due)
         exposure, burden = [], []
         for takes in (pair.compute, pair.upload, pair.download):
             uses = (takes > 0).to(takes.dtype)
@@ -323,7 +339,9 @@ class PairsNetwork(PolicyNetwork):
         later = self._expected_demand(Demand(*burden), likely, pair.stays)
         return _Round(features, allowed, Demand(*exposure), Demand(*burden), later, hidden, value)
 
-    def _static(self, features: Features[Tensor], best: Tensor) -> tuple[Tensor, Tensor]:
+    def _static(
+        self, features: Features[Tensor], best: Tensor, slack: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The hidden layer (B, N, P, hidden) as far as choices do not matter, and values (B,)."""
         pair, device, count = features.pair, features.device, self.choices
         delays = torch.stack(columns(pair, PairDelays), -1)
@@ -331,7 +349,7 @@ class PairsNetwork(PolicyNetwork):
         rest = torch.stack([pair.load, pair.stays, pair.allowed], -1)
         of_pairs = torch.cat([_log_seconds(delays), ratios, rest], -1)
 
-        about = torch.stack(columns(_summary(device, best)), -1)
+        about = torch.stack(columns(_summary(device, best, slack)), -1)
         rounds = torch.stack(columns(features.round), -1)
         own = torch.tanh(
             self.of_device(torch.cat([about, rounds[:, None].expand(-1, count, -1)], -1))
@@ -348,21 +366,21 @@ class PairsNetwork(PolicyNetwork):
         values = self.value(torch.tanh(self.of_value(stock))).squeeze(-1)
         return hidden, (values * device.exists).sum(-1) / device.exists.sum(-1)
 
-    def _deadline_price(self, device: DeviceFeatures[Tensor], best: Tensor) -> Tensor:
-        """What a second more of each device's delay costs, (B, N): beta + d penalty / d delay.
+    def _deadline_price(self, off: Tensor, deadline: Tensor) -> Tensor:
+        """What a second more of delay costs, (B, N, 1 or P): beta + d penalty / d delay.
 
         Args:
-            device: What is said of the devices.
-            best: The least delay still to come, where the slope is taken, (B, N) s.
+            off: By how much the deadline is missed where the slope is taken, as a share of it,
+                (B, N, 1 or P).
+            deadline: The deadline, (B, N, 1) s.
         """
-        off = (device.delay + best - device.deadline) / device.deadline
-        near = torch.sigmoid(off / WIDTH)
-        price = self.beta + self.miss_cost / WIDTH * near * (1.0 - near) / device.deadline
-        return price + self.late_weight * (off > 0) * (off < WORST_LATENESS) / device.deadline
+        near = torch.sigmoid(off / self.width)
+        price = self.beta + self.miss_cost / self.width * near * (1.0 - near) / deadline
+        return price + self.late_weight * (off > 0) * (off < WORST_LATENESS) / deadline
 
     def _penalty(self, slack: Tensor) -> Tensor:
         """The penalty to expect where so much of the deadline is left, as a share of it."""
-        penalty = self.miss_cost * torch.sigmoid(-slack / WIDTH)
+        penalty = self.miss_cost * torch.sigmoid(-slack / self.width)
         return penalty + self.late_weight * (-slack).clamp(0.0, WORST_LATENESS)
 
     def _expected_demand(self, burden: Demand, likely: Tensor, stays: Tensor) -> Demand:
@@ -396,10 +414,12 @@ class PairsNetwork(PolicyNetwork):
         own, harm = (exposure * before.at_places(stays)).total()
         own_later, harm_later = (exposure * seen.later.of(which).at_places(stays)).total()
 
-        delay = pair.now[:, which] + pair.ahead[:, which] + own + self.trust * own_later
-        slack = (deadline - device.delay[:, which, None] - delay) / deadline
+        delay = pair.now[:, which] + own + self.trust * own_later
+        whole = delay + pair.ahead[:, which]
+        due = delay if self.block_is_due else device.delay[:, which, None] + whole
+        slack = (deadline - due) / deadline
         penalty = self._penalty(slack)
-        cost = self.beta * delay + harm + self.trust * harm_later + penalty
+        cost = self.beta * whole + harm + self.trust * harm_later + penalty
         least = torch.where(allowed, cost, torch.inf).amin(-1, keepdim=True)
 
         situation = Situation(
@@ -423,8 +443,8 @@ def _log_seconds(delay: Tensor) -> Tensor:
     return torch.log1p(delay / SECONDS)
 
 
-def _summary(device: DeviceFeatures[Tensor], best: Tensor) -> DeviceSummary:
-    """What the network reads of devices whose least delay still to come is ``best``."""
+def _summary(device: DeviceFeatures[Tensor], best: Tensor, slack: Tensor) -> DeviceSummary:
+    """What the network reads of devices whose least cost still to come is ``best`` (B, N)."""
     deadline, delay = device.deadline, device.delay
     return DeviceSummary(
         active=device.active,
@@ -433,6 +453,6 @@ def _summary(device: DeviceFeatures[Tensor], best: Tensor) -> DeviceSummary:
         spent=(delay / deadline).clamp(max=MOST_RATIO),
         deadline=_log_seconds(deadline),
         best=_log_seconds(best),
-        slack=((deadline - delay - best) / deadline).clamp(LEAST_SLACK, 1.0),
+        slack=slack.clamp(LEAST_SLACK, 1.0),
         delay=_log_seconds(delay),
     )

@@ -202,7 +202,7 @@ def test_outputs_that_no_network_has_are_refused(name):
 
 
 def test_distributed_inference_shows_a_row_a_device():
-    problem = mec_gym.make_problem("mec/DistributedInference-v0", "patent")
+    problem = mec_gym.make_problem("mec/DistributedInference-v1", "patent")
     head = make_head("flat", problem)
     assert head.device_columns == problem.device_columns
     network = make_network("branches", head, NetworkOptions(output="tied"))

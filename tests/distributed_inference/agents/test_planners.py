@@ -185,8 +185,17 @@ def test_played_to_the_end_viterbi_is_optimal_without_contention():
     trace = problem.sample(np.random.default_rng(6), 20)
     returns = {name: play(problem, trace, SOLVERS[name](s)) for name in SOLVERS}
     bound = problem.bound(trace)
-    for name in ("viterbi", "descent", "reward"):
+    for name in ("viterbi", "reward"):
         np.testing.assert_allclose(returns[name], bound, rtol=1e-5)
+    # Who plans for the least delay is blind to the deadlines of the blocks.
+    assert (returns["descent"] <= bound + 1e-6).all()
+    assert returns["descent"].mean() < bound.mean() * 1.02
+    by_task = dataclasses.replace(s, deadline_of="task")
+    problem = DistributedInference(by_task)
+    trace = problem.sample(np.random.default_rng(6), 20)
+    for name in ("viterbi", "descent", "reward"):
+        played = play(problem, trace, SOLVERS[name](by_task))
+        np.testing.assert_allclose(played, problem.bound(trace), rtol=1e-5)
     for name in ("local", "nearest", "greedy", "sequential", "split"):
         assert (returns[name] <= bound + 1e-6).all()
         assert returns[name].mean() < bound.mean() * 1.005
@@ -224,7 +233,7 @@ WORLD = Scenario(
     background=1.0,
     backhaul=40 * M,
     battery=50.0,
-    energy_coefficient=5e-29,
+    compute_power=(0.4, 25.6),
     transmit_power=0.5,
 )
 SLOT = Slot(
@@ -237,6 +246,7 @@ SLOT = Slot(
     downlink=M * np.array([[24.0, 48.0], [10.0, 40.0], [16.0, 8.0]]),
     load=np.array([1.0, 0.5]),
     device_rate=G * np.array([2.0, 4.0, 8.0]),
+    compute_power=np.array([0.4, 3.2, 25.6]),
     server_rate=G * np.array([20.0, 50.0]),
 )
 
@@ -297,7 +307,7 @@ def test_affordable_is_what_the_model_would_ask_for():
 
 
 def test_affordable_equals_the_energy_of_the_model():
-    s = moving(devices=3, servers=2, energy_coefficient=1e-30)
+    s = moving(devices=3, servers=2, compute_power=(0.1, 8.0))
     rng = np.random.default_rng(8)
     seen = 0
     for slot, moment in moments(s, 9):
@@ -330,7 +340,7 @@ def test_what_the_battery_cannot_pay_is_avoided(name):
 
 
 def test_avoided_in_random_moments():
-    s = moving(devices=3, servers=2, energy_coefficient=1e-30)
+    s = moving(devices=3, servers=2, compute_power=(0.1, 8.0))
     rng = np.random.default_rng(10)
     for slot, moment in moments(s, 11):
         at_hand = dataclasses.replace(moment, battery=rng.uniform(0, 1.5, size=moment.place.shape))
@@ -346,7 +356,7 @@ def test_avoided_in_random_moments():
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_batch_equals_its_members(name):
-    s = moving(devices=3, servers=2, blocks=3, idle=0.3, battery=1.5, energy_coefficient=1e-30)
+    s = moving(devices=3, servers=2, blocks=3, idle=0.3, battery=1.5, compute_power=(0.1, 8.0))
     solver = SOLVERS[name](s)
     for slot, moment in moments(s, 12):
         before = arrays.map_arrays(np.copy, moment)
@@ -419,7 +429,9 @@ def test_the_clairvoyant_plans_for_the_reward():
 
 
 def test_who_plans_for_the_reward_earns_more_where_deadlines_matter():
-    s = moving(devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0)
+    s = moving(
+        devices=4, servers=2, blocks=3, miss_cost=3.0, late_weight=3.0, deadline_factor=(0.6, 1.2)
+    )
     problem = DistributedInference(s)
     trace = problem.sample(np.random.default_rng(16), 60)
     cost = {name: -play(problem, trace, SOLVERS[name](s)).mean() for name in ("descent", "reward")}

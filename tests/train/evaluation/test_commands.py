@@ -24,7 +24,7 @@ from train.evaluation.evaluate import compare
 from train.lock import locked
 
 DRIVE, PAPER = "mec/TrainingOffload-v0", "mec/TrainingOffloadPaper-v0"
-PLACES = "mec/DistributedInference-v0"
+PLACES = "mec/DistributedInference-v1"
 AGENTS = ("budget", "exact", "random")
 
 

@@ -23,7 +23,7 @@ from train.evaluation.evaluate import (
 
 module = sys.modules["train.evaluation.evaluate"]  # the package has a function of that name
 PAPER = "mec/TrainingOffloadPaper-v0"
-PLACES = "mec/DistributedInference-v0"
+PLACES = "mec/DistributedInference-v1"
 
 
 class Always(Memoryless):

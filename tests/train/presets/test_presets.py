@@ -19,7 +19,7 @@ from train.presets import (
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 EXITS = "mec/EarlyExitPartition-v0"
-PLACES = "mec/DistributedInference-v0"
+PLACES = "mec/DistributedInference-v1"
 
 
 @pytest.mark.parametrize(

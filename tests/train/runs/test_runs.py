@@ -83,7 +83,7 @@ class SizesKind(PPOKind):
     other, signal = ("sizes", ((2, 1), (3, 3))), signal.SIGTERM
 
     def run(self, out, **changes):
-        run = ppo_run(out, "mec/DistributedInference-v0", "inference-sizes")
+        run = ppo_run(out, "mec/DistributedInference-v1", "inference-sizes")
         small = {"num_envs": 6, "n_steps": 8, "minibatches": 2, "n_epochs": 1, "hidden": 8}
         settings = dataclasses.replace(run.settings, **small, sizes=((2, 1), (3, 2)))
         return self.with_lengths(dataclasses.replace(run, settings=settings), changes)

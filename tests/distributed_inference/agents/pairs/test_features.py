@@ -91,7 +91,7 @@ def test_the_head_can_be_used_without_torch():
     program = (
         "import sys, mec_gym\n"
         "from agents.distributed_inference.pairs.head import PairsHead\n"
-        "problem = mec_gym.make_problem('mec/DistributedInference-v0')\n"
+        "problem = mec_gym.make_problem('mec/DistributedInference-v1')\n"
         "observation = problem.observation_space.sample()\n"
         "head = PairsHead(problem)\n"
         "assert head.inputs(observation).shape == head.input_space.shape\n"

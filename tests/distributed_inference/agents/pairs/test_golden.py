@@ -20,7 +20,7 @@ from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Channel
 
 FILE = Path(__file__).parent / "golden.npz"
-ID = "mec/DistributedInference-v0"
+ID = "mec/DistributedInference-v1"
 PROBLEMS = {
     "small": mec_gym.make_problem(ID, "small"),
     "patent": mec_gym.make_problem(ID, "patent"),

@@ -34,6 +34,7 @@ CASES = {
     "shared": WORLD,
     "not shared": dataclasses.replace(WORLD, contention=False),
     "nothing returns": dataclasses.replace(WORLD, return_result=False),
+    "blocks due": dataclasses.replace(WORLD, deadline_of="block", late_weight=0.7),
     "one block": dataclasses.replace(WORLD, blocks=1),
     "two blocks": dataclasses.replace(WORLD, blocks=2),
     "one server": dataclasses.replace(WORLD, servers=1),
@@ -64,13 +65,11 @@ def names(kind):
 
 
 def after(s, slot, n, place, b, last, crowd):
-    """Least delay of everything from block b on, the one before it at a place: by recursion."""
+    """Least cost of everything from block b on, the one before it at a place: by recursion."""
     left = int(slot.blocks_left)
-    if b > last or b > left:
+    if b > last or b >= left:
         return 0.0
     bits = slot.bits[n, b]
-    if b == left:
-        return bits / slot.downlink[n, place - 1] if place and s.return_result else 0.0
     found = []
     for q in range(s.servers + 1):
         if q == place:
@@ -84,7 +83,13 @@ def after(s, slot, n, place, b, last, crowd):
         else:
             tenants = 1.0 + slot.load[q - 1] + crowd[q - 1]
             compute = slot.work[n, b] * tenants / slot.server_rate[q - 1]
-        found.append(move + compute + after(s, slot, n, q, b + 1, last, crowd))
+        delay = move + compute
+        if q and b == left - 1 and s.return_result:
+            delay += slot.bits[n, b + 1] / slot.downlink[n, q - 1]
+        if s.deadline_of == "block" and delay > slot.deadline[n]:
+            late = min(delay / slot.deadline[n] - 1, 2.0)
+            delay += (s.miss_cost + s.late_weight * late) / s.latency_weight
+        found.append(delay + after(s, slot, n, q, b + 1, last, crowd))
     return min(found)
 
 
@@ -99,7 +104,7 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
     if p == 0:
         local = work[0] / slot.device_rate[n]
         fetch = bits[0] / slot.downlink[n, before - 1] if before else 0.0
-        needed = s.energy_coefficient * work[0] * slot.device_rate[n] ** 2
+        needed = slot.compute_power[n] * work[0] / slot.device_rate[n]
         seen["now"] = local + fetch
         seen["download"] = fetch if s.contention else 0.0
         seen["rest"] = sum(work) / slot.device_rate[n]
@@ -111,12 +116,12 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
         rate = slot.server_rate[m] / (1.0 + slot.load[m])
         move = 0.0 if before == p else bits[0] / s.backhaul
         move = upload if before == 0 else move
-        seen["now"] = move + work[0] / rate
+        result = bits[1] / slot.downlink[n, m] if left == 1 and s.return_result else 0.0
+        seen["now"] = move + work[0] / rate + result
         if s.contention:
             seen["compute"] = work[0] / slot.server_rate[m]
             seen["upload"] = upload if before == 0 else 0.0
-            if left == 1 and s.return_result:
-                seen["download"] = bits[1] / slot.downlink[n, m]
+            seen["download"] = result
         seen["rest"], seen["stay"] = sum(work) / rate, following / rate
         # With one server there is no other.
         leaves = [bits[1] / slot.downlink[n, m], bits[1] / s.backhaul][: s.servers]
@@ -163,7 +168,7 @@ def test_every_number(name, foresight):
                         np.testing.assert_allclose(
                             found, expected, rtol=2e-5, atol=1e-9, err_msg=message
                         )
-                needed = s.energy_coefficient * slot.device_rate[n] ** 2 * sum(slot.work[n])
+                needed = slot.compute_power[n] * (sum(slot.work[n]) / slot.device_rate[n])
                 battery = state.battery[n]
                 whole = {
                     "exists": 1.0,
@@ -197,7 +202,9 @@ def test_what_is_ahead_is_what_planners_look_ahead(foresight):
         crowd = others * slot.server_rate / slot.server_rate.sum(-1)[:, None]
         expected = look_ahead(slot, WORLD, crowd, foresight)
         np.testing.assert_allclose(shown.pair.ahead, expected, rtol=1e-6)
-        assert (expected > 0).any() == (foresight != 0)
+        # After the last block there is nothing to look at.
+        ends = (slot.blocks_left == 1.0).all()
+        assert (expected > 0).any() == (foresight != 0 and not ends)
 
 
 def test_heads_by_name():
@@ -260,6 +267,7 @@ def test_numbers_do_not_depend_on_others_but_for_the_crowd():
     single = dataclasses.replace(s, devices=1)
     head, one = (PairsHead(DistributedInference(x)) for x in (s, single))
     narrow = ("bits", "work", "active", "deadline", "uplink", "downlink", "device_rate")
+    narrow += ("compute_power",)
     for slots, states in moments(s, seed=3):
         shown = head.layout.unpack(head.inputs(head.problem.observe(slots, states)))
         for n in range(3):

@@ -255,7 +255,7 @@ def test_what_does_not_exist_changes_nothing(order, room):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_what_is_not_allowed_is_never_chosen(order):
-    poor = dataclasses.replace(WORLD, battery=1.5, transmit_power=3.0, energy_coefficient=4e-30)
+    poor = dataclasses.replace(WORLD, battery=1.5, transmit_power=3.0, compute_power=(0.3, 32.0))
     head = head_of(scenario=poor)
     network = made(head, order)
     inputs = inputs_of(head, batch=40, steps=3)
@@ -290,7 +290,7 @@ def test_a_round_without_a_block_to_place_has_a_value(order):
 
 
 def untrained(env_id_scenario, seed=0):
-    problem = mec_gym.make_problem("mec/DistributedInference-v0", env_id_scenario)
+    problem = mec_gym.make_problem("mec/DistributedInference-v1", env_id_scenario)
     head = make_head("pairs", problem)
     torch.manual_seed(seed)
     return problem, network_agent(make_network("pairs", head), head)
@@ -349,6 +349,7 @@ def two_devices_and_a_server(deadline, bits=(10e6, 20e6), work=(10e9, 5e9)):
         downlink=np.full((2, 1), 10e6),
         load=np.zeros(1),
         device_rate=np.full(2, 1e9),
+        compute_power=np.full(2, 2.0),
         server_rate=np.full(1, 10e9),
     )
     head = PairsHead(problem)
@@ -433,16 +434,27 @@ def costs_by_loops(s, shown, e, places, order):
         """Whose server or band it is."""
         return before[n] if kind == "download" and p == 0 else p
 
+    due = s.deadline_of == "block"
     price, likely = [], []
+
+    def late(off):
+        return s.miss_cost * sigmoid(off / WIDTH) + s.late_weight * min(max(off, 0.0), 2.0)
+
+    def slope(off, rho):
+        near = sigmoid(off / WIDTH)
+        beyond = s.late_weight / rho if 0 < off < 2 else 0.0
+        return s.latency_weight + s.miss_cost * near * (1 - near) / (WIDTH * rho) + beyond
+
     for n in range(count):
         allowed = [p for p in range(size) if pair["allowed"][n][p]]
         base = [pair["now"][n][p] + pair["ahead"][n][p] for p in range(size)]
         rho = device["deadline"][n]
-        off = (device["delay"][n] + min(base[p] for p in allowed) - rho) / rho
-        near = sigmoid(off / WIDTH)
-        beyond = s.late_weight / rho if 0 < off < 2 else 0.0
-        slope = near * (1 - near) / (WIDTH * rho)
-        price.append(s.latency_weight + s.miss_cost * slope + beyond)
+        if due:
+            offs = [pair["now"][n][p] / rho - 1 for p in range(size)]
+            base = [base[p] + late(offs[p]) / s.latency_weight for p in range(size)]
+        else:
+            offs = [(device["delay"][n] + min(base[p] for p in allowed) - rho) / rho] * size
+        price.append([slope(off, rho) for off in offs])
         least = min(base[p] for p in allowed)
         weights = {p: math.exp(-SHARP * s.latency_weight * (base[p] - least)) for p in allowed}
         likely.append([weights.get(p, 0.0) / sum(weights.values()) for p in range(size)])
@@ -460,12 +472,12 @@ def costs_by_loops(s, shown, e, places, order):
                 mine, its = pair[kind][n][p], pair[kind][k][q]
                 if mine and its and station(n, p, kind) == station(k, q, kind):
                     own += trust * chances[q] * mine
-                    harm += trust * chances[q] * its * price[k]
-        delay = pair["now"][n][p] + pair["ahead"][n][p] + own
+                    harm += trust * chances[q] * its * price[k][q]
+        delay = pair["now"][n][p] + own
+        whole = delay + pair["ahead"][n][p]
         rho = device["deadline"][n]
-        off = (device["delay"][n] + delay - rho) / rho
-        penalty = s.miss_cost * sigmoid(off / WIDTH) + s.late_weight * min(max(off, 0.0), 2.0)
-        costs[n, p] = s.latency_weight * delay + harm + penalty
+        off = ((delay if due else device["delay"][n] + whole) - rho) / rho
+        costs[n, p] = s.latency_weight * whole + harm + late(off)
     return costs
 
 
@@ -481,11 +493,13 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("order", ORDERS)
-def test_the_prior_is_the_marginal_cost(order, moment):
+@pytest.mark.parametrize("deadline_of", ["task", "block"])
+def test_the_prior_is_the_marginal_cost(deadline_of, order, moment):
     """Against loops over devices, places, servers and bands."""
     s = dataclasses.replace(
         contended(devices=3, servers=3, blocks=4, channel=Channel(), idle=0.1, background=1.0),
         latency_weight=0.8, miss_cost=0.7, late_weight=0.3, battery=5.0, transmit_power=2.0,
+        deadline_of=deadline_of,
     )  # fmt: skip
     problem = DistributedInference(s)
     head = PairsHead(problem)
