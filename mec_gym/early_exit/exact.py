@@ -32,7 +32,7 @@ def all_decisions(scenario: Scenario) -> Decision:
 
 def try_all(
     slot: Slot, state: State, scenario: Scenario
-) -> tuple[Decision, FloatArray, FloatArray]:
+) -> tuple[Decision, FloatArray, FloatArray, FloatArray]:
     """What every decision would lead to.
 
     Args:
@@ -42,7 +42,8 @@ def try_all(
 
     Returns:
         All decisions, fields (A,); when each stage is free after each of them, (..., A, 3) s
-        from now; and what each costs, its negative reward, (..., A).
+        from now; what each costs, its negative reward, (..., A); and the energy that each takes
+        from the battery, (..., A) J.
     """
     decisions = all_decisions(scenario)
     wide = arrays.map_arrays(lambda a: np.expand_dims(a, -1), state)
@@ -50,7 +51,7 @@ def try_all(
     slot = arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot)
     free, outcome = model.serve(slot, wide, decisions, scenario)
     cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost + outcome.energy_cost
-    return decisions, free, cost
+    return decisions, free, cost, outcome.energy_j
 
 
 def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:
@@ -66,7 +67,7 @@ def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision
     Returns:
         The decision (...) and its reward (...).
     """
-    decisions, _, cost = try_all(slot, state, scenario)
+    decisions, _, cost, _ = try_all(slot, state, scenario)
     best = cost.argmin(axis=-1)
     reward = -np.take_along_axis(cost, best[..., None], axis=-1)[..., 0]
     return arrays.at(decisions, best), reward
@@ -138,7 +139,8 @@ def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
     for t in reversed(range(horizon)):
         slot = arrays.at(trace, (slice(None), t, None))  # (n, 1)
         service = model.service_times(cost, slot)  # (n, A, 3)
-        spent = model.energy(cost, service[..., 1], scenario)
+        trip = model.round_trip_times(cost, slot)  # (n, A)
+        spent = model.energy(cost, service[..., 1], trip, slot, scenario)
         fixed = wrong + scenario.energy_weight * spent
         per_second = scenario.latency_weight * slot.priority / slot.deadline
         miss = scenario.miss_weight * slot.priority
@@ -148,7 +150,7 @@ def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
         value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
 
         # Of the decisions that do not touch the queue, and a drop, only the best one matters.
-        latency = service[:, ~works].sum(axis=-1)
+        latency = service[:, ~works].sum(axis=-1) + trip[:, ~works]
         others = fixed[:, ~works] + per_second * latency + miss * (latency > in_time)
         others[latency > served] = np.inf
         others = np.concatenate(
@@ -160,7 +162,12 @@ def _one_queue(trace: Slot, scenario: Scenario, stage: int, levels: int) -> Floa
         # Work at the queue begins when it is ready and the stage is free, (n, W, levels).
         busy = service[:, works]
         own, after = busy[..., stage], busy[..., stage + 1 :].sum(axis=-1)
-        begin = np.maximum(busy[..., :stage].sum(axis=-1)[..., None], grid)
+        before = busy[..., :stage].sum(axis=-1)
+        if stage < 2:
+            after += trip[:, works]
+        else:
+            before += trip[:, works]
+        begin = np.maximum(before[..., None], grid)
         rest = own + after
         total = begin * per_second[..., None]
         total += (fixed[:, works] + per_second * rest)[..., None]
