@@ -107,7 +107,7 @@ class Scenario:
     urgent_share: float = 0.2
     normal_priority: float = 0.5
     timeout_s: float = 1.0
-    battery: float = 200.0
+    battery: float = 8.0
     accuracy_weight: float = 10.0
     latency_weight: float = 0.2
     miss_weight: float = 1.0
