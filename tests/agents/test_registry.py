@@ -37,7 +37,7 @@ from mec_gym.training_offload import Scenario
 from mec_gym.training_offload.exact import Resources
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-EXITS = "mec/EarlyExitPartition-v0"
+EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v0"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {

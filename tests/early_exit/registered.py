@@ -8,7 +8,7 @@ def reward(parts):
 
 
 REGISTERED = {
-    "mec/EarlyExitPartition-v0": Registered(
+    "mec/EarlyExitPartition-v1": Registered(
         default="mixed",
         horizon=100,
         drawn=2,

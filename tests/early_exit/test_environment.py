@@ -11,7 +11,7 @@ from mec_gym.dnn.graph import save_graph
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.testing import check_problem
 
-EXIT = "mec/EarlyExitPartition-v0"
+EXIT = "mec/EarlyExitPartition-v1"
 
 # Seed 77; actions of default_rng(2024). Generated once; a change of any digit is a change of the
 # physics, of the sampling or of what an action means.

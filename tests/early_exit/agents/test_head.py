@@ -139,7 +139,7 @@ def test_a_saved_run_keeps_its_prices(tmp_path):
     model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
     model.save(tmp_path / "model.zip")
     config = {
-        "env": "mec/EarlyExitPartition-v0",
+        "env": "mec/EarlyExitPartition-v1",
         "settings": {"head": "congestion"},
         "head": PRICES,
     }
