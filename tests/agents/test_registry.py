@@ -12,7 +12,7 @@ from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
 from agents.distributed_inference.rules import FixedPlaceSolver, SplitSolver
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
 from agents.heads import heads_of
 from agents.protocol import Clairvoyant
@@ -140,7 +140,7 @@ def test_a_kind_of_problem_takes_its_subclasses():
 # What a name that plays several problems stands for in each.
 SHARED = {
     ("price", "short"): lambda p: EnergyPriceSolver(p.scenario, tune_energy_price(p)),
-    ("price", "exits"): lambda p: BacklogPriceSolver(p.scenario, tune_backlog_price(p)),
+    ("price", "exits"): lambda p: BacklogPriceSolver(p.scenario, tune_prices(p)),
     ("exact", "short"): lambda p: ExactSolver(p.scenario),
     ("exact", "exits"): lambda p: SlotOptimumSolver(p.scenario),
     ("neurosurgeon", "exits"): lambda p: NeurosurgeonSolver(p.scenario),

@@ -13,7 +13,7 @@ REGISTERED = {
         horizon=100,
         drawn=2,
         left=10,
-        own={"horizon": 4, "radio_power": 2.0, "battery": 321.0},
+        own={"horizon": 4, "miss_weight": 2.0, "battery": 321.0},
         reward=reward,
         # All networks by turns, and one alone.
         slow_presets=frozenset(PRESETS) - {"mixed", "4g-heavy"},

@@ -277,7 +277,7 @@ def test_weights_change_exactly_when_a_change_stands_out():
 
 
 def walk(problem, seed, frames):
-    """Observations (T, 11) of an episode under random actions."""
+    """Observations (T, 14) of an episode under random actions."""
     env = MecEnv(problem)
     problem.action_space.seed(seed)
     seen = [env.reset(seed=seed)[0]]

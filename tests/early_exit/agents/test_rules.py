@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from early_exit.cases import HAND_EARLY, HAND_LATE, idle, one_slot, pair, stage_times
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.dapdee import choose_exit
 from agents.early_exit.mincut import weighted_search
 from agents.early_exit.rules import (
@@ -163,7 +163,7 @@ def test_names_mean_what_they_say():
         "device-only": np.full(200, table.sizes[last] - 1),
         "edge-only": np.zeros(200),
     }
-    tuned = BacklogPriceSolver(scenario, tune_backlog_price(problem)).solve(slots, now)
+    tuned = BacklogPriceSolver(scenario, tune_prices(problem)).solve(slots, now)
     optimum, _ = slot_optimum(slots, now, scenario)
     lookups = [Lookup(table.candidates(n)) for n in range(scenario.exits)]
     light_load = choose_exit(lookups, slots, np.zeros(200, dtype=bool))
