@@ -256,12 +256,24 @@ def stage_times(problem, slots, decision):
     return service_times(problem.scenario.table.cost[decision.exit, decision.partition], slots)
 
 
+def times_in_all(cost, slots):
+    """Td + Tt + Te and the round trip of F costs in slots (...), (..., F) s, in plain words."""
+    wide = widen(slots)
+    trip = np.where(cost[:, 1] > 0, wide.round_trip, 0.0)
+    return (
+        cost[:, 0] / wide.device_speed
+        + cost[:, 1] / wide.bandwidth
+        + cost[:, 2] / wide.edge_speed
+        + trip
+    )
+
+
 def moments(problem, n, seed=0):
     """Observations of all kinds of moments of episodes, (n, 14)."""
     rng = np.random.default_rng(seed)
     trace = problem.sample(rng, n)
     slots = arrays.at(trace, (np.arange(n), rng.integers(problem.horizon, size=n)))
-    return problem.observe(slots, random_states(rng, (n,)))
+    return problem.observe(slots, random_states(rng, (n,), battery=problem.scenario.battery))
 
 
 # --- the oracle

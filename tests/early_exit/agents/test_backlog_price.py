@@ -102,11 +102,13 @@ def test_one_price_per_instance():
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"),
-    [("hand", (0.25, 0.1, 0.1, 0.0)), ("random", (14.7, 0.0, 5.9, 0.0))],
+    ("kind", "battery", "expected"),
+    [("hand", 11.0, (0.0, 0.0, 0.0, 5.1)), ("random", 200.0, (5.1, 0.0, 0.0, 5.1))],
 )
-def test_tuned_prices_do_best_on_their_own_episodes(kind, expected):
-    problem = cases.problem_of(kind, arrival_rates=(14.0, 24.0), horizon=30)
+def test_tuned_prices_do_best_on_their_own_episodes(kind, battery, expected):
+    problem = cases.problem_of(
+        kind, arrival_rates=(14.0, 24.0), horizon=30, battery=battery
+    )
     trace = tuning_episodes(problem, 24)
 
     def mean_return(price):
@@ -117,7 +119,7 @@ def test_tuned_prices_do_best_on_their_own_episodes(kind, expected):
     assert all(type(p) is float and p >= 0 for p in tuned)
     # Better than any one price for all stages, whatever energy costs.
     uniform = [
-        mean_return((p, p, p, e)) for p in (0.0, 1.0, 3.0, 10.0) for e in (0.0, 0.1, 0.3, 1.0)
+        mean_return((p, p, p, e)) for p in (0.0, 1.0, 3.0, 10.0) for e in (0.0, 0.3, 1.0, 3.0)
     ]
     assert mean_return(tuned) > max(uniform) and mean_return(tuned) > uniform[0] + 0.1
     assert tuned == pytest.approx(expected, rel=1e-9)
