@@ -52,8 +52,8 @@ PLAYED = [(name, where) for where, problem in PROBLEMS.items() for name in agent
 # As published, better ones first by and large.
 NAMES = {
     "training_offload": (
-        "price", "budget", "exact", "sparrow", "end-cloud", "end-edge", "device-only",
-        "random-split", "random",
+        "price", "budget", "exact", "sparrow", "sparrow-textbook", "end-cloud", "end-edge",
+        "device-only", "random-split", "random",
     ),
     "early_exit": (
         "price", "exact", "dapdee", "dads", "neurosurgeon", "mincut", "weighted-search",
@@ -252,7 +252,7 @@ def test_random_plays_any_problem():
 
 
 def test_the_seed_is_the_agents_own():
-    drawing = {"random", "random-split", "sparrow"}
+    drawing = {"random", "random-split", "sparrow", "sparrow-textbook"}
     for name, where in PLAYED:
         problem = PROBLEMS[where]
         seen = observations(problem, 0, 5)
