@@ -59,6 +59,7 @@ AGENTS = {
 
 HEADS = {
     "congestion": HeadEntry(
-        "prices of the three stages' backlog and of energy; one step of look-ahead decides", BacklogPriceHead
+        "prices of backlog at the stages and of energy; one step of look-ahead decides",
+        BacklogPriceHead,
     ),
 }

@@ -90,9 +90,9 @@ class DAPDEEAgent:
     * Each indicator lies in [0, 1], and 1 means much load. CPU is the load of the device.
       Memory is the device's backlog / timeout, because waiting frames fill the memory; the
       paper measures usage. Uplink is the scarcity of bandwidth on a log scale over the
-      scenario's range. Network delay is the round trip and the time to send a raw frame / deadline, at
-      most 1.
-      Battery is the share that is used. Deadline is the shortest deadline / deadline. Priority
+      scenario's range. Network delay is the round trip and the time to send a raw frame /
+      deadline, at most 1. Battery is the share that is used. Deadline is the shortest deadline /
+      deadline. Priority
       is P_task.
     * The weights sum to 1 and start equal. When an indicator changes by more than
       mu + 2 sigma of its own changes so far (lines 7 and 8), the weights become proportional to

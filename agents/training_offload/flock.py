@@ -41,9 +41,7 @@ class Flock:
     scouts: float = 0.1
 
     def __post_init__(self) -> None:
-        check_fields(
-            self, positive_int=("population",), fraction=("safety", "producers", "scouts")
-        )
+        check_fields(self, positive_int=("population",), fraction=("safety", "producers", "scouts"))
 
 
 def move_producers(

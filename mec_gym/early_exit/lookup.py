@@ -58,9 +58,7 @@ class Lookup:
         """
         return self._best(slot, np.maximum, np.zeros(np.shape(slot.bandwidth)))
 
-    def _best(
-        self, slot: Slot, join: np.ufunc, once: FloatArray
-    ) -> tuple[IntArray, FloatArray]:
+    def _best(self, slot: Slot, join: np.ufunc, once: FloatArray) -> tuple[IntArray, FloatArray]:
         # ``once`` is added where anything is sent.
         rates = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
         batch, per_unit = rates.shape[:-1], 1.0 / rates.reshape(-1, 3)
@@ -79,7 +77,9 @@ class Lookup:
         if len(self._index) == 1:
             first, others = np.zeros(len(rows), dtype=np.int64), None
         else:
-            others = _times(self._least, per_unit[:, None], join, once[:, None])  # no entry takes less
+            others = _times(
+                self._least, per_unit[:, None], join, once[:, None]
+            )  # no entry takes less
             first = others.argmin(axis=1)
         times = _times(self._entries[first], per_unit[:, None], join, once[:, None])
         place = times.argmin(axis=1)

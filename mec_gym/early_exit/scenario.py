@@ -285,9 +285,7 @@ def from_csv(path: str | Path) -> Scenario:
     Args:
         path: A CSV file of time (s) and bandwidth (bit/s).
     """
-    return replace(
-        Scenario(), bandwidth=MeasuredBandwidth.from_csv(path), technologies=(LTE,)
-    )
+    return replace(Scenario(), bandwidth=MeasuredBandwidth.from_csv(path), technologies=(LTE,))
 
 
 def from_profile(path: str | Path) -> Scenario:

@@ -314,7 +314,12 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
         latency, right, joules, waiting, late = scenario.timeout_s, 0.0, 0.0, 0.0, True
         free = list(map(float, backlog))
     else:
-        latency, right, waiting, late = now, accuracy, now - td - tt - te - trip, now > slot["deadline"]
+        latency, right, waiting, late = (
+            now,
+            accuracy,
+            now - td - tt - te - trip,
+            now > slot["deadline"],
+        )
     return free, {
         "latency_s": latency,
         "device_s": td,

@@ -496,7 +496,9 @@ def test_no_agent_beats_the_bound(load):
             "random": UniformPolicy(problem, 5),
             "greedy": SolverAgent(problem, SlotOptimumSolver(problem.scenario)),
             **{
-                f"price {p}": SolverAgent(problem, BacklogPriceSolver(problem.scenario, (p, p, p, 0.1 * p)))
+                f"price {p}": SolverAgent(
+                    problem, BacklogPriceSolver(problem.scenario, (p, p, p, 0.1 * p))
+                )
                 for p in (0.3, 2.0, 9.0)
             },
         }

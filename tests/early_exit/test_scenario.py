@@ -428,7 +428,9 @@ def test_tables_beyond_the_limit_against_brute_force():
     fewer = 0
     for _ in range(12):
         net = cases.random_network(rng, most=9, exits=2, bits=2e3)
-        table = partition_table(net.graph, cases.DEVICE, cases.EDGE, rates_of((1e4, 1e6)), 4000, limit=2)
+        table = partition_table(
+            net.graph, cases.DEVICE, cases.EDGE, rates_of((1e4, 1e6)), 4000, limit=2
+        )
         for n, one in enumerate(net.at_exit):
             got = table.fronts[n]
             every = np.array([cost for _, cost in layer_graphs.triples(one)])

@@ -106,9 +106,7 @@ def test_one_price_per_instance():
     [("hand", 11.0, (0.0, 0.0, 0.0, 5.1)), ("random", 200.0, (5.1, 0.0, 0.0, 5.1))],
 )
 def test_tuned_prices_do_best_on_their_own_episodes(kind, battery, expected):
-    problem = cases.problem_of(
-        kind, arrival_rates=(14.0, 24.0), horizon=30, battery=battery
-    )
+    problem = cases.problem_of(kind, arrival_rates=(14.0, 24.0), horizon=30, battery=battery)
     trace = tuning_episodes(problem, 24)
 
     def mean_return(price):

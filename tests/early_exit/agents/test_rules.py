@@ -4,7 +4,7 @@ import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
-from early_exit.cases import HAND_EARLY, HAND_LATE, idle, one_slot, pair, stage_times
+from early_exit.cases import HAND_EARLY, HAND_LATE, idle, one_slot, pair
 
 from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.dapdee import choose_exit

@@ -145,6 +145,7 @@ def test_odd_flocks(config):
     np.testing.assert_allclose(cost, bowl(x), rtol=1e-14)
     assert (cost.min(axis=1) <= bowl(start).min(axis=1)).all()
 
+
 # --- a second opinion, written from the equations of the paper, sparrow by sparrow
 
 

@@ -71,9 +71,7 @@ def test_the_textbook_search_is_worse_at_the_same_effort():
     ours = SparrowSolver(PAPER.scenario, seed=1).solve(slot, state)
     assert textbook.evaluations == ours.evaluations == 80 * 14
     best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
-    gap, ours_gap = (
-        latency(PAPER, slot, state, s.decision) / best - 1 for s in (textbook, ours)
-    )
+    gap, ours_gap = (latency(PAPER, slot, state, s.decision) / best - 1 for s in (textbook, ours))
     assert gap.min() > -1e-9 and 20 * ours_gap.mean() < gap.mean() < 0.1
     # More moves of the same flock help little: the steps lie on a diagonal.
     longer = TextbookSparrowSolver(PAPER.scenario, TextbookConfig(moves=40), seed=1)
