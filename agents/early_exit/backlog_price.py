@@ -105,7 +105,8 @@ def tune_prices(problem: EarlyExitPartition, episodes: int = 64) -> tuple[float,
         return tried[price]
 
     grid = product((0.0, 1.0, 3.0, 10.0), (0.0, 0.1, 0.3, 1.0, 3.0))
-    best = max(((backlog,) * 3 + (energy,) for backlog, energy in grid), key=mean_return)
+    prices: list[tuple[float, ...]] = [(b, b, b, energy) for b, energy in grid]
+    best = max(prices, key=mean_return)
     for place, factor in product(range(4), (0.0, 0.6, 1.7)):
         changed = tuple(p * factor if k == place else p for k, p in enumerate(best))
         best = max(best, changed, key=mean_return)

@@ -56,7 +56,7 @@ def test_heavy_optima_lose_nothing_and_hold_nothing_else(seed, whole_numbers):
 
 
 def test_what_nominal_speeds_miss():
-    """(4, 3, 2.9) at nominal speed, (4, 3.3, 4.8) at 0.6 and (4, 5, 7.25) at 0.4 of the device's."""
+    """(4, 3, 2.9) at nominal speed; (4, 3.3, 4.8) and (4, 5, 7.25) at 0.6 and 0.4 of the device."""
     cost = np.array([(1.0, 1.0, 4.0), (2.0, 3.0, 1.0), (2.9, 1.0, 1.0)])
     assert heavy_optima(cost, ((1.0, 1.0),) * 3).tolist() == [2]
     assert heavy_optima(cost, ((0.6, 1.0), (1.0, 1.0), (1.0, 1.0))).tolist() == [1, 2]
