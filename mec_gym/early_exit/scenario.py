@@ -219,18 +219,18 @@ class Scenario:
         speed = _speed(np.array([self.device_load, self.edge_load]), logit)
         radios = np.array(
             [(r.round_trip_s, r.base_power_w, r.joule_per_bit) for r in self.technologies]
-        )
+        ).T.copy()
         if isinstance(self.bandwidth, Regimes):
             bandwidth, network = self.bandwidth.sample_networks(rng, time)
         else:
             bandwidth, network = self.bandwidth.sample(rng, time), np.zeros(shape, dtype=np.int64)
-        if len(radios) == 1:
+        if len(self.technologies) == 1:
             network = np.zeros(shape, dtype=np.int64)
         return Slot(
             bandwidth=bandwidth,
-            round_trip=radios[network, 0],
-            base_power=radios[network, 1],
-            joule_per_bit=radios[network, 2],
+            round_trip=radios[0].take(network),
+            base_power=radios[1].take(network),
+            joule_per_bit=radios[2].take(network),
             device_speed=speed[..., 0].copy(),
             edge_speed=speed[..., 1].copy(),
             arrival_rate=arrival_rate,
