@@ -24,8 +24,8 @@ class EarlyExitPartition:
     edge server, which runs the rest. An early exit is faster but less accurate. Device, uplink
     and edge server serve one frame after the other, so frames may have to wait, and a transfer
     takes a round trip longer than its bits need; bandwidth, loads and the arrival rate change
-    over time. One battery pays for computing and for the radio during a whole episode. A frame that would take longer than the timeout
-    or more energy than the battery holds is dropped.
+    over time. One battery pays for computing and for the radio during a whole episode. A frame
+    that would take longer than the timeout or more energy than the battery holds is dropped.
 
     **Observation.** 14 numbers in [0, 1], float32:
 
