@@ -36,7 +36,7 @@ class BacklogPriceHead:
 
     device_columns = 0
     networks: Mapping[str, NetworkMaker] = {}
-    SPAN = 8.0
+    SPAN = 3.0
     LEAST = (1.0, 1.0, 1.0, 0.1)  # three in 1/s, one in 1/J; a price of 0 could not be scaled
 
     def __init__(

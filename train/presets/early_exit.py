@@ -16,7 +16,7 @@ PPO_PRESETS = {
             num_envs=256,
             n_steps=50,
             learning_rate=5e-4,
-            gamma=0.98,
+            gamma=0.995,
             reward_scale=0.2,
         ),
         400_000,

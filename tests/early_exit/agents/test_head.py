@@ -41,10 +41,10 @@ def test_at_rest_it_is_the_rule_of_its_prices(head):
 
 
 def test_raw_outputs_turn_each_price(head):
-    """By a factor of up to 8 or 1 / 8."""
+    """By a factor of up to 3 or 1 / 3."""
     observation = cases.moments(head.problem, 400, seed=1)
     for raw in ([1, 0, 0, 0], [0, -1, 0.5, 1], [-0.3, 0.9, 1, 0], [-1, -1, -1, -1]):
-        price = np.array([2.5, 4.0, 1.25, 0.75]) * 8.0 ** np.array(raw, dtype=float)
+        price = np.array([2.5, 4.0, 1.25, 0.75]) * 3.0 ** np.array(raw, dtype=float)
         rows = np.tile(raw, (400, 1)).astype(np.float64)
         assert np.array_equal(head.act(observation, rows), rule(head, price, observation))
     # Outputs beyond [-1, 1] are clipped.
