@@ -29,8 +29,8 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
 	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
-	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/ppo
-	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v0 --out $(DEMO)/early-exit/compare \
+	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/ppo
+	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/compare \
 	  --agents price exact dapdee dads mincut device-only random ppo:$(DEMO)/early-exit/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo \
 	  --episodes 100 --picture $(DEMO)/early-exit/episode.png

@@ -1,7 +1,7 @@
 """One agent per device: a problem as a parallel environment of PettingZoo.
 
     from mec_gym.multi_agent import parallel_env
-    env = parallel_env("mec/DistributedInference-v0", reward="team")
+    env = parallel_env("mec/DistributedInference-v1", reward="team")
 
 It needs the extra ``multi-agent``.
 """

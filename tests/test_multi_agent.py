@@ -14,7 +14,7 @@ from mec_gym.core.env import MecEnv
 from mec_gym.distributed_inference import Scenario
 from mec_gym.multi_agent import DevicesEnv, parallel_env
 
-ENV = "mec/DistributedInference-v0"
+ENV = "mec/DistributedInference-v1"
 # The battery binds, so tasks are given up; some devices are idle.
 HARD = Scenario(devices=4, servers=2, blocks=3, tasks=3, battery=1.0, idle=0.3)
 
@@ -142,7 +142,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="reward must be one of team, own, got 'mine'"):
         parallel_env(ENV, reward="mine")
     with pytest.raises(ValueError, match=r"EarlyExitPartition with device_columns = 0"):
-        parallel_env("mec/EarlyExitPartition-v0")
+        parallel_env("mec/EarlyExitPartition-v1")
     with pytest.raises(ValueError, match="scenario must be one of small"):
         parallel_env(ENV, "moon")
     with pytest.raises(ValueError, match="render_mode must be one of rgb_array, got 'human'"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.dapdee import DADSSolver, DAPDEEAgent
 from agents.early_exit.head import BacklogPriceHead
 from agents.early_exit.mincut import MinCutSolver, WeightedSearchSolver
@@ -18,9 +18,9 @@ from agents.solver_agent import SolverAgent
 
 AGENTS = {
     "price": AgentEntry(
-        "least cost + price * backlog left to later frames, with tuned backlog prices",
+        "least cost + prices * backlog and battery left to later frames, with tuned prices",
         lambda problem, seed: SolverAgent(
-            problem, BacklogPriceSolver(problem.scenario, tune_backlog_price(problem))
+            problem, BacklogPriceSolver(problem.scenario, tune_prices(problem))
         ),
     ),
     "exact": solver_entry(
@@ -59,6 +59,7 @@ AGENTS = {
 
 HEADS = {
     "congestion": HeadEntry(
-        "backlog prices of the three stages; one step of look-ahead decides", BacklogPriceHead
+        "prices of backlog at the stages and of energy; one step of look-ahead decides",
+        BacklogPriceHead,
     ),
 }

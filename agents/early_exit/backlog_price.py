@@ -1,4 +1,4 @@
-"""Early exit with a backlog price: it stands for what a frame costs those that come after it."""
+"""Early exit with prices of backlog and energy, which stand for what later frames lose."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from mec_gym.early_exit.model import State
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 
+STEEPNESS = 4.0
+"""The price of energy grows with the scarcity of the battery to this power. With 4 it reacts soon
+enough that the battery lasts, and lets the drain follow the networks."""
+
 
 def backlog_at_next_arrival(free: FloatArray, rate: npt.ArrayLike) -> FloatArray:
     """The expected backlog when the next frame comes, (...) s.
@@ -33,17 +37,33 @@ def backlog_at_next_arrival(free: FloatArray, rate: npt.ArrayLike) -> FloatArray
     return np.asarray(free + np.expm1(-rate * free) / rate)
 
 
-class BacklogPriceSolver:
-    """The decision that minimises cost + backlog price * expected backlog at the next arrival.
+def scarcity(state: State, scenario: Scenario) -> FloatArray:
+    """How much faster the battery is drained than the frames pass, (...).
 
-    This is one step of look-ahead with a linear value of the three backlogs. At a price of 0
-    the decision is the slot's optimum.
+    It is the share of the frames that is left / the share of the battery that is left: 1 at the
+    start, above 1 if at this pace the battery will be empty before the last frame.
+
+    Args:
+        state: Fields (...).
+        scenario: The parameters.
+    """
+    frames = state.frames_left / scenario.horizon
+    return np.asarray(frames / np.maximum(state.battery / scenario.battery, 1e-6))
+
+
+class BacklogPriceSolver:
+    """The decision of least cost + backlog prices * backlog + energy price * energy.
+
+    The backlog is the one to be expected at the next arrival. The price of energy is multiplied
+    by :func:`scarcity` to the power ``STEEPNESS``. This is one step of look-ahead with a linear
+    value of the three backlogs and of the battery. At prices of 0 the decision is the slot's
+    optimum.
 
     Args:
         scenario: The parameters.
-        price: The cost of a second of backlog at device, link and edge, 1/s: (3,) for all
-            instances or (..., 3) for each of them. A higher price leaves shorter queues to the
-            frames that follow.
+        price: The cost of a second of backlog at device, link and edge, 1/s, and of a joule from
+            the battery, 1/J: (4,) for all instances or (..., 4) for each of them. Higher prices
+            leave shorter queues and a fuller battery to the frames that follow.
     """
 
     def __init__(self, scenario: Scenario, price: npt.ArrayLike) -> None:
@@ -52,18 +72,20 @@ class BacklogPriceSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch, fields (...)."""
-        decisions, free, cost = try_all(slot, state, self.scenario)
+        decisions, free, cost, energy = try_all(slot, state, self.scenario)
         rate = np.asarray(slot.arrival_rate)[..., None, None]
         later = backlog_at_next_arrival(free, rate)
-        total = cost + (self.price[..., None, :] * later).sum(axis=-1)
+        total = cost + (self.price[..., None, :3] * later).sum(axis=-1)
+        per_joule = self.price[..., 3] * scarcity(state, self.scenario) ** STEEPNESS
+        total += per_joule[..., None] * energy
         return Solution(arrays.at(decisions, total.argmin(axis=-1)), cost.shape[-1])
 
 
-def tune_backlog_price(problem: EarlyExitPartition, episodes: int = 64) -> tuple[float, ...]:
-    """The three backlog prices that do best on average over episodes of their own.
+def tune_prices(problem: EarlyExitPartition, episodes: int = 64) -> tuple[float, ...]:
+    """The four prices that do best on average over episodes of their own.
 
-    First one price for all stages is chosen from a grid; then each stage's price is changed in
-    turn where that helps.
+    First a price of backlog for all stages and a price of energy are chosen together from a
+    grid; then each of the four prices is changed in turn where that helps.
 
     Args:
         problem: The problem that is played.
@@ -71,20 +93,21 @@ def tune_backlog_price(problem: EarlyExitPartition, episodes: int = 64) -> tuple
             and find prices that do well on other episodes too.
 
     Returns:
-        The prices of device, link and edge, 1/s.
+        The prices of backlog at device, link and edge, 1/s, and of energy, 1/J.
     """
     trace = tuning_episodes(problem, episodes)
+    tried: dict[tuple[float, ...], float] = {}
 
     def mean_return(price: tuple[float, ...]) -> float:
-        agent = SolverAgent(problem, BacklogPriceSolver(problem.scenario, price))
-        return float(rollout(problem, agent, trace).returns.mean())
-
-    tried = {(p,) * 3: mean_return((p,) * 3) for p in (0.0, *np.geomspace(0.1, 30.0, 8))}
-    best = max(tried, key=lambda p: tried[p])
-    for stage, factor in product(range(3), (0.0, 0.4, 2.5)):
-        price = tuple(p * factor if s == stage else p for s, p in enumerate(best))
         if price not in tried:
-            tried[price] = mean_return(price)
-        if tried[price] > tried[best]:
-            best = price
-    return tuple(float(p) for p in best)
+            agent = SolverAgent(problem, BacklogPriceSolver(problem.scenario, price))
+            tried[price] = float(rollout(problem, agent, trace).returns.mean())
+        return tried[price]
+
+    grid = product((0.0, 1.0, 3.0, 10.0), (0.0, 0.1, 0.3, 1.0, 3.0))
+    prices: list[tuple[float, ...]] = [(b, b, b, energy) for b, energy in grid]
+    best = max(prices, key=mean_return)
+    for place, factor in product(range(4), (0.0, 0.6, 1.7)):
+        changed = tuple(p * factor if k == place else p for k, p in enumerate(best))
+        best = max(best, changed, key=mean_return)
+    return best

@@ -14,7 +14,7 @@ from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.early_exit.lookup import Lookup
-from mec_gym.early_exit.model import Decision, State, service_times
+from mec_gym.early_exit.model import Decision, State, round_trip_times, service_times
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 
@@ -90,15 +90,17 @@ class DAPDEEAgent:
     * Each indicator lies in [0, 1], and 1 means much load. CPU is the load of the device.
       Memory is the device's backlog / timeout, because waiting frames fill the memory; the
       paper measures usage. Uplink is the scarcity of bandwidth on a log scale over the
-      scenario's range. Network delay is the time to send a raw frame / deadline, at most 1.
-      Battery is the share that is used. Deadline is the shortest deadline / deadline. Priority
+      scenario's range. Network delay is the round trip and the time to send a raw frame /
+      deadline, at most 1. Battery is the share that is used. Deadline is the shortest deadline /
+      deadline. Priority
       is P_task.
     * The weights sum to 1 and start equal. When an indicator changes by more than
       mu + 2 sigma of its own changes so far (lines 7 and 8), the weights become proportional to
       the standard deviations of the indicators so far: what varies more tells more.
     * Load (lines 9 to 14) is light if the priority is 1 or the score is below 0.4; otherwise it
       is heavy. The score does not depend on the exit, so it is computed once per frame.
-    * In heavy mode too, line 16 compares the end-to-end time Td + Tt + Te with the deadline.
+    * In heavy mode too, line 16 compares the end-to-end time Td + Tt + Te, with the round
+      trip, with the deadline.
       The algorithm does not consider waiting in queues.
     * If no exit meets the deadline, the fastest one found is taken. Line 20 (the update from
       measured accuracy and latency) has nothing to learn here, because both are known.
@@ -154,7 +156,7 @@ def load_indicators(scenario: Scenario, slot: Slot, state: State) -> FloatArray:
         1.0 - slot.device_speed,
         state.backlog[..., 0] / scenario.timeout_s,
         1.0 - plenty,
-        raw_bits / slot.bandwidth / slot.deadline,
+        (slot.round_trip + raw_bits / slot.bandwidth) / slot.deadline,
         1.0 - state.battery / scenario.battery,
         scenario.deadline[0] / slot.deadline,
         slot.priority,
@@ -236,6 +238,7 @@ def choose_exit(
         choice, _ = lookup.light(slot)
         choice = np.where(heavy, heavy_cut(cost, slot, heavy & ~settled, config), choice)
         time = service_times(cost[choice], slot).sum(axis=-1)
+        time += round_trip_times(cost[choice], slot)
         better = ~settled & (time < fastest)
         meets = ~settled & (time <= slot.deadline)
         taken = better | meets

@@ -1,4 +1,4 @@
-"""The head for early exit: a network names backlog prices, and one step of look-ahead decides."""
+"""The head for early exit: a network names prices, and one step of look-ahead decides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from mec_gym.early_exit.exact import slot_optimum
 from mec_gym.early_exit.problem import EarlyExitPartition
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 class BacklogPriceHead:
-    """The network names the price of a second of backlog at each of the three stages.
+    """The network names the price of a second of backlog at each stage, and that of a joule.
 
-    Raw outputs lie in [-1, 1], and a backlog price is tuned price * SPAN ** raw, 1/s. The
-    decision is that of :class:`~agents.early_exit.backlog_price.BacklogPriceSolver`. At
-    (0, 0, 0) it is the tuned rule, whose prices are raised to ``LEAST`` where they were tuned
-    lower. So the network learns when to deviate from the tuned rule.
+    Raw outputs lie in [-1, 1], and a price is tuned price * SPAN ** raw. The decision is that of
+    :class:`~agents.early_exit.backlog_price.BacklogPriceSolver`. At (0, 0, 0, 0) it is the tuned
+    rule, whose prices are raised to ``LEAST`` where they were tuned lower. So the network learns
+    when to deviate from the tuned rule.
 
     Args:
         problem: The problem that is played.
-        device: The tuned price of the device's backlog, 1/s. If one of the three prices is
+        device: The tuned price of the device's backlog, 1/s. If one of the four is
             None, all of them are tuned now.
         link: The tuned price of the link's backlog, 1/s.
         edge: The tuned price of the edge's backlog, 1/s.
+        energy: The tuned price of energy, 1/J.
     """
 
     device_columns = 0
     networks: Mapping[str, NetworkMaker] = {}
-    SPAN = 8.0
-    LEAST = 1.0  # 1/s; a price of 0 could not be scaled
+    SPAN = 3.0
+    LEAST = (1.0, 1.0, 1.0, 0.1)  # three in 1/s, one in 1/J; a price of 0 could not be scaled
 
     def __init__(
         self,
@@ -44,17 +45,18 @@ class BacklogPriceHead:
         device: float | None = None,
         link: float | None = None,
         edge: float | None = None,
+        energy: float | None = None,
     ) -> None:
         self.problem = problem
-        if device is None or link is None or edge is None:
-            device, link, edge = tune_backlog_price(problem)
-        self.price = np.maximum([device, link, edge], self.LEAST)
+        if device is None or link is None or edge is None or energy is None:
+            device, link, edge, energy = tune_prices(problem)
+        self.price = np.maximum([device, link, edge, energy], self.LEAST)
         self.input_space: spaces.Space[Any] = problem.observation_space
-        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (3,), np.float32)
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (4,), np.float32)
 
     def parameters(self) -> dict[str, float]:
-        """The tuned prices by stage."""
-        names = ("device", "link", "edge")
+        """The tuned prices by stage, and that of energy."""
+        names = ("device", "link", "edge", "energy")
         return dict(zip(names, self.price.tolist(), strict=True))
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -68,7 +70,7 @@ class BacklogPriceHead:
         return inputs
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The actions at the backlog prices that the raw outputs name."""
+        """The actions at the prices that the raw outputs name."""
         raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
         solver = BacklogPriceSolver(self.problem.scenario, self.price * self.SPAN**raw)
         return self.problem.encode(solver.solve(*self.problem.decode(observation)).decision)

@@ -12,7 +12,7 @@ from mec_gym.core import arrays
 from mec_gym.core.checks import check_fields
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit.cuts import CutGraph
-from mec_gym.early_exit.model import Decision, State, service_times
+from mec_gym.early_exit.model import Decision, State, round_trip_times, service_times
 from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.scenario import Scenario, Slot
 
@@ -22,7 +22,8 @@ _CHUNK = 1 << 18  # how many numbers are worked on at a time
 class MinCutSolver:
     """The deepest exit, cut where Td + Tt + Te is least, [Ding2025] alg. 1.
 
-    It solves a max-flow problem per frame.
+    It solves a max-flow problem per frame. All partitions that send anything pay for the same
+    round trip, so the min cut is compared with the one partition that sends nothing.
 
     Args:
         scenario: The parameters.
@@ -46,7 +47,10 @@ class MinCutSolver:
         )
         found = [cut.solve(1.0 / b, (1.0 / device, 1.0, 1.0 / edge)) for device, b, edge in rows]
         on_edge = np.reshape(found, (*batch, len(cut.graph)))
-        cost = partition_cost(cut.graph, on_edge, cut.device_s, cut.edge_s)
+        stays = np.zeros_like(on_edge)
+        cost = partition_cost(cut.graph, np.stack([on_edge, stays]), cut.device_s, cut.edge_s)
+        latency = service_times(cost, slot).sum(axis=-1) + round_trip_times(cost, slot)
+        cost = np.where((latency[0] <= latency[1])[..., None], cost[0], cost[1])
         choice = nearest_candidate(self.scenario, self.exit, cost)
         return Solution(Decision(exit=np.full_like(choice, self.exit), partition=choice), 1)
 

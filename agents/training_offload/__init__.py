@@ -10,7 +10,7 @@ from agents.training_offload.equal_budget import EqualBudgetSolver
 from agents.training_offload.exact import ExactSolver
 from agents.training_offload.head import EnergyPriceHead
 from agents.training_offload.random_split import RandomSplitSolver
-from agents.training_offload.sparrow import SparrowSolver
+from agents.training_offload.sparrow import SparrowSolver, TextbookSparrowSolver
 from mec_gym.training_offload.exact import Resources
 
 AGENTS = {
@@ -23,8 +23,14 @@ AGENTS = {
     "budget": solver_entry("exact optimum within battery / tasks left", EqualBudgetSolver),
     "exact": solver_entry("exact optimum of the task at hand, blind to later ones", ExactSolver),
     "sparrow": AgentEntry(
-        "sparrow search, 1 120 evaluations per task",
+        "our sparrow search: a flock per pair of servers, 1 120 evaluations per task",
         lambda problem, seed: SolverAgent(problem, SparrowSolver(problem.scenario, seed=seed)),
+    ),
+    "sparrow-textbook": AgentEntry(
+        "sparrow search as published: one flock, 1 120 evaluations per task",
+        lambda problem, seed: SolverAgent(
+            problem, TextbookSparrowSolver(problem.scenario, seed=seed)
+        ),
     ),
     "end-cloud": solver_entry(
         "the paper's end-cloud scheme: optimal without edge servers",

@@ -55,9 +55,8 @@ def measure(seconds: float, repeats: int) -> Report:
         service = service_times(front.cost, wide)
 
         def build(scenario: Scenario = scenario) -> None:
-            bandwidth = (scenario.bandwidth.lowest, scenario.bandwidth.highest)
             partition_table.__wrapped__(
-                scenario.graph, scenario.device, scenario.edge, bandwidth, scenario.candidates
+                scenario.graph, scenario.device, scenario.edge, scenario.rates, scenario.candidates
             )
 
         def cut_all(cut: CutGraph = cut, few=few) -> None:  # type: ignore[no-untyped-def]

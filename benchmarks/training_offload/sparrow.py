@@ -1,4 +1,4 @@
-"""Our batched sparrow search against mealpy's OriginalSSA: quality and time."""
+"""Sparrow search, ours and as published, against mealpy's OriginalSSA: quality and time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from agents.training_offload.sparrow import SparrowSolver
+from agents.training_offload.sparrow import SparrowSolver, TextbookSparrowSolver
 from benchmarks.measure import Measure, Report, Row, interleave
 from mec_gym import make_problem
 from mec_gym.core import arrays
@@ -58,13 +58,18 @@ def _delay(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> 
 
 
 def _ours(
-    slots: Slot, optimum: FloatArray, scenario: Scenario, batch: int, tally: Tally
+    make: type[SparrowSolver] | type[TextbookSparrowSolver],
+    slots: Slot,
+    optimum: FloatArray,
+    scenario: Scenario,
+    batch: int,
+    tally: Tally,
 ) -> Measure:
     state = State(battery=np.full(batch, scenario.battery), tasks_left=np.ones(batch))
     parts = [arrays.at(slots, slice(k, k + batch)) for k in range(0, len(optimum), batch)]
 
     def measure() -> float:
-        solver = SparrowSolver(scenario, seed=len(tally.gaps))
+        solver = make(scenario, seed=len(tally.gaps))
         begin = time.perf_counter()
         found = [solver.solve(part, state) for part in parts]
         seconds = time.perf_counter() - begin
@@ -166,12 +171,15 @@ def measure(seconds: float, repeats: int) -> Report:
     pairs = (decision.server * scenario.servers + decision.next_server)[:SHARED]
 
     alone, few, many = "ours, one by one", f"ours, {SHARED} at once", f"ours, {BATCH} at once"
-    tallies = {alone: Tally(), few: Tally(), many: Tally()}
-    batches = {alone: 1, few: SHARED, many: BATCH}
+    textbook = f"textbook, {BATCH} at once"
+    tallies = {alone: Tally(), few: Tally(), many: Tally(), textbook: Tally()}
+    batches = {alone: 1, few: SHARED, many: BATCH, textbook: BATCH}
+    whole = slots, split.delay, scenario, BATCH
     sides = {
-        alone: _ours(shared, optimum, scenario, 1, tallies[alone]),
-        few: _ours(shared, optimum, scenario, SHARED, tallies[few]),
-        many: _ours(slots, split.delay, scenario, BATCH, tallies[many]),
+        alone: _ours(SparrowSolver, shared, optimum, scenario, 1, tallies[alone]),
+        few: _ours(SparrowSolver, shared, optimum, scenario, SHARED, tallies[few]),
+        many: _ours(SparrowSolver, *whole, tallies[many]),
+        textbook: _ours(TextbookSparrowSolver, *whole, tallies[textbook]),
     }
     notes = []
     full, easy = "mealpy OriginalSSA", "mealpy, best pair given"
@@ -197,6 +205,7 @@ def measure(seconds: float, repeats: int) -> Report:
         f"Both: stick-breaking (share offloaded, share of that to the edge) and the same model "
         f"and penalty. mealpy: {POPULATION} sparrows, {EPOCHS} moves, its default ST, PD, SD; the "
         "pair is a third number in [0, 9), rounded down.",
+        "Textbook: the agent sparrow-textbook, our implementation of the equations as printed.",
         "Ours is favoured by a flock a pair (mealpy has one flock for all, its usual way with a "
         "category) and by calling the model once for all. mealpy is favoured by a few more "
         "evaluations, and where the best pair is given, by a nine times smaller problem.",

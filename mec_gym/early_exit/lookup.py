@@ -14,6 +14,9 @@ _ROWS = 256  # how many slots are looked up at a time, so that the work stays in
 class Lookup:
     """Finds the partition of least Td + Tt + Te, or of least max(Td, Tt, Te), in a table.
 
+    Under light load a partition that sends anything also pays for one round trip. The slowest
+    stage of heavy load has none, because no stage is busy during a round trip.
+
     Over a whole Pareto front the answer is exact among all valid partitions, because both
     objectives grow with all three numbers. Long tables are cut into blocks of entries that
     are alike. A block is skipped if none of its entries can be better than one already found,
@@ -38,9 +41,10 @@ class Lookup:
             slot: Fields (...).
 
         Returns:
-            The index of the best partition and its Td + Tt + Te, (...) and (...) s.
+            The index of the best partition and its Td + Tt + Te and round trip, (...) and
+            (...) s.
         """
-        return self._best(slot, np.add)
+        return self._best(slot, np.add, slot.round_trip)
 
     def heavy(self, slot: Slot) -> tuple[IntArray, FloatArray]:
         """The objective of [Ding2025] under heavy load.
@@ -52,26 +56,32 @@ class Lookup:
             The index of the best partition and its max(Td, Tt, Te), (...) and (...) s. The
             throughput of the pipeline is one over the latter.
         """
-        return self._best(slot, np.maximum)
+        return self._best(slot, np.maximum, np.zeros(np.shape(slot.bandwidth)))
 
-    def _best(self, slot: Slot, join: np.ufunc) -> tuple[IntArray, FloatArray]:
+    def _best(self, slot: Slot, join: np.ufunc, once: FloatArray) -> tuple[IntArray, FloatArray]:
+        # ``once`` is added where anything is sent.
         rates = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
         batch, per_unit = rates.shape[:-1], 1.0 / rates.reshape(-1, 3)
+        once = np.ravel(once)
         choice = np.empty(len(per_unit), dtype=np.int64)
         value = np.empty(len(per_unit))
         for begin in range(0, len(per_unit), _ROWS):
             rows = slice(begin, begin + _ROWS)
-            choice[rows], value[rows] = self._best_of_rows(per_unit[rows], join)
+            choice[rows], value[rows] = self._best_of_rows(per_unit[rows], join, once[rows])
         return choice.reshape(batch), value.reshape(batch)
 
-    def _best_of_rows(self, per_unit: FloatArray, join: np.ufunc) -> tuple[IntArray, FloatArray]:
+    def _best_of_rows(
+        self, per_unit: FloatArray, join: np.ufunc, once: FloatArray
+    ) -> tuple[IntArray, FloatArray]:
         rows = np.arange(len(per_unit))
         if len(self._index) == 1:
             first, others = np.zeros(len(rows), dtype=np.int64), None
         else:
-            others = _times(self._least, per_unit[:, None], join)  # no entry takes less
+            others = _times(
+                self._least, per_unit[:, None], join, once[:, None]
+            )  # no entry takes less
             first = others.argmin(axis=1)
-        times = _times(self._entries[first], per_unit[:, None], join)
+        times = _times(self._entries[first], per_unit[:, None], join, once[:, None])
         place = times.argmin(axis=1)
         choice, value = self._index[first, place], times[rows, place]
         if others is None:
@@ -79,7 +89,7 @@ class Lookup:
         others[rows, first] = np.inf
         # Only few blocks may hold something better.
         row, block = np.nonzero(others < value[:, None])
-        times = _times(self._entries[block], per_unit[row, None], join)
+        times = _times(self._entries[block], per_unit[row, None], join, once[row, None])
         place = times.argmin(axis=1)
         time = times[np.arange(len(row)), place]
         # The best of a slot is written last.
@@ -90,11 +100,16 @@ class Lookup:
         return choice, value
 
 
-def _times(cost: FloatArray, per_unit: FloatArray, join: np.ufunc) -> FloatArray:
-    """The sum or the largest of Td, Tt and Te, as ``join`` says, of costs (..., 3) -> (...)."""
+def _times(cost: FloatArray, per_unit: FloatArray, join: np.ufunc, once: FloatArray) -> FloatArray:
+    """The sum or the largest of Td, Tt and Te, as ``join`` says, of costs (..., 3) -> (...).
+
+    ``once`` (...) is added where anything is sent.
+    """
     found = per_unit[..., 0] * cost[..., 0]
     for stage in (1, 2):
         join(found, per_unit[..., stage] * cost[..., stage], out=found)
+    if once.any():
+        found += (cost[..., 1] > 0) * once
     return np.asarray(found)
 
 

@@ -38,6 +38,7 @@ class Outcome:
     latency_s: FloatArray  # (...) s from arrival to answer; the timeout if it was dropped
     device_s: FloatArray  # (...) s, Td
     link_s: FloatArray  # (...) s, Tt
+    round_trip_s: FloatArray  # (...) s from the start of the transfer that no stage is busy for
     edge_s: FloatArray  # (...) s, Te
     waiting_s: FloatArray  # (...) s in queues, the rest of the latency; 0 if dropped
     energy_j: FloatArray  # (...) J taken from the battery
@@ -61,11 +62,25 @@ def service_times(cost: FloatArray, slot: Slot) -> FloatArray:
         cost: Device work (s), bits to send and edge work (s), (..., 3).
         slot: Fields (...).
     """
-    rate = np.stack([slot.device_speed, slot.bandwidth, slot.edge_speed], axis=-1)
+    # Filling an array is faster than np.stack.
+    rate = np.empty((*np.shape(slot.bandwidth), 3))
+    rate[..., 0], rate[..., 1], rate[..., 2] = slot.device_speed, slot.bandwidth, slot.edge_speed
     return np.asarray(cost / rate)
 
 
-def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, FloatArray]:
+def round_trip_times(cost: FloatArray, slot: Slot) -> FloatArray:
+    """The round trip that a frame pays for once if it sends anything, (...) s.
+
+    Args:
+        cost: Device work (s), bits to send and edge work (s), (..., 3).
+        slot: Fields (...).
+    """
+    return np.asarray((cost[..., 1] > 0) * slot.round_trip)
+
+
+def pass_through(
+    service: FloatArray, round_trip: FloatArray, backlog: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """A frame's way through device, link and edge, one after the other.
 
     Each stage follows Lindley's recursion, finish = max(ready, free) + service, and serves
@@ -73,8 +88,13 @@ def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, 
     a frame that stays on the device does not wait for the link, and one that is sent as it is
     does not wait for the device.
 
+    A frame pays for the round trip at the moment at which its transfer starts: the edge server
+    has the frame at start + round trip + Tt. The link is busy for Tt alone, because the bits of
+    other frames may be under way at the same time.
+
     Args:
         service: Td, Tt and Te, (..., 3) s.
+        round_trip: The round trip, (...) s; 0 where nothing is sent.
         backlog: When each stage is free, (..., 3) s from now.
 
     Returns:
@@ -89,20 +109,30 @@ def pass_through(service: FloatArray, backlog: FloatArray) -> tuple[FloatArray, 
         finish = np.maximum(done, backlog[..., stage]) + service[..., stage]
         done = np.where(works, finish, done)
         free[..., stage] = np.where(works, finish, backlog[..., stage])
+        if stage == 1:
+            done += round_trip
     return done, free
 
 
-def energy(cost: FloatArray, link_s: FloatArray, scenario: Scenario) -> FloatArray:
-    """The energy that the device spends on its work and on sending, (...) J.
+def energy(
+    cost: FloatArray, link_s: FloatArray, round_trip: FloatArray, slot: Slot, scenario: Scenario
+) -> FloatArray:
+    """The energy that the device spends on its work and on its radio, (...) J.
 
-    A loaded processor takes longer for the same work but spends the same energy on it.
+    A loaded processor takes longer for the same work but spends the same energy on it. The
+    radio draws its base power during the round trip and the transfer, and more with the rate
+    while it sends.
 
     Args:
         cost: Device work (s), bits to send and edge work (s), (..., 3).
         link_s: Tt, (...) s.
+        round_trip: The round trip, (...) s; 0 where nothing is sent.
+        slot: Fields (...).
         scenario: The parameters.
     """
-    return np.asarray(cost[..., 0] * scenario.device.power_w + link_s * scenario.radio_power)
+    spent = cost[..., 0] * scenario.device.power_w
+    spent = spent + slot.base_power * (link_s + round_trip)
+    return np.asarray(spent + slot.joule_per_bit * cost[..., 1])
 
 
 def serve(
@@ -125,8 +155,9 @@ def serve(
     """
     cost = scenario.table.cost[decision.exit, decision.partition]
     service = service_times(cost, slot)
-    done, free = pass_through(service, state.backlog)
-    needed = energy(cost, service[..., 1], scenario)
+    round_trip = round_trip_times(cost, slot)
+    done, free = pass_through(service, round_trip, state.backlog)
+    needed = energy(cost, service[..., 1], round_trip, slot, scenario)
     battery_short = needed > state.battery
     timed_out = ~battery_short & (done > scenario.timeout_s)
     dropped = battery_short | timed_out
@@ -134,12 +165,14 @@ def serve(
     missed = dropped | (done > slot.deadline)
     accuracy = np.where(dropped, 0.0, scenario.accuracy[decision.exit])
     spent = np.where(dropped, 0.0, needed)
+    under_way = service[..., 0] + service[..., 1] + service[..., 2] + round_trip
     outcome = Outcome(
         latency_s=latency,
         device_s=service[..., 0],
         link_s=service[..., 1],
+        round_trip_s=round_trip,
         edge_s=service[..., 2],
-        waiting_s=np.where(dropped, 0.0, np.maximum(done - service.sum(axis=-1), 0.0)),
+        waiting_s=np.where(dropped, 0.0, np.maximum(done - under_way, 0.0)),
         energy_j=spent,
         accuracy=accuracy,
         deadline_missed=missed,

@@ -22,11 +22,12 @@ class EarlyExitPartition:
     **Description.** Frames reach a device, and a network with N exits has to answer each of
     them, [Ding2025]. The device runs the layers before the cut and sends what crosses it to an
     edge server, which runs the rest. An early exit is faster but less accurate. Device, uplink
-    and edge server serve one frame after the other, so frames may have to wait; bandwidth,
-    loads and the arrival rate change over time. A frame that would take longer than the timeout
-    or more energy than the battery holds is dropped.
+    and edge server serve one frame after the other, so frames may have to wait, and a transfer
+    takes a round trip longer than its bits need; bandwidth, loads and the arrival rate change
+    over time. One battery pays for computing and for the radio during a whole episode. A frame
+    that would take longer than the timeout or more energy than the battery holds is dropped.
 
-    **Observation.** 11 numbers in [0, 1], float32:
+    **Observation.** 14 numbers in [0, 1], float32:
 
     ===== ============================== =========================================
     index meaning                        scale
@@ -39,6 +40,9 @@ class EarlyExitPartition:
     6-8   backlog of device, link, edge  ``scenario.timeout_s``
     9     battery left                   ``scenario.battery``
     10    frames left, this one included ``scenario.horizon``
+    11    round-trip time                largest of ``scenario.technologies``
+    12    radio's power at a rate of 0   largest of ``scenario.technologies``
+    13    its growth with the rate       largest of ``scenario.technologies``
     ===== ============================== =========================================
 
     When the next frame comes, and all that follows, is hidden.
@@ -63,11 +67,13 @@ class EarlyExitPartition:
 
     **Episode end.** The episode terminates after T frames; it is never truncated.
 
-    **Arguments.** ``gymnasium.make("mec/EarlyExitPartition-v0", scenario=...)`` takes the name
+    **Arguments.** ``gymnasium.make("mec/EarlyExitPartition-v1", scenario=...)`` takes the name
     of a preset (``mixed`` by default), ``csv:PATH`` for a measured uplink, ``profile:PATH`` for
     another network, both with ``+`` between them, or a ``Scenario``.
 
-    **Version history.** v0: first version.
+    **Version history.** v1: a round trip per transfer, radio power that depends on technology
+    and rate, a battery that can bind, and candidates that hold the heavy-load optima at all
+    speeds that occur. v0: first version.
 
     Args:
         scenario: The parameters.
@@ -82,7 +88,7 @@ class EarlyExitPartition:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
-        self.observation_space = spaces.Box(0.0, 1.0, (11,), np.float32)
+        self.observation_space = spaces.Box(0.0, 1.0, (14,), np.float32)
         exits, most, _ = scenario.table.cost.shape
         self.action_space = spaces.MultiDiscrete([exits, most])
         self.horizon = scenario.horizon
@@ -94,6 +100,16 @@ class EarlyExitPartition:
             [1.0, 1.0, 1.0, max(scenario.arrival_rates), scenario.deadline[1], 1.0]
             + [scenario.timeout_s] * 3
             + [scenario.battery, scenario.horizon]
+            + [
+                max(values) or 1.0
+                for values in zip(
+                    *(
+                        (radio.round_trip_s, radio.base_power_w, radio.joule_per_bit)
+                        for radio in scenario.technologies
+                    ),
+                    strict=True,
+                )
+            ]
         )
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
@@ -106,7 +122,7 @@ class EarlyExitPartition:
             smallest = getattr(trace, name).min()
             if smallest <= 0:
                 raise ValueError(f"trace.{name} must be positive, got {smallest}")
-        for name in ("interval", "priority"):
+        for name in ("interval", "priority", "round_trip", "base_power", "joule_per_bit"):
             smallest = getattr(trace, name).min()
             if smallest < 0:
                 raise ValueError(f"trace.{name} must not be negative, got {smallest}")
@@ -121,7 +137,7 @@ class EarlyExitPartition:
         )
 
     def observe(self, slot: Slot, state: State) -> npt.NDArray[np.float32]:
-        """The observation (..., 11)."""
+        """The observation (..., 14)."""
         parts = np.empty((*np.shape(slot.bandwidth), len(self._scales)))
         parts[..., 0] = np.log(slot.bandwidth / self._lowest) / self._span
         parts[..., 1] = slot.device_speed
@@ -132,6 +148,9 @@ class EarlyExitPartition:
         parts[..., 6:9] = state.backlog
         parts[..., 9] = state.battery
         parts[..., 10] = state.frames_left
+        parts[..., 11] = slot.round_trip
+        parts[..., 12] = slot.base_power
+        parts[..., 13] = slot.joule_per_bit
         parts /= self._scales
         return parts.astype(np.float32)
 
@@ -143,6 +162,9 @@ class EarlyExitPartition:
             bandwidth=self._lowest * np.exp(parts[..., 0] * self._span),
             device_speed=parts[..., 1],
             edge_speed=parts[..., 2],
+            round_trip=parts[..., 11],
+            base_power=parts[..., 12],
+            joule_per_bit=parts[..., 13],
             arrival_rate=rate,
             interval=1.0 / np.maximum(rate, np.finfo(np.float32).tiny),
             deadline=parts[..., 4],

@@ -5,6 +5,7 @@ The problem is that of [Ding2025] (DAPDEE), which builds on [Hu2019] (DADS).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from mec_gym.core.types import FloatArray
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
 from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import resolve
+from mec_gym.early_exit.optima import Rates
 from mec_gym.early_exit.table import PartitionTable, partition_table
 from mec_gym.network.bandwidth import (
     CAT1,
@@ -28,6 +30,7 @@ from mec_gym.network.bandwidth import (
     Regimes,
     ornstein_uhlenbeck,
 )
+from mec_gym.network.technologies import LTE, LTE_CAT1, UMTS, WLAN, RadioTechnology
 
 LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures per second, and video
 CHANGING = Regimes((CAT1, G3, G4, WIFI), dwell_s=4.0, memory_s=2.0)
@@ -39,6 +42,9 @@ class Slot:
     """One frame and what it meets. A trace is a Slot with leading axes (n, T)."""
 
     bandwidth: FloatArray  # (...) bit/s, the bandwidth B of the uplink
+    round_trip: FloatArray  # (...) s, the round-trip time of the technology in use
+    base_power: FloatArray  # (...) W, the power of its radio at a rate of 0
+    joule_per_bit: FloatArray  # (...) J/bit, how much that power grows with the rate
     device_speed: FloatArray  # (...) share of the device that other programs leave, (0, 1)
     edge_speed: FloatArray  # (...) the same of the edge server
     arrival_rate: FloatArray  # (...) frames/s at present
@@ -57,6 +63,8 @@ class Scenario:
         device: The device, which runs the layers before the cut.
         edge: The edge server, which runs the rest.
         bandwidth: How the bandwidth of the uplink changes.
+        technologies: The radio technology of each network of ``bandwidth``; one alone holds for
+            all of them.
         horizon: The number of frames per episode, T, at most 100 000.
         arrival_rates: The rates at which frames arrive, frames/s. A rate lasts for
             ``arrival_frames`` frames on average, then another one follows. The time between two
@@ -72,8 +80,6 @@ class Scenario:
         timeout_s: A frame that would take longer than this is not started, s. It must be at
             least the longest deadline.
         battery: The energy that the device has for a whole episode, J.
-        radio_power: The power that the device draws while it sends, W. The default is about
-            what LTE draws ([Huang2012]: 1.29 W and 0.44 W per Mbit/s).
         accuracy_weight: The cost of a wrong answer.
         latency_weight: The cost of a latency that is as long as the deadline.
         miss_weight: The cost of a missed deadline.
@@ -90,6 +96,7 @@ class Scenario:
     device: Device | Measured = RASPBERRY_PI_4
     edge: Device | Measured = EDGE_SERVER
     bandwidth: Regimes | MeasuredBandwidth = CHANGING
+    technologies: tuple[RadioTechnology, ...] = (LTE_CAT1, UMTS, LTE, WLAN)
     horizon: int = 100
     arrival_rates: tuple[float, ...] = LIGHT + HEAVY
     arrival_frames: float = 25.0
@@ -101,8 +108,7 @@ class Scenario:
     urgent_share: float = 0.2
     normal_priority: float = 0.5
     timeout_s: float = 1.0
-    battery: float = 200.0
-    radio_power: float = 1.3
+    battery: float = 8.0
     accuracy_weight: float = 10.0
     latency_weight: float = 0.2
     miss_weight: float = 1.0
@@ -122,7 +128,6 @@ class Scenario:
             non_negative=(
                 "load_spread",
                 "load_memory_s",
-                "radio_power",
                 "latency_weight",
                 "miss_weight",
                 "energy_weight",
@@ -132,6 +137,7 @@ class Scenario:
             at_most={"load_spread": 3.0, "horizon": 100_000},
         )
         object.__setattr__(self, "arrival_rates", numbers("arrival_rates", self.arrival_rates))
+        object.__setattr__(self, "technologies", self._checked_technologies())
         for name in ("device_load", "edge_load"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)!r}")
@@ -156,7 +162,7 @@ class Scenario:
             self.graph,
             self.device,
             self.edge,
-            (self.bandwidth.lowest, self.bandwidth.highest),
+            self.rates,
             int(self.candidates),
         )
 
@@ -167,6 +173,21 @@ class Scenario:
         accuracy.flags.writeable = False
         return accuracy
 
+    def _checked_technologies(self) -> tuple[RadioTechnology, ...]:
+        networks = len(self.bandwidth.means) if isinstance(self.bandwidth, Regimes) else 1
+        given = self.technologies
+        if not isinstance(given, Sequence) or not all(
+            isinstance(one, RadioTechnology) for one in given
+        ):
+            raise ValueError(f"technologies must hold objects of RadioTechnology, got {given!r}")
+        if len(given) not in (1, networks):
+            count = "1" if networks == 1 else f"1 or {networks}"
+            raise ValueError(
+                f"technologies must hold {count}, because bandwidth has so many networks, got "
+                f"{len(given)}: {', '.join(one.name for one in given)}"
+            )
+        return tuple(given)
+
     @property
     def exits(self) -> int:
         """The number of the network's exits, N."""
@@ -175,8 +196,18 @@ class Scenario:
     @property
     def slowest(self) -> tuple[float, float]:
         """The smallest speeds of device and edge that an episode can hold, as shares."""
+        return self._speeds(LOAD_DEVIATIONS)
+
+    @property
+    def rates(self) -> Rates:
+        """The ranges of device speed, bandwidth in bit/s and edge speed of an episode."""
+        device, edge = zip(self.slowest, self._speeds(-LOAD_DEVIATIONS), strict=True)
+        return device, (self.bandwidth.lowest, self.bandwidth.highest), edge
+
+    def _speeds(self, deviations: float) -> tuple[float, float]:
+        """The speeds of device and edge at loads so far above their median."""
         loads = np.array([self.device_load, self.edge_load])
-        device, edge = _speed(loads, LOAD_DEVIATIONS * self.load_spread)
+        device, edge = _speed(loads, deviations * self.load_spread)
         return float(device), float(edge)
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
@@ -195,8 +226,20 @@ class Scenario:
         noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
         logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)
         speed = _speed(np.array([self.device_load, self.edge_load]), logit)
+        radios = np.array(
+            [(r.round_trip_s, r.base_power_w, r.joule_per_bit) for r in self.technologies]
+        ).T.copy()
+        if isinstance(self.bandwidth, Regimes):
+            bandwidth, network = self.bandwidth.sample_networks(rng, time)
+        else:
+            bandwidth, network = self.bandwidth.sample(rng, time), np.zeros(shape, dtype=np.int64)
+        if len(self.technologies) == 1:
+            network = np.zeros(shape, dtype=np.int64)
         return Slot(
-            bandwidth=self.bandwidth.sample(rng, time),
+            bandwidth=bandwidth,
+            round_trip=radios[0].take(network),
+            base_power=radios[1].take(network),
+            joule_per_bit=radios[2].take(network),
             device_speed=speed[..., 0].copy(),
             edge_speed=speed[..., 1].copy(),
             arrival_rate=arrival_rate,
@@ -211,7 +254,12 @@ def _speed(median_load: FloatArray, logit: npt.ArrayLike) -> FloatArray:
     return np.asarray(1.0 / (1.0 + median_load / (1.0 - median_load) * np.exp(logit)))
 
 
-_NETWORKS = {"cat1": ("CAT1", CAT1), "3g": ("3G", G3), "4g": ("4G", G4), "wifi": ("WiFi", WIFI)}
+_NETWORKS = {
+    "cat1": ("CAT1", CAT1, LTE_CAT1),
+    "3g": ("3G", G3, UMTS),
+    "4g": ("4G", G4, LTE),
+    "wifi": ("WiFi", WIFI, WLAN),
+}
 
 
 def _presets() -> dict[str, Preset[Scenario]]:
@@ -224,11 +272,12 @@ def _presets() -> dict[str, Preset[Scenario]]:
             lambda rates=rates: Scenario(arrival_rates=rates),  # type: ignore[misc]
             f"networks change, {rates[0]:g} frames/s",
         )
-    for name, (title, mean) in _NETWORKS.items():
+    for name, (title, mean, radio) in _NETWORKS.items():
         for load, rates in loads.items():
             presets[f"{name}-{load}"] = Preset(
-                lambda mean=mean, rates=rates: Scenario(  # type: ignore[misc]
+                lambda mean=mean, radio=radio, rates=rates: Scenario(  # type: ignore[misc]
                     bandwidth=replace(CHANGING, means=(mean,)),
+                    technologies=(radio,),
                     arrival_rates=rates,
                 ),
                 f"{title}, {mean / 1e6:g} Mbit/s, {rates[0]:g} frames/s",
@@ -245,7 +294,7 @@ def from_csv(
     unit: str | None = None,
     max_gap: float | str = 5.0,
 ) -> Scenario:
-    """A scenario with a measured uplink.
+    """A scenario with a measured uplink, whose radio is that of LTE.
 
     Args:
         path: A CSV file of time and bandwidth.
@@ -261,7 +310,7 @@ def from_csv(
     except ValueError as error:
         raise ValueError(f"max_gap must be a number, got {max_gap!r}") from error
     measured = MeasuredBandwidth.from_csv(path, gap, unit)
-    return replace(scenario or Scenario(), bandwidth=measured)
+    return replace(scenario or Scenario(), bandwidth=measured, technologies=(LTE,))
 
 
 def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:

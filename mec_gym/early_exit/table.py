@@ -11,9 +11,9 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.dnn.devices import Device, Measured
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.cuts import CutGraph, heavy_milp
+from mec_gym.early_exit.optima import Rates, heavy_optima, light_optima
 from mec_gym.early_exit.partitions import LIMIT, enumerate_partitions, pareto, partition_cost
 
-_GRID = 64  # the number of bandwidths at which the optima are among the candidates
 _MILP_GRID = 8  # the same where each bandwidth costs a MILP
 
 
@@ -84,16 +84,16 @@ def front(
     return Front(graph=graph, on_edge=on_edge[kept], cost=cost[kept], count=count, whole=whole)
 
 
-def choose_candidates(cost: FloatArray, bandwidth: tuple[float, float], most: int) -> IntArray:
+def choose_candidates(cost: FloatArray, rates: Rates, most: int) -> IntArray:
     """The partitions of a front that become candidates, as indices in the front's order.
 
     All partitions of a small front are candidates. Of a large front they are those that are
-    best for light or for heavy load at one of 64 bandwidths of the range and nominal speed,
+    best for heavy load or for light load at rates that occur (:mod:`mec_gym.early_exit.optima`),
     and evenly spaced others.
 
     Args:
         cost: The costs of a front, (F, 3).
-        bandwidth: The smallest and the largest B, bit/s.
+        rates: The ranges of the rates.
         most: The largest number of candidates.
 
     Raises:
@@ -101,13 +101,11 @@ def choose_candidates(cost: FloatArray, bandwidth: tuple[float, float], most: in
     """
     if len(cost) <= most:
         return np.arange(len(cost))
-    grid = np.geomspace(*bandwidth, _GRID)
-    stages = np.stack(np.broadcast_arrays(cost[:, 0], cost[:, 1] / grid[:, None], cost[:, 2]))
-    needed = np.union1d(stages.sum(axis=0).argmin(axis=1), stages.max(axis=0).argmin(axis=1))
+    needed = np.union1d(light_optima(cost, rates), heavy_optima(cost, rates))
     if len(needed) > most:
         raise ValueError(
             f"candidates must be at least {len(needed)} to hold the optima over the range of "
-            f"bandwidths, got {most}"
+            f"rates, got {most}"
         )
     others = np.setdiff1d(np.arange(len(cost)), needed)
     spaced = np.linspace(0, len(others) - 1, most - len(needed)).round().astype(np.int64)
@@ -119,7 +117,7 @@ def partition_table(
     graph: LayerGraph,
     device: Device | Measured,
     edge: Device | Measured,
-    bandwidth: tuple[float, float],
+    rates: Rates,
     most: int,
     limit: int = LIMIT,
 ) -> PartitionTable:
@@ -129,7 +127,7 @@ def partition_table(
         graph: A network with N exits.
         device: The device, which runs the layers before the cut.
         edge: The edge server, which runs the rest.
-        bandwidth: The smallest and the largest B, bit/s.
+        rates: The ranges of the rates.
         most: The largest number of candidates per exit.
         limit: The largest number of partitions per exit that is enumerated.
 
@@ -140,9 +138,9 @@ def partition_table(
     for index in range(len(graph.exits)):
         part = graph.at_exit(index)
         fronts.append(
-            front(part, device.layer_seconds(part), edge.layer_seconds(part), bandwidth, limit)
+            front(part, device.layer_seconds(part), edge.layer_seconds(part), rates[1], limit)
         )
-    picked = [choose_candidates(f.cost, bandwidth, most) for f in fronts]
+    picked = [choose_candidates(f.cost, rates, most) for f in fronts]
     sizes = np.array([len(p) for p in picked])
     padded = np.stack([np.pad(p, (0, sizes.max() - len(p)), mode="edge") for p in picked])
     cost = np.stack([f.cost[p] for f, p in zip(fronts, padded, strict=True)])

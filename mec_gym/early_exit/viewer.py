@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 Frames = Episode[Slot, State, Decision, Outcome]
 STAGES = ("device", "link", "edge")
-COLORS = dict(zip((*STAGES, "waiting"), (BLUE, ORANGE, GREEN, GREY), strict=True))
+COLORS = dict(
+    zip((*STAGES, "round trip", "waiting"), (BLUE, ORANGE, GREEN, PINK, GREY), strict=True)
+)
 ABOVE: dict[str, Any] = {
     "loc": "lower right",
     "bbox_to_anchor": (1.0, 0.98),
-    "ncols": 6,
+    "ncols": 7,
     **LEGEND,
 }
 
@@ -86,8 +88,9 @@ def draw_latency(axes: Axes, scenario: Scenario, episode: Frames) -> None:
     played = _numbers(len(episode.outcomes))
     style(axes, ylabel="latency, ms")
     bottom = np.zeros(len(played))
-    for name in ("waiting", *STAGES):
-        height = np.where(outcomes.dropped, 0.0, getattr(outcomes, f"{name}_s")) * 1e3
+    for name in ("waiting", "device", "link", "round trip", "edge"):
+        seconds = getattr(outcomes, f"{name.replace(' ', '_')}_s")
+        height = np.where(outcomes.dropped, 0.0, seconds) * 1e3
         axes.bar(played, height, 0.9, bottom=bottom, color=COLORS[name], label=name)
         bottom += height
     deadline = episode.trace.deadline[: len(played)] * 1e3

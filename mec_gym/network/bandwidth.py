@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.checks import check_fields, non_negative, numbers, positive
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.network.recordings import read_recording
 
 CAT1, G3, G4, WIFI = 0.13e6, 1.10e6, 5.85e6, 18.88e6
@@ -87,6 +87,21 @@ class Regimes:
 
     def sample(self, rng: np.random.Generator, time: FloatArray) -> FloatArray:
         """Draw the rates at given times, (n, T) s -> (n, T) bit/s."""
+        return self.sample_networks(rng, time)[0]
+
+    def sample_networks(
+        self, rng: np.random.Generator, time: FloatArray
+    ) -> tuple[FloatArray, IntArray]:
+        """Draw the rates and the networks at given times.
+
+        Args:
+            rng: The source of every draw.
+            time: The times, (n, T) s.
+
+        Returns:
+            The rates in bit/s, (n, T), and which network each belongs to, as indices of
+            ``means``, (n, T).
+        """
         gaps = np.diff(time, axis=-1, prepend=time[:, :1])
         count = len(self.means)
         regime = rng.integers(count, size=(len(time), 1))
@@ -99,8 +114,9 @@ class Regimes:
             shift *= rng.random(time.shape) < other
             regime = (regime + np.cumsum(shift, axis=-1)) % count
         noise = ornstein_uhlenbeck(rng, gaps, [self.memory_s])[..., 0]
+        regime = np.broadcast_to(regime, time.shape)
         rate = np.array(self.means)[regime] * np.exp(self.spread * np.clip(noise, -2.0, 2.0))
-        return np.asarray(np.clip(rate, self.lowest, self.highest))
+        return np.asarray(np.clip(rate, self.lowest, self.highest)), regime
 
 
 @dataclass(frozen=True, slots=True)

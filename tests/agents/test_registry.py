@@ -12,7 +12,7 @@ from tiny_problem import TinyDiscrete, TinyProblem
 
 import mec_gym
 from agents.distributed_inference.rules import FixedPlaceSolver, SplitSolver
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
 from agents.heads import heads_of
 from agents.protocol import Clairvoyant
@@ -37,7 +37,7 @@ from mec_gym.training_offload import Scenario
 from mec_gym.training_offload.exact import Resources
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-EXITS = "mec/EarlyExitPartition-v0"
+EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {
@@ -52,8 +52,8 @@ PLAYED = [(name, where) for where, problem in PROBLEMS.items() for name in agent
 # As published, better ones first by and large.
 NAMES = {
     "training_offload": (
-        "price", "budget", "exact", "sparrow", "end-cloud", "end-edge", "device-only",
-        "random-split", "random",
+        "price", "budget", "exact", "sparrow", "sparrow-textbook", "end-cloud", "end-edge",
+        "device-only", "random-split", "random",
     ),
     "early_exit": (
         "price", "exact", "dapdee", "dads", "neurosurgeon", "mincut", "weighted-search",
@@ -140,7 +140,7 @@ def test_a_kind_of_problem_takes_its_subclasses():
 # What a name that plays several problems stands for in each.
 SHARED = {
     ("price", "short"): lambda p: EnergyPriceSolver(p.scenario, tune_energy_price(p)),
-    ("price", "exits"): lambda p: BacklogPriceSolver(p.scenario, tune_backlog_price(p)),
+    ("price", "exits"): lambda p: BacklogPriceSolver(p.scenario, tune_prices(p)),
     ("exact", "short"): lambda p: ExactSolver(p.scenario),
     ("exact", "exits"): lambda p: SlotOptimumSolver(p.scenario),
     ("neurosurgeon", "exits"): lambda p: NeurosurgeonSolver(p.scenario),
@@ -252,7 +252,7 @@ def test_random_plays_any_problem():
 
 
 def test_the_seed_is_the_agents_own():
-    drawing = {"random", "random-split", "sparrow"}
+    drawing = {"random", "random-split", "sparrow", "sparrow-textbook"}
     for name, where in PLAYED:
         problem = PROBLEMS[where]
         seen = observations(problem, 0, 5)

@@ -5,9 +5,11 @@ The oracle is written from the definition of the problem, frame by frame in plai
     Td = device work / speed left, Tt = bits / B, Te = edge work / speed left
     finish at a stage = max(ready, stage is free) + service, stage by stage; a frame skips a
     stage at which it has nothing to do
+    what is sent is at the edge one round trip later, and the link is free without it
     a frame that the battery cannot pay for or that would take longer than the timeout is not
     started: it counts as a wrong answer after the timeout that came too late
-    energy = power of the device x device work at nominal speed + radio power x Tt
+    energy = power of the device x device work at nominal speed
+           + base power of the radio x (Tt + round trip) + bits x J/bit, if anything is sent
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from mec_gym.early_exit.model import Decision, State, service_times
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 from mec_gym.network.bandwidth import Regimes
+from mec_gym.network.technologies import RadioTechnology
 
 FLOPS, BYTES = 1e8, 1e9  # of device and edge
 NO_LIMIT = 1e18
@@ -66,6 +69,10 @@ GIVEN = {
     "device": DEVICE,
     "edge": EDGE,
     "bandwidth": Regimes((3e4, 2e5), dwell_s=1.5, spread=0.25, memory_s=0.8),
+    "technologies": (
+        RadioTechnology("slow", base_power_w=1.1, joule_per_bit=7e-6, round_trip_s=0.031),
+        RadioTechnology("quick", base_power_w=0.4, joule_per_bit=2e-6, round_trip_s=0.008),
+    ),
     "horizon": 24,
     "arrival_rates": (3.0, 14.0),
     "arrival_frames": 6.0,
@@ -78,7 +85,6 @@ GIVEN = {
     "normal_priority": 0.4,
     "timeout_s": 0.9,
     "battery": 11.0,
-    "radio_power": 1.9,
     "accuracy_weight": 2.7,
     "latency_weight": 0.31,
     "miss_weight": 1.3,
@@ -88,7 +94,9 @@ GIVEN = {
 
 
 def scenario(**changes):
-    return Scenario(**{**GIVEN, **changes})
+    """Another uplink has one technology."""
+    one = {"technologies": GIVEN["technologies"][:1]} if "bandwidth" in changes else {}
+    return Scenario(**{**GIVEN, **one, **changes})
 
 
 # --- random networks
@@ -148,6 +156,9 @@ def random_slots(rng, shape):
     """Slots over a wide range: any stage may be the slowest."""
     return Slot(
         bandwidth=10 ** rng.uniform(4.0, 6.5, shape),
+        round_trip=rng.choice([0.0, 0.008, 0.031], shape),
+        base_power=rng.uniform(0.2, 2.0, shape),
+        joule_per_bit=rng.uniform(0.0, 7e-6, shape),
         device_speed=rng.uniform(0.2, 1.0, shape),
         edge_speed=rng.uniform(0.05, 1.0, shape),
         arrival_rate=rng.uniform(2.0, 20.0, shape),
@@ -174,9 +185,12 @@ def random_decisions(rng, shape, sizes):
 
 
 def one_slot(**changes):
-    """A slot (), asymmetric: 0.8 and 0.5 are left, 50 kbit/s."""
+    """A slot (), asymmetric: 0.8 and 0.5 are left, 50 kbit/s, a radio of 1.9 W at any rate."""
     values = {
         "bandwidth": 5e4,
+        "round_trip": 0.0,
+        "base_power": 1.9,
+        "joule_per_bit": 0.0,
         "device_speed": 0.8,
         "edge_speed": 0.5,
         "arrival_rate": 7.0,
@@ -219,7 +233,7 @@ def chain_scenario(triples, **changes):
         [0.0, *-np.diff(edge)],
         ((count - 1, 0.9),),
     )
-    return scenario(network=graph, bandwidth=Regimes((0.5, 2.0), spread=0.0), **changes)
+    return scenario(network=graph, **{"bandwidth": Regimes((0.5, 2.0), spread=0.0), **changes})
 
 
 def idle(shape=()):
@@ -242,12 +256,24 @@ def stage_times(problem, slots, decision):
     return service_times(problem.scenario.table.cost[decision.exit, decision.partition], slots)
 
 
+def times_in_all(cost, slots):
+    """Td + Tt + Te and the round trip of F costs in slots (...), (..., F) s, in plain words."""
+    wide = widen(slots)
+    trip = np.where(cost[:, 1] > 0, wide.round_trip, 0.0)
+    return (
+        cost[:, 0] / wide.device_speed
+        + cost[:, 1] / wide.bandwidth
+        + cost[:, 2] / wide.edge_speed
+        + trip
+    )
+
+
 def moments(problem, n, seed=0):
-    """Observations of all kinds of moments of episodes, (n, 11)."""
+    """Observations of all kinds of moments of episodes, (n, 14)."""
     rng = np.random.default_rng(seed)
     trace = problem.sample(rng, n)
     slots = arrays.at(trace, (np.arange(n), rng.integers(problem.horizon, size=n)))
-    return problem.observe(slots, random_states(rng, (n,)))
+    return problem.observe(slots, random_states(rng, (n,), battery=problem.scenario.battery))
 
 
 # --- the oracle
@@ -268,12 +294,16 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
     td = cost[0] / slot["device_speed"]
     tt = cost[1] / slot["bandwidth"]
     te = cost[2] / slot["edge_speed"]
+    trip = slot["round_trip"] if cost[1] > 0 else 0.0
     now, free = 0.0, list(map(float, backlog))
     for stage, service in enumerate((td, tt, te)):
         if service > 0.0:
             start = max(now, free[stage])
             now = free[stage] = start + service
-    joules = scenario.device.power_w * cost[0] + scenario.radio_power * tt
+        if stage == 1:
+            now += trip
+    joules = scenario.device.power_w * cost[0] + slot["base_power"] * (tt + trip)
+    joules += slot["joule_per_bit"] * cost[1]
     if joules > battery:
         why = "battery_short"
     elif now > scenario.timeout_s:
@@ -284,11 +314,17 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
         latency, right, joules, waiting, late = scenario.timeout_s, 0.0, 0.0, 0.0, True
         free = list(map(float, backlog))
     else:
-        latency, right, waiting, late = now, accuracy, now - td - tt - te, now > slot["deadline"]
+        latency, right, waiting, late = (
+            now,
+            accuracy,
+            now - td - tt - te - trip,
+            now > slot["deadline"],
+        )
     return free, {
         "latency_s": latency,
         "device_s": td,
         "link_s": tt,
+        "round_trip_s": trip,
         "edge_s": te,
         "waiting_s": waiting,
         "energy_j": joules,

@@ -8,12 +8,12 @@ def reward(parts):
 
 
 REGISTERED = {
-    "mec/EarlyExitPartition-v0": Registered(
+    "mec/EarlyExitPartition-v1": Registered(
         default="mixed",
         horizon=100,
         drawn=2,
         left=10,
-        own={"horizon": 4, "radio_power": 2.0, "battery": 321.0},
+        own={"horizon": 4, "miss_weight": 2.0, "battery": 321.0},
         longer={"horizon": 110},
         reward=reward,
         # All networks by turns, and one alone.

@@ -14,7 +14,7 @@ from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
 from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.rollout import rollout
-from mec_gym.early_exit import model
+from mec_gym.early_exit import exact, model
 from mec_gym.early_exit.cuts import heavy_milp
 from mec_gym.early_exit.exact import all_decisions, episode_bound, slot_optimum, try_all
 from mec_gym.early_exit.lookup import Lookup
@@ -26,12 +26,18 @@ from mec_gym.network.bandwidth import Regimes
 OBJECTIVES = {"light": sum, "heavy": max}
 
 
+def trips_of(cost, slots, load):
+    """The round trip, which counts under light load and where anything is sent, (S, F)."""
+    counts = (cost[:, 1] > 0) & (load == "light")
+    return slots.round_trip[:, None] * counts
+
+
 def look(lookup, load, slots):
     return getattr(lookup, load)(slots)
 
 
 def times_of(cost, slots):
-    """Td, Tt, Te of F costs in slots (S,), (S, F, 3)."""
+    """Td, Tt, Te of F costs in slots (S,), (S, F, 3), without the round trip."""
     rates = np.stack([slots.device_speed, slots.bandwidth, slots.edge_speed], axis=-1)
     return cost / rates[:, None]
 
@@ -52,13 +58,21 @@ def test_lookup_equals_brute_force_over_all_valid_partitions(load):
             index, value = look(Lookup(table.fronts[n].cost), load, slots)
             every = [cost for _, cost in layer_graphs.triples(one)]
             for k in range(12):
-                device, link, edge = (
-                    float(a[k]) for a in (slots.device_speed, slots.bandwidth, slots.edge_speed)
-                )
-                best = min(objective((d / device, b / link, e / edge)) for d, b, e in every)
+                device, link, edge, trip = (
+                    float(a[k])
+                    for a in (
+                        slots.device_speed, slots.bandwidth, slots.edge_speed, slots.round_trip
+                    )
+                )  # fmt: skip
+
+                def time(d, b, e, device=device, link=link, edge=edge, trip=trip):
+                    once = trip if b > 0 and load == "light" else 0.0
+                    return objective((d / device, b / link, e / edge)) + once
+
+                best = min(time(*cost) for cost in every)
                 assert value[k] == pytest.approx(best, rel=1e-12)
                 d, b, e = table.fronts[n].cost[index[k]]
-                assert objective((d / device, b / link, e / edge)) == pytest.approx(best, rel=1e-12)
+                assert time(d, b, e) == pytest.approx(best, rel=1e-12)
                 chosen.add((d > 0, e > 0))
     assert chosen == {(False, True), (True, True), (True, False)}
 
@@ -91,7 +105,7 @@ def test_lookup_in_large_tables_is_exact(kind, count, load):
     join = {"light": np.sum, "heavy": np.max}[load]
     for k in range(0, 300, 100):
         part = arrays.at(slots, slice(k, k + 100))
-        every = join(times_of(cost, part), axis=-1)
+        every = join(times_of(cost, part), axis=-1) + trips_of(cost, part, load)
         np.testing.assert_allclose(value[k : k + 100], every.min(axis=1), rtol=1e-14, atol=0)
         got = np.take_along_axis(every, index[k : k + 100, None], axis=1)[:, 0]
         np.testing.assert_allclose(got, every.min(axis=1), rtol=1e-14, atol=0)
@@ -178,18 +192,20 @@ def test_slot_optimum_equals_trying_everything(seed):
     sizes = problem.scenario.table.sizes
     pairs = [(n, k) for n, size in enumerate(sizes) for k in range(size)]
     every = np.empty((len(pairs), 80))
-    frees = np.empty((len(pairs), 80, 3))
+    frees, spent = np.empty((len(pairs), 80, 3)), np.empty((len(pairs), 80))
     for row, (n, k) in enumerate(pairs):
         choice = Decision(exit=np.full(80, n), partition=np.full(80, k))
         every[row] = problem.reward(problem.step(slots, now, choice)[1])
-        frees[row], _ = model.serve(slots, now, choice, problem.scenario)
+        frees[row], outcome = model.serve(slots, now, choice, problem.scenario)
+        spent[row] = outcome.energy_j
     np.testing.assert_allclose(reward, every.max(axis=0), rtol=1e-13)
     got = problem.reward(problem.step(slots, now, decision)[1])
     np.testing.assert_allclose(got, every.max(axis=0), rtol=1e-13)
     assert decision.exit.shape == decision.partition.shape == reward.shape == (80,)
     # What it is made of, and other batches.
-    _, free, cost = try_all(slots, now, problem.scenario)
+    _, free, cost, energy = try_all(slots, now, problem.scenario)
     np.testing.assert_allclose(cost.T, -every, rtol=1e-13)
+    np.testing.assert_allclose(energy.T, spent, rtol=1e-13)
     assert np.array_equal(np.moveaxis(free, 1, 0), frees)
     _, folded = slot_optimum(
         *(
@@ -338,6 +354,23 @@ def test_the_bound_is_never_below_the_clairvoyant_optimum(regime):
     assert matters or regime in ("light", "empty battery")
 
 
+@pytest.mark.parametrize("regime", ["battery", "empty battery", "usual"])
+def test_the_price_of_energy_tightens_the_bound_where_the_battery_binds(regime, monkeypatch):
+    gained = []
+    for problem, trace, _ in tiny_episodes(regime):
+        bound = problem.bound(trace)
+        with monkeypatch.context() as patch:
+            patch.setattr(exact, "_PRICE_STEPS", ())
+            free = problem.bound(trace)
+        assert (bound <= free).all()
+        gained.append(free - bound)
+    gained = np.concatenate(gained)
+    if regime == "usual":  # 50 J are never spent
+        assert (gained == 0).all()
+    else:
+        assert gained.mean() > 0.3
+
+
 def idle_optimum(problem, trace):
     """Sum of the optima of the slots with empty queues and a full battery, (n,)."""
     return slot_optimum(trace, problem.start(trace), problem.scenario)[1].sum(axis=1)
@@ -463,7 +496,9 @@ def test_no_agent_beats_the_bound(load):
             "random": UniformPolicy(problem, 5),
             "greedy": SolverAgent(problem, SlotOptimumSolver(problem.scenario)),
             **{
-                f"price {p}": SolverAgent(problem, BacklogPriceSolver(problem.scenario, (p,) * 3))
+                f"price {p}": SolverAgent(
+                    problem, BacklogPriceSolver(problem.scenario, (p, p, p, 0.1 * p))
+                )
                 for p in (0.3, 2.0, 9.0)
             },
         }
@@ -521,7 +556,7 @@ def test_a_frame_that_is_done_exactly_at_the_timeout_may_be_served(levels):
         trace = wide.sample(rng, 1)
         trace.bandwidth[:] = 10 ** rng.uniform(4.0, 6.0)
         now = EarlyExitPartition(wide).start(arrays.slot_at(trace, 0))
-        decisions, free, _ = try_all(arrays.slot_at(trace, 0), now, wide)
+        decisions, free, _, _ = try_all(arrays.slot_at(trace, 0), now, wide)
         exact = float(free.max(axis=-1).min())
         fastest = free.max(axis=-1).argmin()
         used.add(tuple((free[0, fastest] > 0).tolist()))

@@ -69,6 +69,7 @@ def test_an_idle_system_by_hand():
         "latency_s": 0.18,
         "device_s": 0.15,
         "link_s": 0.016,
+        "round_trip_s": 0.0,
         "edge_s": 0.014,
         "waiting_s": 0.0,
         "energy_j": 3.0 * 0.12 + 1.9 * 0.016,
@@ -132,7 +133,7 @@ def test_who_is_sent_as_it_is_does_not_wait_for_the_device():
 
 
 def test_a_frame_with_nothing_to_do_anywhere():
-    done, free = model.pass_through(np.zeros(3), np.array([0.4, 0.2, 0.3]))
+    done, free = model.pass_through(np.zeros(3), np.zeros(()), np.array([0.4, 0.2, 0.3]))
     assert done == 0.0 and free.tolist() == [0.4, 0.2, 0.3]
 
 
@@ -144,18 +145,51 @@ def test_every_way_through(works):
     for stage in np.flatnonzero(works):
         now = max(now, backlog[stage]) + service[stage]
         free[stage] = now
-    done, found = model.pass_through(service, backlog)
+    done, found = model.pass_through(service, np.zeros(()), backlog)
     assert done == now and found.tolist() == free.tolist()
 
 
 def test_energy_is_the_works_not_the_times():
     """A device of which others take half needs longer and not more energy; sending does."""
-    cost = np.array(HAND_LATE[4])
+    cost, none = np.array(HAND_LATE[4]), np.zeros(())
     for speed in (1.0, 0.5):
-        link_s = model.service_times(cost, one_slot(device_speed=speed))[1]
-        got = model.energy(cost, link_s, HAND)
+        slot = one_slot(device_speed=speed)
+        link_s = model.service_times(cost, slot)[1]
+        got = model.energy(cost, link_s, none, slot, HAND)
         assert got == pytest.approx(3.0 * 0.12 + 1.9 * 0.016, rel=1e-14)
-    assert model.energy(cost, np.array(0.5), HAND) == pytest.approx(0.36 + 0.95, rel=1e-14)
+    got = model.energy(cost, np.array(0.5), none, one_slot(), HAND)
+    assert got == pytest.approx(0.36 + 0.95, rel=1e-14)
+
+
+@pytest.mark.parametrize("bandwidth", [1e4, 5e4, 4e5])
+def test_the_radios_power_depends_on_the_rate(bandwidth):
+    """(a + b rate) Tt, as [Huang2012] has it, and a during the round trip."""
+    slot = one_slot(bandwidth=bandwidth, round_trip=0.05, base_power=1.3, joule_per_bit=4e-6)
+    _, outcome = serve(slot, state(0, 0, 0), decide(LATE, 4))
+    sending = (1.3 + 4e-6 * bandwidth) * 800 / bandwidth
+    assert outcome.energy_j == pytest.approx(3.0 * 0.12 + sending + 1.3 * 0.05, rel=1e-13)
+    # Who sends nothing pays nothing.
+    _, outcome = serve(slot, state(0, 0, 0), decide(LATE, 6))
+    assert outcome.energy_j == pytest.approx(3.0 * 0.16, rel=1e-13)
+
+
+def test_the_round_trip_by_hand():
+    """The transfer starts at 0.2 and holds the link until 0.216; the edge has it at 0.246."""
+    slot = one_slot(round_trip=0.03)
+    free, outcome = serve(slot, state(0.05, 0.19, 0.1), decide(LATE, 4))
+    np.testing.assert_allclose(free, [0.2, 0.216, 0.26], rtol=1e-14)
+    assert outcome.latency_s == pytest.approx(0.26, rel=1e-14)
+    assert outcome.round_trip_s == 0.03
+    assert outcome.waiting_s == pytest.approx(0.05, rel=1e-13)
+    # It is hidden where the frame has to wait for the edge anyway: done as if there were none.
+    free, outcome = serve(slot, state(0.05, 0.19, 0.3), decide(LATE, 4))
+    np.testing.assert_allclose(free, [0.2, 0.216, 0.314], rtol=1e-14)
+    assert outcome.waiting_s == pytest.approx(0.05 + 0.054, rel=1e-13)
+    # A frame that stays on the device has none, and one that is sent as it is has one.
+    _, outcome = serve(slot, state(0, 0, 0), decide(LATE, 6))
+    assert outcome.round_trip_s == 0.0 and outcome.latency_s == pytest.approx(0.2, rel=1e-14)
+    _, outcome = serve(slot, state(0, 0, 0), decide(LATE, 0))
+    assert outcome.latency_s == pytest.approx(0.12 + 0.03 + 0.038, rel=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +211,8 @@ def test_a_battery_that_cannot_pay(battery, short):
 
 def test_the_last_joule_can_be_spent():
     """A battery that holds exactly what a frame needs pays for it; the next float below cannot."""
-    needed = float(model.energy(np.array(HAND_LATE[4]), np.array(800 / 5e4), HAND))
+    sending = np.array(800 / 5e4), np.zeros(())
+    needed = float(model.energy(np.array(HAND_LATE[4]), *sending, one_slot(), HAND))
     for battery, short in ((needed, False), (np.nextafter(needed, 0), True)):
         after, outcome = PROBLEM.step(one_slot(), state(0, 0, 0, battery=battery), decide(LATE, 4))
         assert outcome.battery_short == short
@@ -324,8 +359,10 @@ def test_broadcasting(batch, swarm):
 # --- against a simulator
 
 
-def simulate(arrival, service):
+def simulate(arrival, service, trip=None):
     """When each frame is done, (K,); simpy, three servers that serve in the order of arrival.
+
+    What the link has sent travels on by itself for ``trip`` (K,), while the link sends others.
 
     A server knows which frames have work for it, takes them by the number they arrived with and
     waits for each. Frames come to the first server that has work for them, and each server hands
@@ -343,6 +380,10 @@ def simulate(arrival, service):
                 return
         done[frame] = env.now
 
+    def travel(frame):
+        yield env.timeout(0.0 if trip is None else trip[frame])
+        hand_on(frame, 1)
+
     def source():
         for frame in range(count):
             yield env.timeout(arrival[frame] - env.now)
@@ -353,7 +394,10 @@ def simulate(arrival, service):
             if service[frame][stage] > 0:
                 yield waiting_rooms[stage].get(lambda item, frame=frame: item == frame)
                 yield env.timeout(service[frame][stage])
-                hand_on(frame, stage)
+                if stage == 1:
+                    env.process(travel(frame))
+                else:
+                    hand_on(frame, stage)
 
     env.process(source())
     for stage in range(3):
@@ -367,6 +411,10 @@ def test_the_simulator_by_hand():
     # frame 2 stays on the device: 2-5; frame 3: device 5-6, edge 6-7 without the link.
     service = [(2, 1, 0), (0, 4, 0), (3, 0, 0), (1, 0, 1)]
     assert simulate([0, 0.5, 1, 1.5], service).tolist() == [3, 7, 5, 7]
+    # What is sent arrives later, and nobody waits for it but its own edge: 2-3 and 3-7.
+    service[1] = (0, 4, 2)
+    done = simulate([0, 0.5, 1, 1.5], service, [9, 0.5, 0, 0])
+    assert done.tolist() == [12, 9.5, 5, 10.5]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -377,11 +425,12 @@ def test_the_recursion_equals_the_simulator(seed):
     service = rng.exponential(0.3, (count, 3)) * (rng.random((count, 3)) < 0.7)
     interval = rng.exponential(0.35, count)
     arrival = np.concatenate([[0.0], np.cumsum(interval)[:-1]])
+    trip = rng.choice([0.0, 0.1, 0.4], count) * (service[:, 1] > 0)
     done, backlog = np.empty(count), np.zeros(3)
     for k in range(count):
-        done[k], free = model.pass_through(service[k], backlog)
+        done[k], free = model.pass_through(service[k], trip[k], backlog)
         backlog = np.maximum(free - interval[k], 0.0)
-    expected = simulate(arrival.tolist(), service.tolist())
+    expected = simulate(arrival.tolist(), service.tolist(), trip.tolist())
     np.testing.assert_allclose(arrival + done, expected, rtol=1e-9, atol=1e-9)
     assert len(np.unique(service > 0, axis=0)) == 8
 
@@ -418,7 +467,8 @@ def test_queues_equal_a_discrete_event_simulation(seed, rate):
     cost = problem.scenario.table.cost[decision.exit, partitions]
     speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
     service = (cost / speed).tolist()
-    done = simulate(arrival, service)
+    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
+    done = simulate(arrival, service, trip)
     np.testing.assert_allclose(outcomes.latency_s, done - arrival, rtol=1e-9, atol=1e-9)
     skips = [(a > 0, b > 0, c > 0) for a, b, c in service]
     assert {(True, False, False), (False, True, True), (True, True, True)} == set(skips)
@@ -432,6 +482,8 @@ def test_queues_equal_a_discrete_event_simulation(seed, rate):
         for stage in range(3):
             if service[k][stage] > 0:
                 now = free[stage] = max(now, free[stage]) + service[k][stage]
+            if stage == 1:
+                now += trip[k]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -457,12 +509,15 @@ def test_queues_equal_a_simulation_with_drops(seed):
     cost = problem.scenario.table.cost[decision.exit, decision.partition]
     speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
     service = cost / speed
+    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
+    joules = 3.0 * cost[:, 0] + trace.base_power * (service[:, 1] + trip)
+    joules += trace.joule_per_bit * cost[:, 1]
     battery, started, latency = 6.0, [], np.full(count, 0.5)
     why = np.full(count, "served", dtype=object)
     for k in range(count):
-        needed = 3.0 * cost[k, 0] + 1.9 * service[k, 1]
+        needed = joules[k]
         together = [*started, k]
-        finish = simulate(arrival[together], service[together].tolist())[-1]
+        finish = simulate(arrival[together], service[together].tolist(), trip[together])[-1]
         if needed > battery:
             why[k] = "battery"
         elif finish - arrival[k] > 0.5:
@@ -498,14 +553,16 @@ def test_long_queues_equal_a_simulation_of_the_frames_that_were_started(seed):
     cost = problem.scenario.table.cost[decision.exit, decision.partition]
     speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
     service = cost / speed
+    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
     started = np.flatnonzero(~outcomes.dropped)
-    done = simulate(arrival[started].tolist(), service[started].tolist())
+    done = simulate(arrival[started].tolist(), service[started].tolist(), trip[started])
     np.testing.assert_allclose(
         outcomes.latency_s[started], done - arrival[started], rtol=1e-9, atol=1e-9
     )
-    waiting = done - arrival[started] - service[started].sum(axis=1)
+    waiting = done - arrival[started] - service[started].sum(axis=1) - trip[started]
     np.testing.assert_allclose(outcomes.waiting_s[started], waiting, rtol=1e-9, atol=1e-9)
-    joules = 3.0 * cost[started, 0] + 1.9 * service[started, 1]
+    joules = 3.0 * cost[started, 0] + (trace.base_power * (service[:, 1] + trip))[started]
+    joules += (trace.joule_per_bit * cost[:, 1])[started]
     assert last.battery == pytest.approx(25.0 - joules.sum(), abs=1e-9)
     # A dropped frame touches nothing: time goes on, and that is all.
     after = np.concatenate([states.backlog[1:], last.backlog[None]])
@@ -527,14 +584,15 @@ SOME = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 2.0)), min_size=3, max_s
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_more_backlog_never_makes_a_frame_earlier(service, backlog, more):
     service, backlog = np.array(service), np.array(backlog)
-    done, free = model.pass_through(service, backlog)
-    later, free_later = model.pass_through(service, backlog + more)
+    trip = np.array(0.1 * (service[1] > 0))
+    done, free = model.pass_through(service, trip, backlog)
+    later, free_later = model.pass_through(service, trip, backlog + more)
     assert later >= done and (free_later >= free).all()
     # Nor does more work, anywhere it has some.
     longer = np.where(service > 0, service + more, 0.0)
-    later, free_later = model.pass_through(longer, backlog)
+    later, free_later = model.pass_through(longer, trip, backlog)
     assert later >= done and (free_later >= free).all()
-    assert done >= service.sum() - 1e-12
+    assert done >= service.sum() + trip - 1e-12
     assert (free >= backlog).all()
 
 

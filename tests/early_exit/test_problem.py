@@ -15,11 +15,16 @@ from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 from mec_gym.network.bandwidth import Regimes
+from mec_gym.network.technologies import RadioTechnology
 from mec_gym.testing import check_agent, check_problem
 
 SCENARIO = Scenario(
     network="alexnet-digits",
     bandwidth=Regimes((2e6, 8e6), spread=0.0),
+    technologies=(
+        RadioTechnology("slow", base_power_w=0.5, joule_per_bit=8e-7, round_trip_s=0.02),
+        RadioTechnology("quick", base_power_w=2.0, joule_per_bit=2e-7, round_trip_s=0.08),
+    ),
     horizon=40,
     arrival_rates=(4.0, 16.0),
     deadline=(0.1, 0.2),
@@ -32,6 +37,9 @@ PROBLEM = EarlyExitPartition(SCENARIO)
 def one_slot(**changes):
     fields = {
         "bandwidth": 4e6,
+        "round_trip": 0.06,
+        "base_power": 0.5,
+        "joule_per_bit": 2e-7,
         "device_speed": 0.7,
         "edge_speed": 0.3,
         "arrival_rate": 4.0,
@@ -48,7 +56,7 @@ def test_the_observation_by_hand():
     )
     seen = PROBLEM.observe(one_slot(), state)
     # 4 Mbit/s is half way between 2 and 8 on a log scale.
-    expected = [0.5, 0.7, 0.3, 0.25, 0.75, 0.5, 0.2, 0.4, 0.8, 0.25, 0.25]
+    expected = [0.5, 0.7, 0.3, 0.25, 0.75, 0.5, 0.2, 0.4, 0.8, 0.25, 0.25, 0.75, 0.25, 0.25]
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
     assert seen.dtype == np.float32
     slot, again = PROBLEM.decode(seen)
@@ -63,7 +71,11 @@ def test_the_observation_by_hand():
 
 def test_a_constant_bandwidth_can_be_observed():
     problem = EarlyExitPartition(
-        dataclasses.replace(SCENARIO, bandwidth=Regimes((3e6,), spread=0.0))
+        dataclasses.replace(
+            SCENARIO,
+            bandwidth=Regimes((3e6,), spread=0.0),
+            technologies=SCENARIO.technologies[:1],
+        )
     )
     slot = problem.sample(np.random.default_rng(0), 2)
     state = problem.start(arrays.slot_at(slot, 0))
@@ -149,24 +161,29 @@ def test_the_hand_networks_observation():
     state = State(
         backlog=np.array([0.09, 0.36, 0.63]), battery=np.array(8.25), frames_left=np.array(6.0)
     )
-    slot = cases.one_slot(bandwidth=1e5, arrival_rate=7.0, deadline=0.185, priority=0.4)
+    slot = cases.one_slot(
+        bandwidth=1e5, arrival_rate=7.0, deadline=0.185, priority=0.4,
+        round_trip=0.0155, base_power=0.55, joule_per_bit=2.1e-6,
+    )  # fmt: skip
     seen = HAND.observe(slot, state)
-    # Scales: 10 kbit/s to 1 Mbit/s, 14 frames/s, 0.37 s, 0.9 s, 11 J, 24 frames.
-    expected = [0.5, 0.8, 0.5, 0.5, 0.5, 0.4, 0.1, 0.4, 0.7, 0.75, 0.25]
-    assert seen.shape == (11,) and seen.dtype == np.float32
+    # Scales: 10 kbit/s to 1 Mbit/s, 14 frames/s, 0.37 s, 0.9 s, 11 J, 24 frames, 31 ms, 1.1 W,
+    # 7 uJ/bit.
+    expected = [0.5, 0.8, 0.5, 0.5, 0.5, 0.4, 0.1, 0.4, 0.7, 0.75, 0.25, 0.5, 0.5, 0.3]
+    assert seen.shape == (14,) and seen.dtype == np.float32
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
-    assert HAND.observation_space.shape == (11,) and HAND.horizon == 24
+    assert HAND.observation_space.shape == (14,) and HAND.horizon == 24
     assert (HAND.observation_space.low == 0).all() and (HAND.observation_space.high == 1).all()
     # One at a time.
-    for index, (name, change) in enumerate(
-        [
-            ("bandwidth", 1e6),
-            ("device_speed", 0.4),
-            ("edge_speed", 0.1),
-            ("arrival_rate", 14.0),
-            ("deadline", 0.37),
-            ("priority", 1.0),
-        ]
+    for index, name, change in (
+        (0, "bandwidth", 1e6),
+        (1, "device_speed", 0.4),
+        (2, "edge_speed", 0.1),
+        (3, "arrival_rate", 14.0),
+        (4, "deadline", 0.37),
+        (5, "priority", 1.0),
+        (11, "round_trip", 0.031),
+        (12, "base_power", 1.1),
+        (13, "joule_per_bit", 7e-6),
     ):
         other = HAND.observe(dataclasses.replace(slot, **{name: np.array(change)}), state)
         assert np.flatnonzero(other != seen).tolist() == [index]
@@ -307,13 +324,16 @@ def test_traces_are_replayed_from_the_disk(tmp_path):
         load_trace(tmp_path / "t.npz", other)
 
 
+NOT_NEGATIVE = ("interval", "priority", "round_trip", "base_power", "joule_per_bit")
+
+
 def test_zero_is_no_rate_but_may_be_an_interval_and_a_priority():
     for name in ("bandwidth", "device_speed", "edge_speed", "arrival_rate", "deadline"):
         trace = HAND.sample(np.random.default_rng(6), 2)
         getattr(trace, name)[0, 0] = 0.0
         with pytest.raises(ValueError, match=rf"trace\.{name} .*got 0\.0"):
             check_trace(HAND, trace)
-    for name in ("interval", "priority"):
+    for name in NOT_NEGATIVE:
         trace = HAND.sample(np.random.default_rng(6), 2)
         getattr(trace, name)[0, 0] = 0.0
         check_trace(HAND, trace)

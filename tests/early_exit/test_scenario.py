@@ -11,6 +11,7 @@ import pytest
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Measured
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph, save_graph
 from mec_gym.dnn.zoo import load_profile
+from mec_gym.early_exit.optima import heavy_optima, light_optima
 from mec_gym.early_exit.partitions import is_valid, partition_cost
 from mec_gym.early_exit.scenario import (
     LOAD_DEVIATIONS,
@@ -22,6 +23,12 @@ from mec_gym.early_exit.scenario import (
 )
 from mec_gym.early_exit.table import choose_candidates, front, partition_table
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI, MeasuredBandwidth, Regimes
+from mec_gym.network.technologies import LTE, LTE_CAT1, UMTS, WLAN, RadioTechnology
+
+
+def rates_of(bandwidth):
+    """Nominal speeds and a range of bandwidths."""
+    return ((1.0, 1.0), bandwidth, (1.0, 1.0))
 
 
 def test_a_profile_of_another_version(tmp_path):
@@ -44,6 +51,29 @@ def test_presets():
         assert scenario.bandwidth.means == means.get(network, (CAT1, G3, G4, WIFI))
         expected = {"light": (5.0,), "heavy": (30.0,), "": (5.0, 30.0)}[load]
         assert scenario.arrival_rates == expected
+        radios = {"cat1": (LTE_CAT1,), "3g": (UMTS,), "4g": (LTE,), "wifi": (WLAN,)}
+        assert scenario.technologies == radios.get(network, (LTE_CAT1, UMTS, LTE, WLAN))
+
+
+def test_the_technology_goes_with_the_network():
+    """Every frame has the round trip and the radio of the network that its bandwidth is of."""
+    slot = Scenario(horizon=300).sample(np.random.default_rng(2), 40)
+    seen = set()
+    for mean, radio in zip((CAT1, G3, G4, WIFI), (LTE_CAT1, UMTS, LTE, WLAN), strict=True):
+        # Rates stay within 2 standard deviations; 4G and Wi-Fi touch there.
+        here = np.abs(np.log(slot.bandwidth / mean)) < 0.5
+        assert here.any()
+        for name, value in (
+            ("round_trip", radio.round_trip_s),
+            ("base_power", radio.base_power_w),
+            ("joule_per_bit", radio.joule_per_bit),
+        ):
+            assert (getattr(slot, name)[here] == value).all()
+        seen.add(radio)
+    assert len(seen) == 4
+    # One technology holds for all networks.
+    slot = Scenario(technologies=(WLAN,)).sample(np.random.default_rng(2), 10)
+    assert (slot.round_trip == 0.003).all() and (slot.base_power == 0.13286).all()
 
 
 def test_samples_keep_to_the_parameters():
@@ -81,12 +111,14 @@ def test_a_measured_uplink_is_replayed(tmp_path):
     path.write_text("s,bit/s\n0,1e6\n1,3e6\n2,2e6\n")
     scenario = from_csv(path)
     assert isinstance(scenario.bandwidth, MeasuredBandwidth)
+    assert scenario.technologies == (LTE,)
     assert set(np.unique(scenario.sample(np.random.default_rng(0), 5).bandwidth)) == {1e6, 2e6, 3e6}
 
 
 def test_scenarios_are_values():
-    one = Scenario(bandwidth=Regimes((1e6,)), horizon=7)
-    assert one == dataclasses.replace(Scenario(), bandwidth=Regimes((1e6,)), horizon=7)
+    changes = {"bandwidth": Regimes((1e6,)), "technologies": (LTE,), "horizon": 7}
+    one = Scenario(**changes)
+    assert one == dataclasses.replace(Scenario(), **changes)
     assert hash(one) == hash(dataclasses.replace(one)) and one != Scenario()
     again = pickle.loads(pickle.dumps(one))
     assert again == one and np.array_equal(again.table.cost, one.table.cost)
@@ -131,20 +163,23 @@ def test_beyond_the_limit_the_light_optima_are_there():
         assert (few.cost * weights).max(1).min() == pytest.approx(
             (whole.cost * weights).max(1).min(), rel=1e-6
         )
-    table = partition_table(graph, RASPBERRY_PI_4, EDGE_SERVER, (1e5, 1e7), 32, limit=100)
+    table = partition_table(graph, RASPBERRY_PI_4, EDGE_SERVER, rates_of((1e5, 1e7)), 32, limit=100)
     assert table.cost.shape == (1, table.sizes[0], 3)
 
 
 def test_thinned_candidates_hold_the_optima_over_the_range():
-    whole = Scenario(network="googlenet-digits").table.fronts[-1].cost
-    chosen = choose_candidates(whole, (CAT1, WIFI), 24)
+    scenario = Scenario(network="googlenet-digits")
+    whole = scenario.table.fronts[-1].cost
+    chosen = choose_candidates(whole, scenario.rates, 24)
     assert len(chosen) <= 24 and (np.diff(chosen) > 0).all()
-    for bandwidth in np.geomspace(CAT1, WIFI, 64):
-        weights = np.array([1.0, 1.0 / bandwidth, 1.0])
-        assert (whole[chosen] @ weights).min() == (whole @ weights).min()
-        stages = whole * weights
-        assert stages[chosen].max(axis=1).min() == stages.max(axis=1).min()
-    np.testing.assert_array_equal(choose_candidates(whole[:10], (CAT1, WIFI), 24), np.arange(10))
+    least, most = np.log(np.array(scenario.rates).T)
+    for rates in np.exp(np.random.default_rng(4).uniform(least, most, (300, 3))):
+        stages = whole / rates
+        for join in (np.sum, np.max):
+            times = join(stages, axis=1)
+            assert times[chosen].min() == pytest.approx(times.min(), rel=1e-12)
+    few = choose_candidates(whole[:10], scenario.rates, 24)
+    np.testing.assert_array_equal(few, np.arange(10))
 
 
 def test_an_exit_with_fewer_candidates_repeats_its_last():
@@ -166,7 +201,7 @@ NO_PAIR = (None, "x", 3.0, (), (1.0, float("nan")), (-1.0, 2.0), (0.0, 1.0), (1.
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_what_is_no_number_is_named(name):
-    assert len(NUMBERS) == 16
+    assert len(NUMBERS) == 15
     for value in NO_NUMBER:
         with pytest.raises(ValueError, match=f"^{name} "):
             cases.scenario(**{name: value})
@@ -212,7 +247,14 @@ def test_what_holds_no_numbers_is_named(name):
         ({"load_spread": 3.01}, r"^load_spread .*got 3\.01$"),
         ({"urgent_share": 1.5}, r"^urgent_share .*got 1\.5$"),
         ({"battery": float("nan")}, "^battery .*got nan$"),
-        ({"radio_power": -1.0}, r"^radio_power .*got -1\.0$"),
+        ({"technologies": "LTE"}, "^technologies .*RadioTechnology.*got 'LTE'$"),
+        ({"technologies": (1.3,)}, r"^technologies .*RadioTechnology.*got \(1\.3,\)$"),
+        ({"technologies": ()}, "^technologies .*1 or 2.*got 0"),
+        ({"technologies": (LTE, UMTS, WLAN)}, "^technologies .*1 or 2.*got 3: LTE, 3G, Wi-Fi"),
+        (
+            {"technologies": (LTE, UMTS), "bandwidth": Regimes((1e6,))},
+            "^technologies must hold 1,.*got 2: LTE, 3G",
+        ),
         ({"accuracy_weight": 0.0}, r"^accuracy_weight .*got 0\.0$"),
     ],
 )
@@ -229,7 +271,8 @@ def test_values_at_the_edge_are_allowed():
         {"load_spread": 0.0, "load_memory_s": 0},
         {"urgent_share": 1, "normal_priority": 0},
         {"horizon": np.int64(1)},
-        {"latency_weight": 0, "miss_weight": 0, "energy_weight": 0, "radio_power": 0},
+        {"latency_weight": 0, "miss_weight": 0, "energy_weight": 0},
+        {"technologies": (RadioTechnology("free", 0, 0, 0),)},
         {"candidates": 7},
     ):
         slot = cases.scenario(**changes).sample(np.random.default_rng(0), 4)
@@ -276,7 +319,8 @@ def test_nothing_is_given_away():
         "network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.2), ((1, 0.5),)),
         "device": dataclasses.replace(cases.DEVICE, power_w=3.5),
         "edge": cases.DEVICE,
-        "bandwidth": Regimes((1e5,)),
+        "bandwidth": Regimes((1e5, 2e5)),
+        "technologies": (LTE, WLAN),
         "arrival_rates": (3.0, 14.5),
         "deadline": (0.12, 0.36),
     }
@@ -384,7 +428,9 @@ def test_tables_beyond_the_limit_against_brute_force():
     fewer = 0
     for _ in range(12):
         net = cases.random_network(rng, most=9, exits=2, bits=2e3)
-        table = partition_table(net.graph, cases.DEVICE, cases.EDGE, (1e4, 1e6), 4000, limit=2)
+        table = partition_table(
+            net.graph, cases.DEVICE, cases.EDGE, rates_of((1e4, 1e6)), 4000, limit=2
+        )
         for n, one in enumerate(net.at_exit):
             got = table.fronts[n]
             every = np.array([cost for _, cost in layer_graphs.triples(one)])
@@ -413,13 +459,10 @@ def test_candidates_of_large_fronts(seed):
     share = rng.dirichlet((0.8, 0.8, 0.8), 900)
     cost = (1 / (share + 0.01)) * [1e-3, 3e2, 2e-4]
     cost = cost[np.argsort(cost[:, 0])]
-    low, high = 2e4, 2e6
-    needed = set()
-    for bandwidth in np.geomspace(low, high, 64):
-        stages = cost / [1.0, bandwidth, 1.0]
-        needed |= {int(stages.sum(axis=1).argmin()), int(stages.max(axis=1).argmin())}
+    rates = ((0.7, 0.9), (2e4, 2e6), (0.4, 0.8))
+    needed = set(heavy_optima(cost, rates)) | set(light_optima(cost, rates))
     for most in (len(needed), len(needed) + 1, len(needed) + 7, 200, 899, 900, 2000):
-        chosen = choose_candidates(cost, (low, high), most)
+        chosen = choose_candidates(cost, rates, most)
         assert len(chosen) == min(most, 900) and (np.diff(chosen) > 0).all()
         assert needed <= set(chosen.tolist())
         others = np.setdiff1d(chosen, list(needed))
@@ -429,7 +472,7 @@ def test_candidates_of_large_fronts(seed):
             assert gaps.max() <= np.ceil(900 / (len(others) - 1)) + len(needed)
             assert others[0] < 5 + len(needed) and others[-1] >= 895 - len(needed)
     with pytest.raises(ValueError, match=f"^candidates .*{len(needed)} .*, got {len(needed) - 1}"):
-        choose_candidates(cost, (low, high), len(needed) - 1)
+        choose_candidates(cost, rates, len(needed) - 1)
 
 
 def test_a_scenario_of_a_thinned_network():

@@ -40,7 +40,7 @@ def test_bars_add_up_to_the_latency():
     episode = played(30)
     figure = draw_episode(SCENARIO, episode)
     bars = {c.get_label(): c for c in figure.axes[1].containers}
-    assert list(bars) == ["waiting", "device", "link", "edge"]
+    assert list(bars) == ["waiting", "device", "link", "round trip", "edge"]
     top = np.array([b.get_y() + b.get_height() for b in bars["edge"]])
     latency = np.array([o.latency_s for o in episode.outcomes])
     dropped = np.array([bool(o.dropped) for o in episode.outcomes])
@@ -80,8 +80,9 @@ def test_every_bar_is_the_models():
     outcomes = arrays.stack(episode.outcomes)
     assert outcomes.dropped.any() and not outcomes.dropped.all()
     bars, bottom = bars_of(latency), np.zeros(5)
-    for name in ("waiting", "device", "link", "edge"):
-        height = np.where(outcomes.dropped, 0.0, getattr(outcomes, f"{name}_s")) * 1e3
+    for name in ("waiting", "device", "link", "round trip", "edge"):
+        seconds = getattr(outcomes, f"{name.replace(' ', '_')}_s")
+        height = np.where(outcomes.dropped, 0.0, seconds) * 1e3
         np.testing.assert_allclose(bars[name], np.stack([bottom, height], -1), atol=1e-9)
         bottom = bottom + height
     assert [b.get_x() + b.get_width() / 2 for b in latency.containers[0]] == [1, 2, 3, 4, 5]

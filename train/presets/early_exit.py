@@ -10,13 +10,13 @@ from train.presets import TrainingPreset
 
 PPO_PRESETS = {
     "early-exit": TrainingPreset(
-        "learn the prices of backlog, one step of look-ahead decides",
+        "learn the prices of backlog and energy, one step of look-ahead decides",
         PPOSettings(
             head="congestion",
             num_envs=256,
             n_steps=50,
             learning_rate=5e-4,
-            gamma=0.98,
+            gamma=0.995,
             reward_scale=0.2,
         ),
         400_000,
@@ -35,10 +35,12 @@ _CONGESTION = A3CSettings(
 
 A3C_PRESETS = {
     "early-exit": TrainingPreset(
-        "learn the prices of backlog, one step of look-ahead decides", _CONGESTION, 600_000
+        "learn the prices of backlog and energy, one step of look-ahead decides",
+        _CONGESTION,
+        600_000,
     ),
     "mtl-early-exit": TrainingPreset(
-        "multi-task: the same, a branch for the price of each stage's backlog",
+        "multi-task: the same, a branch for each price",
         replace(_CONGESTION, network="branches", multi_task=True),
         600_000,
     ),

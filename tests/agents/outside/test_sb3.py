@@ -22,7 +22,7 @@ from mec_gym.core.env import MecEnv
 from mec_gym.testing import check_agent
 from mec_gym.wrappers import DiscreteActions
 
-PAPER, EXITS = "mec/TrainingOffloadPaper-v0", "mec/EarlyExitPartition-v0"
+PAPER, EXITS = "mec/TrainingOffloadPaper-v0", "mec/EarlyExitPartition-v1"
 SMALL = {"buffer_size": 10}
 MODELS = {
     "PPO": (PPO, {}),
@@ -103,7 +103,7 @@ def test_models_of_something_else_are_refused(tmp_path):
         return file
 
     saved(gym.make(PAPER))
-    for env_id in (EXITS, "mec/DistributedInference-v0"):
+    for env_id in (EXITS, "mec/DistributedInference-v1"):
         with pytest.raises(ValueError, match=r"mine\.zip was trained on other observations.*24"):
             make_agent(f"sb3:{file}", env_id)
     saved(RescaleAction(gym.make(PAPER), np.float32(-1), np.float32(1)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.head import BacklogPriceHead
 from agents.heads import FlatHead, make_head
 from agents.ppo.model import agent_of, load_ppo, make_ppo, make_vec_env
@@ -19,7 +19,7 @@ from mec_gym.testing import check_agent
 
 HAND = cases.problem_of("hand")
 SHORT = cases.problem_of("hand", horizon=10)
-PRICES = {"device": 2.5, "link": 4.0, "edge": 1.25}
+PRICES = {"device": 2.5, "link": 4.0, "edge": 1.25, "energy": 0.75}
 SETTINGS = PPOSettings(head="congestion", num_envs=4, n_steps=10, minibatches=2)
 
 
@@ -36,41 +36,41 @@ def rule(head, price, observation):
 
 def test_at_rest_it_is_the_rule_of_its_prices(head):
     observation = cases.moments(head.problem, 300)
-    assert head.output_space == spaces.Box(-1.0, 1.0, (3,), np.float32)
-    action = head.act(observation, np.zeros((300, 3), np.float32))
-    assert np.array_equal(action, rule(head, (2.5, 4.0, 1.25), observation))
-    assert np.array_equal(head.act(observation[5], np.zeros(3, np.float32)), action[5])
+    assert head.output_space == spaces.Box(-1.0, 1.0, (4,), np.float32)
+    action = head.act(observation, np.zeros((300, 4), np.float32))
+    assert np.array_equal(action, rule(head, (2.5, 4.0, 1.25, 0.75), observation))
+    assert np.array_equal(head.act(observation[5], np.zeros(4, np.float32)), action[5])
 
 
 def test_raw_outputs_turn_each_price(head):
-    """By a factor of up to 8 or 1 / 8."""
+    """By a factor of up to 3 or 1 / 3."""
     observation = cases.moments(head.problem, 400, seed=1)
-    for raw in ([1, 0, 0], [0, -1, 0.5], [-0.3, 0.9, 1], [-1, -1, -1]):
-        price = np.array([2.5, 4.0, 1.25]) * 8.0 ** np.array(raw, dtype=float)
+    for raw in ([1, 0, 0, 0], [0, -1, 0.5, 1], [-0.3, 0.9, 1, 0], [-1, -1, -1, -1]):
+        price = np.array([2.5, 4.0, 1.25, 0.75]) * 3.0 ** np.array(raw, dtype=float)
         rows = np.tile(raw, (400, 1)).astype(np.float64)
         assert np.array_equal(head.act(observation, rows), rule(head, price, observation))
     # Outputs beyond [-1, 1] are clipped.
-    ends = [head.act(observation, np.full((400, 3), raw)) for raw in (-1.0, 1.0, -7.0, 9.0)]
+    ends = [head.act(observation, np.full((400, 4), raw)) for raw in (-1.0, 1.0, -7.0, 9.0)]
     assert np.array_equal(ends[0], ends[2]) and np.array_equal(ends[1], ends[3])
     assert not np.array_equal(ends[0], ends[1])
     # Each instance has outputs of its own.
     odd = np.arange(400)[:, None] % 2 == 1
-    mixed = head.act(observation, np.where(odd, 1.0, -1.0) * np.ones(3))
+    mixed = head.act(observation, np.where(odd, 1.0, -1.0) * np.ones(4))
     assert np.array_equal(mixed, np.where(odd, ends[1], ends[0]))
 
 
 def test_it_is_tuned_and_keeps_what_it_found():
     problem = cases.problem_of("hand", arrival_rates=(14.0, 24.0), horizon=30)
     tuned = make_head("congestion", problem)
-    expected = np.maximum(tune_backlog_price(problem), 1.0)
+    expected = np.maximum(tune_prices(problem), (1.0, 1.0, 1.0, 0.1))
     assert type(tuned) is BacklogPriceHead and tuned.price.tolist() == expected.tolist()
     kept = tuned.parameters()
-    assert list(kept) == ["device", "link", "edge"]
+    assert list(kept) == ["device", "link", "edge", "energy"]
     assert all(type(value) is float for value in kept.values())
     again = make_head("congestion", problem, PRICES)
-    assert again.price.tolist() == [2.5, 4.0, 1.25] and again.parameters() == PRICES
+    assert again.price.tolist() == [2.5, 4.0, 1.25, 0.75] and again.parameters() == PRICES
     # A price that is too small to be scaled is raised.
-    assert BacklogPriceHead(HAND, 0.0, 0.2, 3.0).price.tolist() == [1.0, 1.0, 3.0]
+    assert BacklogPriceHead(HAND, 0.0, 0.2, 3.0, 0.0).price.tolist() == [1.0, 1.0, 3.0, 0.1]
     with pytest.raises(ValueError, match="price"):
         make_head("congestion", problem, {"price": 1.0})
 
@@ -81,7 +81,7 @@ def test_inputs_hold_the_roots_of_the_backlogs(head):
     before = observation.copy()
     inputs = head.inputs(observation)
     assert np.array_equal(observation, before)  # left as it was
-    assert inputs.dtype == np.float32 and inputs.shape == (500, 11)
+    assert inputs.dtype == np.float32 and inputs.shape == (500, 14)
     assert all(head.input_space.contains(row) for row in inputs)
     np.testing.assert_allclose(inputs[:, 6:9] ** 2, observation[:, 6:9], atol=1e-6)
     assert np.array_equal(np.delete(inputs, [6, 7, 8], 1), np.delete(observation, [6, 7, 8], 1))
@@ -120,14 +120,14 @@ def test_models_of_another_multidiscrete_do_not_fit(tmp_path):
     for head, found in (
         (FlatHead(wider), r"\[2, 7\].*\[2, 9\]"),
         (FlatHead(deeper), r"\[2, 7\].*\[3, "),
-        (BacklogPriceHead(HAND, **PRICES), r"\[2, 7\].*Box\(3,\)"),
+        (BacklogPriceHead(HAND, **PRICES), r"\[2, 7\].*Box\(4,\)"),
     ):
         with pytest.raises(ValueError, match=f"^it .* outputs are .*{found}"):
             check_spaces(tmp_path, config, head, "it")
 
 
 def test_models_of_prices_fit_any_table(tmp_path):
-    """What the network writes are three prices, whatever there is to choose among."""
+    """What the network writes are four prices, whatever there is to choose among."""
     env = make_vec_env(SHORT, SETTINGS)
     model = make_ppo(env, SETTINGS, seed=0)
     for problem in (SHORT, cases.problem_of("random", horizon=10)):
@@ -140,12 +140,12 @@ def test_a_saved_run_keeps_its_prices(tmp_path):
     """They are in config.json, so they are not tuned again when it is loaded."""
     model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
     model.save(tmp_path / "model.zip")
-    env_id = "mec/EarlyExitPartition-v0"
+    env_id = "mec/EarlyExitPartition-v1"
     config = {"env": env_id, "scenario": None, "settings": dataclasses.asdict(SETTINGS)}
     config |= head_config(BacklogPriceHead(SHORT, **PRICES))
     (tmp_path / "config.json").write_text(json.dumps(config))
     loaded = load_ppo(tmp_path, HAND)
-    assert loaded.head.price.tolist() == [2.5, 4.0, 1.25]
+    assert loaded.head.price.tolist() == [2.5, 4.0, 1.25, 0.75]
     observation = cases.moments(HAND, 20)
     expected = agent_of(model, BacklogPriceHead(HAND, **PRICES))
     action = loaded.predict(observation, deterministic=True)[0]

@@ -4,9 +4,9 @@ import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
-from early_exit.cases import HAND_EARLY, HAND_LATE, idle, one_slot, pair, stage_times
+from early_exit.cases import HAND_EARLY, HAND_LATE, idle, one_slot, pair
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_backlog_price
+from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.dapdee import choose_exit
 from agents.early_exit.mincut import weighted_search
 from agents.early_exit.rules import (
@@ -102,7 +102,8 @@ def test_neurosurgeon_is_exact_on_chains_and_not_on_graphs(chain):
         # What is played is a candidate, so it is never better than the best of them.
         decision = NeurosurgeonSolver(scenario).solve(slots, idle((50,))).decision
         assert (decision.exit == scenario.exits - 1).all()
-        played = stage_times(problem, slots, decision).sum(-1)
+        chosen = scenario.table.cost[decision.exit, decision.partition]
+        played = np.diagonal(cases.times_in_all(chosen, slots))
         assert (played >= exact * (1 - 1e-12)).all()
         if chain:
             np.testing.assert_allclose(played, exact, rtol=1e-12)
@@ -119,11 +120,16 @@ def test_exact_load_solver(load):
         decision = solution.decision
         assert (decision.exit == exits - 1).all() and decision.exit.shape == (2, 30)
         assert solution.evaluations == problem.scenario.table.sizes[-1]
-        got = stage_times(problem, slots, decision)
         every = np.array([cost for _, cost in layer_graphs.triples(net.at_exit[-1])])
-        stages = service_times(every, cases.widen(slots))
-        join = {"light": np.sum, "heavy": np.max}[load]
-        np.testing.assert_allclose(join(got, axis=-1), join(stages, axis=-1).min(-1), rtol=1e-12)
+        candidates = problem.scenario.table.candidates(exits - 1)
+        if load == "light":
+            times, known = (cases.times_in_all(cost, slots) for cost in (every, candidates))
+        else:
+            times, known = (
+                service_times(cost, cases.widen(slots)).max(-1) for cost in (every, candidates)
+            )
+        got = np.take_along_axis(known, decision.partition[..., None], -1)[..., 0]
+        np.testing.assert_allclose(got, times.min(-1), rtol=1e-12)
 
 
 def test_slot_optimum_solver_looks_at_queues_and_battery():
@@ -147,12 +153,13 @@ def test_names_mean_what_they_say():
     observation = cases.moments(problem, 200, seed=7)
     slots, now = problem.decode(observation)
     stages = service_times(table.candidates(last), cases.widen(slots))  # (n, F, 3)
-    light, heavy = stages.sum(-1).argmin(-1), stages.max(-1).argmin(-1)
+    light = cases.times_in_all(table.candidates(last), slots).argmin(-1)
+    heavy = stages.max(-1).argmin(-1)
     search, _ = weighted_search(stages)
     slowest = np.take_along_axis(stages.max(-1), light[:, None], -1)[:, 0]
     graph = table.fronts[-1].graph
     prefixes = prefix_costs(graph, *layer_times(scenario, graph))
-    prefix = service_times(prefixes, cases.widen(slots)).sum(-1).argmin(-1)
+    prefix = cases.times_in_all(prefixes, slots).argmin(-1)
     cuts = {
         "exact-light": light,
         "mincut": light,
@@ -163,7 +170,7 @@ def test_names_mean_what_they_say():
         "device-only": np.full(200, table.sizes[last] - 1),
         "edge-only": np.zeros(200),
     }
-    tuned = BacklogPriceSolver(scenario, tune_backlog_price(problem)).solve(slots, now)
+    tuned = BacklogPriceSolver(scenario, tune_prices(problem)).solve(slots, now)
     optimum, _ = slot_optimum(slots, now, scenario)
     lookups = [Lookup(table.candidates(n)) for n in range(scenario.exits)]
     light_load = choose_exit(lookups, slots, np.zeros(200, dtype=bool))

@@ -18,7 +18,7 @@ from train.presets import (
 )
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-EXITS = "mec/EarlyExitPartition-v0"
+EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
 
 

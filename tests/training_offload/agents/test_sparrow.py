@@ -1,4 +1,4 @@
-"""Sparrow search: the update rules by hand, the search against the optimum."""
+"""Sparrow search for splits against the optimum, ours and as published."""
 
 import dataclasses
 
@@ -8,7 +8,12 @@ from training_offload.cases import PAPER, first_tasks
 from training_offload.oracle import MBIT
 
 from agents.training_offload import sparrow
-from agents.training_offload.sparrow import SparrowConfig, SparrowSolver
+from agents.training_offload.sparrow import (
+    SparrowConfig,
+    SparrowSolver,
+    TextbookConfig,
+    TextbookSparrowSolver,
+)
 from mec_gym.core import arrays
 from mec_gym.training_offload.exact import SlotFrontier
 from mec_gym.training_offload.model import State
@@ -16,146 +21,8 @@ from mec_gym.training_offload.problem import TrainingOffload
 from mec_gym.training_offload.scenario import Scenario
 
 
-class Fixed:
-    """A generator that draws what it is told to, once each, and checks the shapes asked for."""
-
-    def __init__(self, **draws):
-        self.draws = {name: [np.array(a, dtype=float) for a in d] for name, d in draws.items()}
-
-    def _next(self, name, shape):
-        array = self.draws[name].pop(0)
-        assert array.shape == tuple(shape)
-        return array
-
-    def random(self, shape):
-        return self._next("random", shape)
-
-    def standard_normal(self, shape):
-        return self._next("normal", shape)
-
-    def uniform(self, low, high, shape):
-        assert (low, high) == (-1.0, 1.0)
-        return self._next("uniform", shape)
-
-    def choice(self, among, size):
-        assert sorted(among) == [-1.0, 1.0]
-        return self._next("signs", size)
-
-    def all_used(self):
-        return not any(self.draws.values())
-
-
 def latency(problem, slot, state, decision):
     return problem.step(slot, state, decision)[1].latency_s
-
-
-def test_producers_search_widely_or_jump():
-    x = np.array([[[0.5, 1.0], [0.2, 0.4]], [[0.5, 1.0], [0.2, 0.4]]])
-    rng = Fixed(
-        random=[
-            [[[0.5], [0.75]], [[0.0], [0.0]]],  # alpha is 0.5, 0.25 and 1, 1
-            [[[0.79]], [[0.8]]],  # the first flock is safe, the second flees
-        ],
-        normal=[[[[9.0], [9.0]], [[0.25], [-0.5]]]],
-    )
-    moved = sparrow.move_producers(x, 10, 0.8, rng)
-    expected = [
-        # rank 1: exp(-1 / (0.5 * 10)); rank 2: exp(-2 / (0.25 * 10))
-        [[0.5 * np.exp(-0.2), np.exp(-0.2)], [0.2 * np.exp(-0.8), 0.4 * np.exp(-0.8)]],
-        [[0.75, 1.25], [-0.3, -0.1]],
-    ]
-    np.testing.assert_allclose(moved, expected, rtol=1e-15)
-    assert rng.all_used()
-
-
-def test_scroungers_follow_or_starve():
-    x = np.array([[[0.1, 0.9], [0.5, 0.2], [0.3, 0.6]]])
-    leader, worst = np.array([[[0.4, 0.5]]]), np.array([[[0.9, 0.1]]])
-    rng = Fixed(
-        normal=[[[[9.0], [9.0], [2.0]]]],
-        signs=[[[[1, -1], [-1, 1], [1, 1]]]],
-    )
-    moved = sparrow.move_scroungers(x, np.array([2, 3, 4]), 6, leader, worst, rng)
-    expected = [
-        [
-            [0.4 + 0.3 / 2, 0.5 - 0.4 / 2],
-            [0.4 - 0.1 / 2, 0.5 + 0.3 / 2],  # rank 3 of 6 still follows
-            [2 * np.exp(0.6 / 16), 2 * np.exp(-0.5 / 16)],
-        ]
-    ]
-    np.testing.assert_allclose(moved, expected, rtol=1e-14)
-    assert rng.all_used()
-
-
-def test_scouts_move_inward_or_aside():
-    x = np.array([[[0.2, 0.7], [0.6, 0.3]]])
-    best, worst = np.array([[[0.6, 0.3]]]), np.array([[[0.1, 0.9]]])
-    cost, best_cost, worst_cost = np.array([[3.0, 1.0]]), np.array([[1.0]]), np.array([[5.0]])
-    rng = Fixed(normal=[[[[0.5], [9.0]]]], uniform=[[[[0.9], [-0.4]]]])
-    moved = sparrow.move_scouts(x, cost, best, best_cost, worst, worst_cost, rng)
-    expected = [
-        [
-            [0.6 + 0.5 * 0.4, 0.3 + 0.5 * 0.4],
-            # -0.4 * |x - worst| / (1 - 5)
-            [0.6 + 0.1 * 0.5, 0.3 + 0.1 * 0.6],
-        ]
-    ]
-    np.testing.assert_allclose(moved, expected, rtol=1e-14)
-    assert rng.all_used()
-
-
-def test_a_scout_at_the_worst_place_stays_finite():
-    """Best, worst and scout are the same place: the paper's epsilon prevents 0 / 0."""
-    x = np.full((1, 1, 2), 0.5)
-    cost = np.ones((1, 1))
-    rng = Fixed(normal=[[[[1.0]]]], uniform=[[[[0.5]]]])
-    assert np.array_equal(sparrow.move_scouts(x, cost, x, cost, x, cost, rng), x)
-
-
-def bowl(x):
-    """Least at (0.3, 0.7)."""
-    return ((x - np.array([0.3, 0.7])) ** 2).sum(axis=-1)
-
-
-def test_flocks_only_ever_improve():
-    rng = np.random.default_rng(0)
-    config = SparrowConfig(population=10)
-    start = rng.random((6, 10, 2))
-    asked = []
-
-    def objective(x):
-        assert (x >= 0).all() and (x <= 1).all()
-        asked.append(x.shape)
-        return bowl(x)
-
-    costs = [bowl(start)]
-    x, cost = start.copy(), bowl(start)
-    for _ in range(12):
-        x, cost = sparrow.move_flock(objective, x, cost, 1, 12, config, rng)
-        np.testing.assert_allclose(cost, bowl(x), rtol=1e-14)
-        assert (np.sort(cost, axis=1) <= np.sort(costs[-1], axis=1)).all()
-        costs.append(cost)
-    # 2 of 10 lead; everybody is asked for once a move.
-    assert asked == [(6, 2, 2), (6, 8, 2)] * 12
-    assert (costs[-1].min(axis=1) < 1e-4).all()
-    assert (costs[-1].max(axis=1) < costs[0].max(axis=1)).all()
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        SparrowConfig(population=1),
-        SparrowConfig(population=2, producers=1.0, scouts=1.0),
-        SparrowConfig(population=5, producers=0.0, scouts=0.0),
-        SparrowConfig(population=5, scouts=1.0, safety=0.0),
-    ],
-)
-def test_odd_flocks(config):
-    rng = np.random.default_rng(1)
-    start = rng.random((3, config.population, 2))
-    x, cost = sparrow.move_flock(bowl, start.copy(), bowl(start), 5, 5, config, rng)
-    np.testing.assert_allclose(cost, bowl(x), rtol=1e-14)
-    assert (cost.min(axis=1) <= bowl(start).min(axis=1)).all()
 
 
 def counted(monkeypatch, config, servers, instances):
@@ -198,6 +65,41 @@ def test_evaluations_are_counted_truly(monkeypatch, config, servers, evaluations
         assert counted(monkeypatch, config, servers, instances) == (evaluations, evaluations)
 
 
+def test_the_textbook_search_is_worse_at_the_same_effort():
+    slot, state = first_tasks(PAPER, 0, 300)
+    textbook = TextbookSparrowSolver(PAPER.scenario, seed=1).solve(slot, state)
+    ours = SparrowSolver(PAPER.scenario, seed=1).solve(slot, state)
+    assert textbook.evaluations == ours.evaluations == 80 * 14
+    best = SlotFrontier(slot, PAPER.scenario).best(1e9)[0].delay
+    gap, ours_gap = (latency(PAPER, slot, state, s.decision) / best - 1 for s in (textbook, ours))
+    assert gap.min() > -1e-9 and 20 * ours_gap.mean() < gap.mean() < 0.1
+    # More moves of the same flock help little: the steps lie on a diagonal.
+    longer = TextbookSparrowSolver(PAPER.scenario, TextbookConfig(moves=40), seed=1)
+    later = latency(PAPER, slot, state, longer.solve(slot, state).decision) / best - 1
+    assert 0.01 < later.mean() <= gap.mean()
+    # All pairs of servers can be found, and splits are splits.
+    for field in (textbook.decision.server, textbook.decision.next_server):
+        assert field.dtype == np.int64 and set(np.unique(field)) <= {0, 1, 2}
+    assert (textbook.decision.server > 0).any()
+    assert (textbook.decision.edge_share + textbook.decision.cloud_share <= 1 + 1e-12).all()
+
+
+@pytest.mark.parametrize("config", [TextbookConfig(), TextbookConfig(population=7, moves=3)])
+def test_the_textbook_searchs_evaluations_are_counted_truly(monkeypatch, config):
+    slot, state = first_tasks(PAPER, 0, 5)
+    count, evaluate = 0, sparrow.model.evaluate
+
+    def counting(*arguments):
+        nonlocal count
+        after, outcome = evaluate(*arguments)
+        count += outcome.latency_s.size
+        return after, outcome
+
+    monkeypatch.setattr(sparrow.model, "evaluate", counting)
+    solution = TextbookSparrowSolver(PAPER.scenario, config).solve(slot, state)
+    assert solution.evaluations == config.population * (1 + config.moves) == count / 5
+
+
 def test_gap_on_the_paper():
     slot, state = first_tasks(PAPER, 0, 500)
     solution = SparrowSolver(PAPER.scenario, seed=1).solve(slot, state)
@@ -235,14 +137,15 @@ def test_decisions_are_splits_on_existing_servers():
     assert (decision.server == 0).mean() > 0.5
 
 
-def test_batches_of_any_shape():
+@pytest.mark.parametrize("solver", [SparrowSolver, TextbookSparrowSolver])
+def test_batches_of_any_shape(solver):
     slot, state = first_tasks(PAPER, 3, 6)
     one = arrays.at(slot, 2), arrays.at(state, 2)
-    alone = SparrowSolver(PAPER.scenario).solve(*one).decision
+    alone = solver(PAPER.scenario).solve(*one).decision
     assert [np.shape(field) for field in arrays.as_dict(alone).values()] == [()] * 4
     folded = [arrays.map_arrays(lambda a: a.reshape(2, 3, *a.shape[1:]), r) for r in (slot, state)]
-    together = SparrowSolver(PAPER.scenario).solve(*folded).decision
-    flat = SparrowSolver(PAPER.scenario).solve(slot, state).decision
+    together = solver(PAPER.scenario).solve(*folded).decision
+    flat = solver(PAPER.scenario).solve(slot, state).decision
     for name, field in arrays.as_dict(together).items():
         assert field.shape == (2, 3)
         assert np.array_equal(field.ravel(), getattr(flat, name))
@@ -314,3 +217,9 @@ def test_nothing_it_is_given_is_changed():
 def test_bad_configurations(changes, message):
     with pytest.raises(ValueError, match=message):
         SparrowConfig(**changes)
+
+
+@pytest.mark.parametrize("moves", [0, 1.5, True])
+def test_bad_moves_of_the_textbook_search(moves):
+    with pytest.raises(ValueError, match=f"moves.*got {moves}"):
+        TextbookConfig(moves=moves)

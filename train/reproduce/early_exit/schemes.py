@@ -87,6 +87,8 @@ def steady(
 ) -> Slot:
     """Frames that meet an idle edge and a device that is so many times slower, fields (...).
 
+    As in both papers a transfer takes bits / B, without a round trip. The figures have no energy.
+
     Args:
         bandwidth: The bandwidth of the uplink in bit/s, (...).
         deadline: The latency requirement in s, (...).
@@ -98,6 +100,9 @@ def steady(
     one = np.ones(b.shape)
     return Slot(
         bandwidth=b,
+        round_trip=0.0 * one,
+        base_power=0.0 * one,
+        joule_per_bit=0.0 * one,
         device_speed=1.0 / s,
         edge_speed=one,
         arrival_rate=one,
