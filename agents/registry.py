@@ -6,6 +6,7 @@ module merges the tables and adds the agents that play every problem. It does no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from agents.entries import AgentEntry, find_table
@@ -98,10 +99,27 @@ def check_name(name: str, problem: AnyProblem) -> None:
     Raises:
         ValueError: It means nothing, or an agent of other problems.
     """
+    _maker(name, problem, None)
+
+
+def _maker(name: str, problem: AnyProblem, env_id: str | None) -> Callable[[int], Agent]:
+    """Find what makes the agent of a name: a function of the seed.
+
+    Raises:
+        ValueError: The name means nothing, or an agent of other problems.
+    """
     room = room_of(problem)
     known = agents_of(room) | references_of(room)
-    if name in known or run_of(name) is not None or _is_sb3(name) or _is_code(name):
-        return
+    if name in known:
+        return lambda seed: known[name].make(problem, seed)
+    run = run_of(name)
+    if run is not None:
+        return lambda seed: _load_run(*run, problem, env_id)
+    place, _, rest = name.rpartition(":")
+    if rest and name.startswith("sb3:"):
+        return lambda seed: _load_sb3(name.removeprefix("sb3:"), problem)
+    if rest and is_module(place):
+        return lambda seed: load_code(place, rest, problem, seed)
     others = [r.name for r in rooms() if name in agents_of(r) | references_of(r)]
     hint = f" ({name!r} plays {', '.join(others)})" if others else ""
     allowed = ", ".join([*known, *(f"{kind}:PATH" for kind in RUNS), *OUTSIDE])
@@ -132,29 +150,14 @@ def make_agent(
     check_is_problem(problem)
     if not isinstance(name, str):
         raise ValueError(f"name must be the name of an agent, got {name!r}")
-    check_name(name, problem)
-    run = run_of(name)
-    if run is not None:
-        return _load_run(*run, problem, env_id)
-    if _is_sb3(name):
-        with missing_extras_named():
-            from agents.outside.sb3 import load_sb3
-
-            return load_sb3(name.removeprefix("sb3:"), problem)
-    if _is_code(name):
-        place, _, attribute = name.rpartition(":")
-        return load_code(place, attribute, problem, seed)
-    room = room_of(problem)
-    return (agents_of(room) | references_of(room))[name].make(problem, seed)
+    return _maker(name, problem, env_id)(seed)
 
 
-def _is_sb3(name: str) -> bool:
-    return name.startswith("sb3:") and not name.endswith(":")
+def _load_sb3(path: str, problem: AnyProblem) -> Agent:
+    with missing_extras_named():
+        from agents.outside.sb3 import load_sb3
 
-
-def _is_code(name: str) -> bool:
-    place, _, attribute = name.rpartition(":")
-    return bool(attribute) and is_module(place)
+        return load_sb3(path, problem)
 
 
 def _load_run(kind: str, path: Path, problem: AnyProblem, env_id: str | None) -> Agent:

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from mec_gym.core.checks import reason_of
+
 SUFFIXES = (".pt", ".pt2", ".pth")
 """How the names of such files end."""
 _INSTEAD = "name a module that builds the network, as MODULE[:FACTORY]"
@@ -50,7 +52,7 @@ def load_network(place: str, content: bool) -> nn.Module:
             raise ValueError(
                 f"{place} holds a {foreign[1]}, whose code is not in the file; {_INSTEAD}"
             ) from error
-        raise ValueError(f"{place} cannot be read: {str(error).partition(chr(10))[0]}") from error
+        raise ValueError(f"{place} cannot be read: {reason_of(error)}") from error
     if not isinstance(found, nn.Module):
         raise ValueError(f"{place} holds a {type(found).__name__} and no network; {_INSTEAD}")
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from mec_gym.core.modules import look_in
 from mec_gym.dnn.graph import LayerGraph, save_graph
 from mec_gym.dnn.profile import profile
 from mec_gym.dnn.viewer import draw_graph
@@ -107,9 +107,7 @@ def load_module(place: str) -> ModuleType:
     if is_file and not path.is_file():
         raise ValueError(f"there is no file {place}")
     # A file finds its neighbours, as when Python runs it.
-    folder = str(path.parent) if is_file else os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+    look_in(str(path.parent) if is_file else None)
     try:
         if not is_file:
             return importlib.import_module(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mec_gym.core.modules import look_here
+from mec_gym.core.modules import look_in
 from mec_gym.registration import register_room
 
 
@@ -15,7 +15,7 @@ def import_room(module: str) -> None:
     Raises:
         ValueError: There is no such module, it raises an error, or it has no environments.
     """
-    look_here()
+    look_in()
     try:
         register_room(module)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -81,6 +82,8 @@ class BacklogPriceSolver:
         return Solution(arrays.at(decisions, total.argmin(axis=-1)), cost.shape[-1])
 
 
+# A run asks twice of one problem: for its head, and for the rule beside it.
+@lru_cache(maxsize=4)
 def tune_prices(problem: EarlyExitPartition, episodes: int = 64) -> tuple[float, ...]:
     """The four prices that do best on average over episodes of their own.
 

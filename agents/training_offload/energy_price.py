@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -54,6 +56,8 @@ class EnergyPriceSolver:
         return Solution(decision=decision, evaluations=0)
 
 
+# A run asks twice of one problem: for its head, and for the rule beside it.
+@lru_cache(maxsize=4)
 def tune_energy_price(problem: TrainingOffload, episodes: int = 128) -> float:
     """The energy price with the highest mean return over episodes that nobody else plays.
 

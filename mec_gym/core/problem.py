@@ -166,22 +166,9 @@ class Problem(Protocol[SlotT, StateT, DecisionT, OutcomeT]):
 AnyProblem = Problem[Any, Any, Any, Any]
 
 
-METHODS = (
-    "sample",
-    "check",
-    "start",
-    "observe",
-    "decode",
-    "decision",
-    "encode",
-    "step",
-    "reward",
-    "done",
-    "bound",
-    "draw",
-)
+METHODS = tuple(name for name, part in vars(Problem).items() if name[0] != "_" and callable(part))
 """The methods of a Problem."""
-ATTRIBUTES = ("observation_space", "action_space", "horizon", "episodes_ahead", "costs", "gains")
+ATTRIBUTES = tuple(name for name, part in vars(Problem).items() if isinstance(part, property))
 """The attributes of a Problem."""
 
 

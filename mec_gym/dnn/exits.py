@@ -16,7 +16,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mec_gym.core.checks import non_negative, numbers, positive, positive_int, seed_number
+from mec_gym.core.checks import (
+    non_negative,
+    numbers,
+    positive,
+    positive_int,
+    reason_of,
+    seed_number,
+)
 from mec_gym.core.types import ByteArray, FloatArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.images import Images
@@ -400,9 +407,8 @@ def _run(module: nn.Module, images: torch.Tensor) -> Any:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             return module(images)
     except Exception as error:  # whatever the user's own forward raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"module must take images of shape {tuple(images.shape)}, it failed: {reason}"
+            f"module must take images of shape {tuple(images.shape)}, it failed: {reason_of(error)}"
         ) from error
 
 

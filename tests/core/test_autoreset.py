@@ -6,26 +6,14 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatistics
-from target_problem import TargetProblem
-from tiny_problem import HORIZON, TinyDiscrete, TinyProblem, episode, random_actions
+from short_problems import NUM, PROBLEMS, UNEQUAL
+from tiny_problem import HORIZON, TinyProblem, random_actions
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.vector_env import MecVectorEnv
 
-NUM = 4
-PROBLEMS = {
-    "ahead 1": TinyProblem(ahead=1),
-    "ahead 3": TinyProblem(ahead=3),
-    "discrete": TinyDiscrete(),
-    "all end together": TinyProblem(shortest=HORIZON),
-    "truncated": TinyProblem(ends=False),
-    "target": TargetProblem(ahead=3),
-}
 LIMITS = (None, 1, 2, HORIZON - 1, HORIZON, HORIZON + 1, 99)
-UNEQUAL = arrays.concatenate(
-    [episode([8, 6, 4, 2, 10], (2.0, 1.0 + k / 4), k) for k in (1, 3, 5, 2)]
-)
 
 
 def sync(problem, mode, limit=None):

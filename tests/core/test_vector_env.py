@@ -4,27 +4,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from short_problems import NUM, PROBLEMS, UNEQUAL, WORKS
 from target_problem import TargetProblem
-from tiny_problem import HORIZON, TinyDiscrete, TinyProblem, episode, random_actions
+from tiny_problem import HORIZON, TinyProblem, episode, random_actions
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.packing import pack, unpack
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.vector_env import MecVectorEnv
-
-NUM = 4
-PROBLEMS = {
-    "ahead 1": TinyProblem(ahead=1),
-    "ahead 2": TinyProblem(ahead=2),
-    "ahead 3": TinyProblem(ahead=3),
-    "discrete": TinyDiscrete(),
-    "all end together": TinyProblem(shortest=HORIZON),
-    "truncated": TinyProblem(ends=False),
-    "target": TargetProblem(ahead=3),
-}
-WORKS = [8, 6, 4, 2, 10]
-UNEQUAL = arrays.concatenate([episode(WORKS, (2.0, 1.0 + k / 4), k) for k in (1, 3, 5, 2)])
 
 
 def sync(problem, num_envs=NUM):

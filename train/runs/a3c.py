@@ -32,6 +32,7 @@ from train.runs.folder import (
     known_head,
     open_checkpoint,
     opened,
+    print_end,
     progress_bar,
     start_log,
     write_checkpoint,
@@ -176,6 +177,7 @@ def _train(run: A3CRun, problem: AnyProblem, checkpoint: Path | None) -> Trained
             logger.close()
     trainer.copy_to(network)
     save_network(folder / MODEL_FILE, network)
+    print_end(run, "mtl-a3c" if settings.multi_task else "a3c", MODEL_FILE)
     return agent
 
 

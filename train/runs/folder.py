@@ -246,3 +246,14 @@ def progress_bar(total: int, done: int, unit: str = "step") -> tqdm[Any]:
 def advance(bar: tqdm[Any], steps: int) -> None:
     """Move a bar to a number of steps; the last update may overshoot the total."""
     bar.update(min(steps, bar.total) - bar.n)
+
+
+def print_end(run: Run, kind: str, model_file: str) -> None:
+    """Say what a finished run has written, and how its agent is called.
+
+    Args:
+        run: The options of the run.
+        kind: The kind of run in the names of agents.
+        model_file: Name of the file of the model.
+    """
+    print(f"wrote {run.out / model_file}; play it with: mec-gym evaluate {kind}:{run.out}")

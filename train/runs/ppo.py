@@ -38,6 +38,7 @@ from train.runs.folder import (
     known_head,
     open_checkpoint,
     opened,
+    print_end,
     progress_bar,
     start_log,
     write_checkpoint,
@@ -240,4 +241,5 @@ def _train(run: PPORun, problem: AnyProblem, checkpoint: Path | None) -> Trained
             model.logger.close()
         save_checkpoint(folder, model, env)
     save_model(folder / MODEL_FILE, model)
+    print_end(run, "ppo", MODEL_FILE)
     return agent

@@ -19,7 +19,7 @@ from mec_gym.dnn.profile.tensors import (
     tensors_in,
     unchanged,
 )
-from mec_gym.dnn.profile.tracing import TRACERS, reason_of
+from mec_gym.dnn.profile.tracing import TRACERS, reason_and_line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +144,11 @@ def _reference(module: nn.Module, inputs: Tensors, title: str) -> Recording:
         if not (asked or "meta" in str(error).lower()):
             raise ValueError(
                 f"example_input of shapes {[tuple(one.shape) for one in inputs]} does not fit "
-                f"{title}: {reason_of(error)}"
+                f"{title}: {reason_and_line(error)}"
             ) from error
         raise ValueError(
             f"{title} cannot be traced: what it does depends on the content of its tensors: "
-            f"{reason_of(error)}"
+            f"{reason_and_line(error)}"
         ) from error
     if asked:
         raise ValueError(

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from mec_gym.dnn.profile.tensors import Tensors, copy_module
-from mec_gym.dnn.profile.tracing import TRACERS, reason_of
+from mec_gym.dnn.profile.tracing import TRACERS, reason_and_line
 
 WARM_UP = 2
 """Runs before those that are timed."""
@@ -79,7 +79,7 @@ def median_seconds(
                     clock.times.clear()
                 clock.run(*(one.clone() for one in there))
     except Exception as error:
-        raise ValueError(f"{title} does not run on {device!r}: {reason_of(error)}") from error
+        raise ValueError(f"{title} does not run on {device!r}: {reason_and_line(error)}") from error
     return {
         node: statistics.median(clock.times[node.name])
         for node in graph.nodes

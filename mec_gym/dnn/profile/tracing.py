@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from mec_gym.core.checks import reason_of
 from mec_gym.dnn.profile.operations import IN_PLACE
 from mec_gym.dnn.profile.tensors import Tensors
 
@@ -105,9 +106,9 @@ TRACERS: dict[str, Callable[[nn.Module, Tensors], fx.GraphModule]] = {
 """The ways to trace a module with its inputs, the preferred one first."""
 
 
-def reason_of(error: BaseException) -> str:
-    """Return an error's first line, and the line of the user's code that was last at work."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+def reason_and_line(error: BaseException) -> str:
+    """Return what an error says, and the line of the user's code that was last at work."""
+    text = reason_of(error)
     home = (str(Path(torch.__file__).parent), f"{Path(__file__).parent}{os.sep}", "<")
     lines = [
         frame.line
