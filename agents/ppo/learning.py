@@ -1,4 +1,4 @@
-"""Learning that ends with an error once it has come to nothing."""
+"""Learning at a falling rate, which ends with an error once it has come to nothing."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def learn(
 ) -> None:
     """Let a model learn, as its own ``learn`` does, as long as its parameters are finite.
 
+    The learning rate falls linearly from the model's own at the first update; it would be 0 at
+    the update after the last.
+
     Args:
         model: The model.
         steps: Number of environment steps.
@@ -37,6 +40,11 @@ def learn(
     Raises:
         ValueError: The parameters are no longer finite, or actions can no longer be drawn.
     """
+    total = steps if reset_num_timesteps else model.num_timesteps + steps
+    rate, rollout = model.learning_rate, model.n_steps * model.n_envs
+    assert not callable(rate)
+    # SB3 counts a rollout before it learns from it: what "remains" at the last update is 0.
+    model.lr_schedule = lambda remaining: rate * (remaining + rollout / total)
     try:
         model.learn(
             steps,
@@ -59,7 +67,7 @@ def check_finite(model: BaseAlgorithm) -> None:
 
 def _diverged(model: BaseAlgorithm) -> ValueError:
     return ValueError(
-        f"learning_rate must be smaller than {model.lr_schedule(1.0)!r}: the policy is no longer "
+        f"learning_rate must be smaller than {model.learning_rate!r}: the policy is no longer "
         f"finite after {model.num_timesteps} steps (a smaller reward_scale or max_grad_norm may "
         "help as well)"
     )

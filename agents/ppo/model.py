@@ -102,7 +102,6 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
         seed: Seed of the network, the minibatches and the environments.
     """
     torch.set_num_threads(1)
-    rate = settings.learning_rate
     policy: type[ActorCriticPolicy] = ActorCriticPolicy
     about = _mlp_options(settings)
     if settings.network != "mlp":
@@ -111,8 +110,7 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
     model = PPO(
         policy,
         env,
-        # The last rollout may overshoot the total: the rate must not turn negative.
-        learning_rate=lambda remaining: rate * max(remaining, 0.0),
+        learning_rate=settings.learning_rate,
         n_steps=settings.n_steps,
         batch_size=settings.rollout // settings.minibatches,
         n_epochs=settings.n_epochs,

@@ -383,7 +383,7 @@ def test_a_station_next_door_drowns_the_others_without_an_error():
         def stations(self, count):
             return np.array([[372.0, 204.0], [372.0 + 3000, 204.0]])
 
-    radio = Radio(transmit_power_dbm=146.0, bandwidth_hz=20e6)
+    radio = Radio(transmit_power_dbm=100.0, bandwidth_hz=20e6)
     channel = Channel(plane=Near(), shadowing_db=0.0, downlink=radio)
     _, down = channel.sample(np.random.default_rng(0), 1, 1, 2, 1)
     assert down.ravel().tolist() == pytest.approx([88e6, 1.65e6])

