@@ -93,7 +93,7 @@ def test_own_rewards_by_hand():
     _, rewards, *_ = env.step({agent: 0 for agent in env.agents})
     for i, reward in enumerate(rewards.values()):
         seconds = slot.work[i, 0] / slot.device_rate[i]
-        joules = HARD.energy_coefficient * slot.device_rate[i] ** 2 * slot.work[i, 0]
+        joules = slot.compute_power[i] * seconds
         if not slot.active[i]:
             assert reward == 0
         elif joules <= state.battery[i]:

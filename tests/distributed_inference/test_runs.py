@@ -80,7 +80,7 @@ def test_a_run_of_several_sizes_learns(several, problem, tmp_path):
     untrained = weights(make_ppo(make_vec_env(problem, settings), settings, seed=0).policy)
     learnt = weights(several[1].network)
     assert not np.array_equal(untrained, learnt)
-    np.testing.assert_allclose(untrained, learnt, atol=0.05)  # the same, after five small steps
+    np.testing.assert_allclose(untrained, learnt, atol=0.1)  # the same, after five small steps
 
 
 @pytest.mark.parametrize(
