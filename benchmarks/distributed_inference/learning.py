@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -48,6 +48,16 @@ FLAT: Mapping[str, tuple[PPOSettings | A3CSettings, int]] = {
     "multi-task A3C, branches": (A3C_PRESETS["mtl-a3c-branch"].settings, 1_000_000),
     "multi-task A3C, tied output": (A3C_PRESETS["mtl-a3c-tied"].settings, 500_000),
 }
+_SOFT = A3C_PRESETS["mtl-a3c-soft"].settings
+# Each differs from the one before it in one thing.
+SHARING: Mapping[str, tuple[A3CSettings, str]] = {
+    "A3C, network flat": (A3C_PRESETS["a3c-flat"].settings, "one output layer for all devices"),
+    "A3C, branches": (replace(_SOFT, sharing="hard", multi_task=False), "a branch per device"),
+    "A3C, soft": (replace(_SOFT, multi_task=False), "actor and critic have a trunk each"),
+    "multi-task A3C, soft": (_SOFT, "a loss per device"),
+    "multi-task A3C, hard": (A3C_PRESETS["mtl-a3c-branch"].settings, "one trunk again"),
+}
+SHARING_STEPS = 2_000_000
 UNKNOWN_FUTURE = {"small": 400_000, "campus": 100_000}
 
 
@@ -111,6 +121,28 @@ def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds
         )
         print(rows[-1], flush=True)
     return rows
+
+
+def _sharing(seeds: int) -> list[str]:
+    """Compare networks and losses at equal steps and at the time that the fastest one takes."""
+    test = _test(make_problem(INFERENCE))
+    found: dict[str, list[Curve]] = {}
+    for seed in range(seeds):  # in turn, so that a slow spell of the machine hits all
+        for name, (settings, _) in SHARING.items():
+            curve = learning_curve(test.problem, settings, seed, SHARING_STEPS, test.trace, 20)
+            found.setdefault(name, []).append(curve)
+    seconds = {name: median(c.seconds[-1] for c in curves) for name, curves in found.items()}
+    shortest = min(seconds.values())
+    notes = [f"returns after {SHARING_STEPS} steps, and after {shortest:.0f} s"]
+    for name, curves in found.items():
+        at_last = [float(c.returns[-1].mean()) for c in curves]
+        in_time = [float(np.interp(shortest, c.seconds, c.returns.mean(axis=1))) for c in curves]
+        notes.append(
+            f"  {name} ({SHARING[name][1]}): {_spread(at_last, '.2f')} in {seconds[name]:.0f} s; "
+            f"{_spread(in_time, '.2f')}"
+        )
+        print(notes[-1], flush=True)
+    return notes
 
 
 def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
@@ -185,6 +217,7 @@ def measure(seconds: float, repeats: int) -> Report:
     """
     rows = _patent(PATENT, SEEDS) + _patent(FLAT, FEW)
     notes = [f"{EPISODES} test episodes; median (smallest .. largest) of the seeds"]
+    notes += _sharing(SEEDS)
     for scenario, steps in UNKNOWN_FUTURE.items():
         notes += _unknown_future(scenario, steps, SEEDS)
     notes += [", ".join(f"{k}: {v}" for k, v in row.items()) for row in _sizes(FEW)]
