@@ -51,7 +51,9 @@ class BacklogPriceHead:
         if device is None or link is None or edge is None or energy is None:
             device, link, edge, energy = tune_prices(problem)
         self.price = np.maximum([device, link, edge, energy], self.LEAST)
-        self.input_space: spaces.Space[Any] = problem.observation_space
+        self.input_space: spaces.Space[Any] = spaces.Box(
+            -1.0, 1.0, problem.observation_space.shape, np.float32
+        )
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (4,), np.float32)
 
     def parameters(self) -> dict[str, float]:
@@ -60,13 +62,18 @@ class BacklogPriceHead:
         return dict(zip(names, self.price.tolist(), strict=True))
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The observation, with the backlogs' square roots in place of the backlogs.
+        """The observation, but for the backlogs and the battery.
 
-        The backlogs that matter are about as long as a service time, which is short beside the
-        timeout that backlogs are scaled by.
+        In place of each backlog stands its square root: the backlogs that matter are about as
+        long as a service time, which is short beside the timeout that backlogs are scaled by. In
+        place of the battery stands 3 * log(share of frames left / share of battery left), clipped
+        to [-1, 1]: what decides is whether the battery lasts, and a few percent matter.
         """
         inputs = observation.copy()
         inputs[..., 6:9] = np.sqrt(observation[..., 6:9])
+        battery, frames = observation[..., 9], observation[..., 10]
+        scarce = np.log(np.maximum(frames, 1e-6) / np.maximum(battery, 1e-6))
+        inputs[..., 9] = np.clip(3.0 * scarce, -1.0, 1.0)
         return inputs
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -75,7 +75,7 @@ def test_it_is_tuned_and_keeps_what_it_found():
         make_head("congestion", problem, {"price": 1.0})
 
 
-def test_inputs_hold_the_roots_of_the_backlogs(head):
+def test_inputs_hold_the_roots_of_the_backlogs_and_how_scarce_energy_is(head):
     observation = cases.moments(head.problem, 500, seed=2)
     observation[0], observation[1] = 0.0, 1.0
     before = observation.copy()
@@ -84,7 +84,12 @@ def test_inputs_hold_the_roots_of_the_backlogs(head):
     assert inputs.dtype == np.float32 and inputs.shape == (500, 14)
     assert all(head.input_space.contains(row) for row in inputs)
     np.testing.assert_allclose(inputs[:, 6:9] ** 2, observation[:, 6:9], atol=1e-6)
-    assert np.array_equal(np.delete(inputs, [6, 7, 8], 1), np.delete(observation, [6, 7, 8], 1))
+    scarce = 3 * np.log(observation[1:, 10] / observation[1:, 9])
+    assert scarce.min() < -1 and (np.abs(scarce) < 1).any() and scarce.max() > 1
+    np.testing.assert_allclose(inputs[1:, 9], np.clip(scarce, -1, 1), atol=1e-5)
+    assert inputs[0, 9] == 0  # no frames are left, and no energy
+    others = [6, 7, 8, 9]
+    assert np.array_equal(np.delete(inputs, others, 1), np.delete(observation, others, 1))
     assert np.array_equal(head.inputs(observation[3]), inputs[3])
 
 

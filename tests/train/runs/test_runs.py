@@ -51,7 +51,9 @@ class PPOKind:
     def with_lengths(self, run, changes):
         lengths = {"total_timesteps": 6, "eval_every": 2, "checkpoint_every": 2}
         lengths = {name: n * self.steps for name, n in lengths.items()}
-        return dataclasses.replace(run, **{**lengths, "eval_episodes": 4, "rule": "none", **changes})
+        return dataclasses.replace(
+            run, **{**lengths, "eval_episodes": 4, "rule": "none", **changes}
+        )
 
     def train(self, run):
         agent = train_ppo(run)
@@ -100,7 +102,9 @@ class A3CKind(PPOKind):
             workers=1, num_envs=8, n_steps=5, hidden=8, network="branches", multi_task=True
         )
         lengths = {"total_timesteps": 400, "eval_every": 120, "checkpoint_every": 160}
-        run = a3c_run(out, PLACES, "flat", settings=settings, **lengths, eval_episodes=4, rule="none")
+        run = a3c_run(
+            out, PLACES, "flat", settings=settings, **lengths, eval_episodes=4, rule="none"
+        )
         return dataclasses.replace(run, **changes)
 
     def train(self, run):
