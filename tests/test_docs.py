@@ -115,8 +115,15 @@ for line, text in found:
 """
 
 
-# Pages whose examples train or check whole problems.
-SLOW_EXAMPLES = {"agents.md", "training.md", "your_own_problem.md"}
+# Pages whose examples take seconds.
+SLOW_EXAMPLES = {
+    "agents.md",
+    "multi_agent.md",
+    "traces.md",
+    "training.md",
+    "training_offload.md",
+    "your_own_problem.md",
+}
 
 
 @pytest.mark.parametrize(

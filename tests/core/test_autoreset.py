@@ -7,6 +7,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import NormalizeObservation, RecordEpisodeStatistics
 from short_problems import NUM, PROBLEMS, UNEQUAL
+from slow import slow_off_diagonal
 from tiny_problem import HORIZON, TinyProblem, random_actions
 
 from mec_gym.core import arrays
@@ -46,9 +47,9 @@ def same_step(one, other):
     return one[2] | one[3]
 
 
-@pytest.mark.parametrize("limit", LIMITS)
-@pytest.mark.parametrize("mode", AutoresetMode)
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize(
+    ("name", "mode", "limit"), slow_off_diagonal(PROBLEMS, AutoresetMode, LIMITS)
+)
 def test_every_mode_equals_gymnasiums(name, mode, limit):
     problem = PROBLEMS[name]
     ours, theirs = MecVectorEnv(problem, NUM, limit, mode), sync(problem, mode, limit)

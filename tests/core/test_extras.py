@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from slow import slow_except
 
 import mec_gym
 from mec_gym.core.extras import EXTRAS, MissingExtra, missing_extras_named
@@ -70,46 +71,47 @@ COMMAND = "from train.__main__ import main; sys.exit(main({args!r}))"
 PLAIN = "import mec_gym, gymnasium\n"
 
 
-@pytest.mark.parametrize(
-    ("code", "libraries", "extra"),
-    [
-        (COMMAND.format(args=["compare", "--out", "x"]), EXTRAS, "cli"),
-        (COMMAND.format(args=["evaluate", "exact"]), EXTRAS, "cli"),
-        (COMMAND.format(args=["evaluate", "exact"]), ["rich"], "cli"),
-        (COMMAND.format(args=["ppo", "--out", "x"]), EXTRAS, "train"),
-        (COMMAND.format(args=["ppo", "--out", "x"]), ["stable_baselines3"], "train"),
-        (COMMAND.format(args=["a3c", "--out", "x"]), ["torch"], "train"),
+CASES = [
+    (COMMAND.format(args=["compare", "--out", "x"]), EXTRAS, "cli"),
+    (COMMAND.format(args=["evaluate", "exact"]), EXTRAS, "cli"),
+    (COMMAND.format(args=["evaluate", "exact"]), ["rich"], "cli"),
+    (COMMAND.format(args=["ppo", "--out", "x"]), EXTRAS, "train"),
+    (COMMAND.format(args=["ppo", "--out", "x"]), ["stable_baselines3"], "train"),
+    (COMMAND.format(args=["a3c", "--out", "x"]), ["torch"], "train"),
+    (
+        COMMAND.format(args=["profile", "x", "--out", "x.json", "--input", "1"]),
+        ["torch"],
+        "exits",
+    ),
+    (
+        COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),
+        EXTRAS,
+        "exits",
+    ),
+    (
+        COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),
+        ["sklearn"],
+        "exits",
+    ),
+    (f"{PLAIN}mec_gym.learn('mec/TrainingOffload-v0')", EXTRAS, "train"),
+    (f"{PLAIN}mec_gym.make_agent('ppo:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
+    (f"{PLAIN}mec_gym.make_agent('sb3:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
+    (f"{PLAIN}import mec_gym.multi_agent", ["pettingzoo"], "multi-agent"),
+    (f"{PLAIN}mec_gym.make_agent('a3c:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
+    *(
         (
-            COMMAND.format(args=["profile", "x", "--out", "x.json", "--input", "1"]),
-            ["torch"],
-            "exits",
-        ),
-        (
-            COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),
+            f"{PLAIN}env = gymnasium.make({env_id!r}, render_mode='rgb_array')\n"
+            "env.reset(seed=0)\nenv.render()",
             EXTRAS,
-            "exits",
-        ),
-        (
-            COMMAND.format(args=["exits", "--network", "alexnet", "--out", "x"]),
-            ["sklearn"],
-            "exits",
-        ),
-        (f"{PLAIN}mec_gym.learn('mec/TrainingOffload-v0')", EXTRAS, "train"),
-        (f"{PLAIN}mec_gym.make_agent('ppo:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
-        (f"{PLAIN}mec_gym.make_agent('sb3:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
-        (f"{PLAIN}import mec_gym.multi_agent", ["pettingzoo"], "multi-agent"),
-        (f"{PLAIN}mec_gym.make_agent('a3c:x', 'mec/TrainingOffload-v0')", EXTRAS, "train"),
-        *(
-            (
-                f"{PLAIN}env = gymnasium.make({env_id!r}, render_mode='rgb_array')\n"
-                "env.reset(seed=0)\nenv.render()",
-                EXTRAS,
-                "plots",
-            )
-            for env_id in list(mec_gym.ENVIRONMENTS)[1:]
-        ),
-    ],
-)
+            "plots",
+        )
+        for env_id in list(mec_gym.ENVIRONMENTS)[1:]
+    ),
+]
+FIRST_OF_EACH_EXTRA = {extra: (*case, extra) for *case, extra in reversed(CASES)}.values()
+
+
+@pytest.mark.parametrize(("code", "libraries", "extra"), slow_except(CASES, *FIRST_OF_EACH_EXTRA))
 def test_what_needs_them_names_the_extra(tmp_path, code, libraries, extra):
     done = run(code, libraries, tmp_path)
     last = done.stderr.strip().splitlines()[-1]

@@ -14,7 +14,7 @@ REGISTERED = {
         own={"blocks": 2, "tasks": 2, "harvest": 0.3, "battery": 321.0},
         longer={"tasks": 5},
         reward=reward,
-        slow_presets=frozenset({"city"}),
+        slow_presets=frozenset({"campus", "city", "patent"}),
         slow_agents=frozenset({"deadline-descent", "coordinate-descent"}),
     ),
 }

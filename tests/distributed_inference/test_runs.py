@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from slow import slow_except
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.ppo.model import load_ppo, make_ppo, make_vec_env
@@ -83,15 +84,7 @@ def test_a_run_of_several_sizes_learns(several, problem, tmp_path):
     np.testing.assert_allclose(untrained, learnt, atol=0.1)  # the same, after five small steps
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "sizes",
-        "ppo",
-        pytest.param("a3c", marks=pytest.mark.slow),
-        pytest.param("mtl-a3c", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("kind", slow_except(["sizes", "ppo", "a3c", "mtl-a3c"], "sizes"))
 def test_pair_scorers_play_any_size(several, problem, tmp_path, kind):
     """Nothing but the network is taken along."""
     out = tmp_path / kind
@@ -112,7 +105,9 @@ def test_pair_scorers_play_any_size(several, problem, tmp_path, kind):
         check_agent(loaded, sized, episodes=3)
 
 
-@pytest.mark.parametrize("preset", ["inference-flat", "inference-branches"])
+@pytest.mark.parametrize(
+    "preset", slow_except(["inference-flat", "inference-branches"], "inference-flat")
+)
 def test_flat_runs_play_their_own_size_only(tmp_path, problem, preset):
     out = tmp_path / "ppo"
     agent = train_ppo(ppo(out, preset))

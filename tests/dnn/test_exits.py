@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from multi_exit import TwoExits
+from slow import slow_except
 from torch import nn
 
 from mec_gym.dnn.exits import ExitSettings, ExitTraining, initialised, joint_loss, train_exits
@@ -329,16 +330,16 @@ def test_shipped_accuracies(name, images):
     assert len(graph.exits) == len(told["loss_weights"]) == len(told["train_accuracy"])
 
 
-def test_shipped_profiles_are_of_the_networks_of_the_zoo():
+@pytest.mark.parametrize("name", slow_except(NETWORKS, "alexnet"))
+def test_shipped_profiles_are_of_the_networks_of_the_zoo(name):
     """Rebuilt and profiled now, each layer is as it was shipped."""
     from mec_gym.dnn.profile import profile
 
-    for name in NETWORKS:
-        shipped = load_profile(f"{name}-digits")
-        module = initialised(lambda name=name: build(name, 10, 32, 3, True), 0).eval()
-        now = profile(module, torch.zeros(1, 3, 32, 32), name=shipped.name)
-        assert now.layers == shipped.layers and now.links == shipped.links
-        assert [e.layer for e in now.exits] == [e.layer for e in shipped.exits]
+    shipped = load_profile(f"{name}-digits")
+    module = initialised(lambda: build(name, 10, 32, 3, True), 0).eval()
+    now = profile(module, torch.zeros(1, 3, 32, 32), name=shipped.name)
+    assert now.layers == shipped.layers and now.links == shipped.links
+    assert [e.layer for e in now.exits] == [e.layer for e in shipped.exits]
 
 
 @pytest.mark.slow  # test_learns_the_digits shows nearly the same in a fraction of the time

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from slow import slow_except
 
 from mec_gym.core.pictures import BLUE, GREEN, GREY, RED
 from mec_gym.dnn import zoo
@@ -193,15 +194,12 @@ def test_names_are_short():
 # --- legible, whatever is drawn
 
 
+# A chain and one with shortcuts; branches have a test of their own, see below.
 @pytest.mark.parametrize(
     "name",
-    [
-        "alexnet",
-        "vgg16",
-        "resnet18",
-        pytest.param("mobilenetv2", marks=pytest.mark.slow),  # a chain with shortcuts again
-        "googlenet",
-    ],
+    slow_except(
+        ["alexnet", "vgg16", "resnet18", "mobilenetv2", "googlenet"], "alexnet", "resnet18"
+    ),
 )
 def test_the_zoo_is_legible(name):
     graph = zoo.load_profile(f"{name}-exits")

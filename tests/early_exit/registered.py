@@ -16,8 +16,7 @@ REGISTERED = {
         own={"horizon": 4, "miss_weight": 2.0, "battery": 321.0},
         longer={"horizon": 110},
         reward=reward,
-        # All networks by turns, and one alone.
-        slow_presets=frozenset(PRESETS) - {"mixed", "4g-heavy"},
+        slow_presets=frozenset(PRESETS) - {"mixed"},  # all networks by turns
         slow_agents=frozenset({"price", "mincut"}),
     ),
 }

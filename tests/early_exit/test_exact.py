@@ -7,6 +7,7 @@ import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
+from slow import slow_except
 
 from agents.early_exit.backlog_price import BacklogPriceSolver
 from agents.early_exit.rules import SlotOptimumSolver
@@ -339,7 +340,10 @@ def test_exhaustive_search_by_hand():
         assert best[e] == pytest.approx(largest, rel=1e-12)
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+MOST_SLOW = slow_except(REGIMES, "usual", "heavy", "timeouts", "battery")
+
+
+@pytest.mark.parametrize("regime", MOST_SLOW)
 def test_the_bound_is_never_below_the_clairvoyant_optimum(regime):
     matters = False
     for problem, trace, best in tiny_episodes(regime):
@@ -354,7 +358,9 @@ def test_the_bound_is_never_below_the_clairvoyant_optimum(regime):
     assert matters or regime in ("light", "empty battery")
 
 
-@pytest.mark.parametrize("regime", ["battery", "empty battery", "usual"])
+@pytest.mark.parametrize(
+    "regime", slow_except(["battery", "empty battery", "usual"], "battery", "usual")
+)
 def test_the_price_of_energy_tightens_the_bound_where_the_battery_binds(regime, monkeypatch):
     gained = []
     for problem, trace, _ in tiny_episodes(regime):
@@ -376,7 +382,7 @@ def idle_optimum(problem, trace):
     return slot_optimum(trace, problem.start(trace), problem.scenario)[1].sum(axis=1)
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", MOST_SLOW)
 def test_the_bound_is_no_looser_than_idle_slots(regime):
     for problem, trace, _ in tiny_episodes(regime):
         bound, idle = problem.bound(trace), idle_optimum(problem, trace)
@@ -452,7 +458,7 @@ def test_more_levels_never_loosen_the_bound():
     assert bounds[-1].mean() < bounds[0].mean() - 1e-4
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", MOST_SLOW)
 def test_a_finer_nested_grid_never_loosens_the_bound(regime):
     """Twice as many steps keep every level there was: then no episode may lose anything."""
     tightened = 0
@@ -465,7 +471,7 @@ def test_a_finer_nested_grid_never_loosens_the_bound(regime):
     assert tightened > 0 or regime in ("light", "empty battery")
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("regime", MOST_SLOW)
 def test_no_grid_loses_what_the_coarse_one_found(regime):
     """The 12 levels on which each stage is tried are a bound whatever the fine grid says."""
     for problem, trace, _ in tiny_episodes(regime)[:3]:
@@ -475,7 +481,12 @@ def test_no_grid_loses_what_the_coarse_one_found(regime):
             assert (episode_bound(trace, problem.scenario, levels) <= coarse).all()
 
 
-@pytest.mark.parametrize("load", ["light", "heavy", "short of battery", "short of time"])
+@pytest.mark.parametrize(
+    "load",
+    slow_except(
+        ["light", "heavy", "short of battery", "short of time"], "short of battery", "short of time"
+    ),
+)
 def test_no_agent_beats_the_bound(load):
     changes = {
         "light": {"arrival_rates": (3.0,)},
@@ -515,7 +526,7 @@ def test_the_bound_of_a_batch_is_that_of_its_episodes():
     scenario = tiny_scenario(rng, 5, arrival_rates=(20.0,))
     trace = scenario.sample(rng, 200)
     together = episode_bound(trace, scenario)
-    for i in range(200):
+    for i in range(0, 200, 3):
         assert episode_bound(arrays.at(trace, slice(i, i + 1)), scenario) == together[i]
     assert episode_bound(arrays.at(trace, slice(0, 0)), scenario).shape == (0,)
 
@@ -580,14 +591,15 @@ def test_a_frame_that_is_done_exactly_at_the_timeout_may_be_served(levels):
     assert len(used) >= 2
 
 
-def test_rounding_is_on_the_side_of_the_bound():
+@pytest.mark.parametrize("networks", slow_except([8, 40], 8))
+def test_rounding_is_on_the_side_of_the_bound(networks):
     """Deadlines, timeouts and arrivals that are met to the last digit, in hundredths of a second.
 
     They have no finite binary form, so that sums in another order differ by a rounding.
     """
     rng = np.random.default_rng(90)
     met = 0
-    for _ in range(40):
+    for _ in range(networks):
         costs = [np.append(0, rng.integers(1, most, 3)) for most in (5, 8, 5)]
         bits, device_s, edge_s = (
             c * unit for c, unit in zip(costs, (100, 0.01, 0.01), strict=True)
@@ -615,4 +627,4 @@ def test_rounding_is_on_the_side_of_the_bound():
             bound = episode_bound(trace, problem.scenario, levels)
             assert (bound >= best - 1e-9 * np.abs(best)).all()
         met += (bound - best < 1e-9).sum()
-    assert met > 100  # often it is met exactly
+    assert met > 2.5 * networks  # often it is met exactly

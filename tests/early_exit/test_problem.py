@@ -5,6 +5,7 @@ import dataclasses
 import early_exit.cases as cases
 import numpy as np
 import pytest
+from slow import slow_except
 
 from agents.registry import agents_for, make_agent
 from mec_gym.core import arrays
@@ -124,11 +125,14 @@ def test_a_step_by_hand():
     assert PROBLEM.reward(outcome) == pytest.approx(-cost, rel=1e-12)
 
 
-@pytest.mark.parametrize("network", ["alexnet-digits", "googlenet-digits"])
+@pytest.mark.parametrize(
+    "network", slow_except(["alexnet-digits", "googlenet-digits"], "alexnet-digits")
+)
 def test_conformance(network):
     check_problem(EarlyExitPartition(dataclasses.replace(SCENARIO, network=network, horizon=25)))
 
 
+@pytest.mark.slow
 def test_conformance_with_a_battery_that_runs_out_and_few_seconds():
     tight = dataclasses.replace(SCENARIO, battery=0.4, timeout_s=0.2, arrival_rates=(60.0,))
     check_problem(EarlyExitPartition(tight))
@@ -262,18 +266,18 @@ def test_actions_of_the_hand_network():
     assert rewards[2:] == [rewards[2]] * 5 and len(set(rewards)) == 3
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"arrival_rates": (60.0,), "timeout_s": 0.37, "battery": 0.9},
-        {"network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.02), ((1, 0.5),))},
-        {"horizon": 1, "normal_priority": 0.0},
-    ],
-    ids=["hand", "overloaded", "two layers", "one frame"],
-)
-def test_conformance_of_explicit_scenarios(changes):
-    check_problem(EarlyExitPartition(cases.scenario(**{"horizon": 12, **changes})), seed=3)
+EXPLICIT = {
+    "hand": {},
+    "overloaded": {"arrival_rates": (60.0,), "timeout_s": 0.37, "battery": 0.9},
+    "two layers": {"network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.02), ((1, 0.5),))},
+    "one frame": {"horizon": 1, "normal_priority": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", slow_except(EXPLICIT, "overloaded"))
+def test_conformance_of_explicit_scenarios(name):
+    scenario = cases.scenario(**{"horizon": 12, **EXPLICIT[name]})
+    check_problem(EarlyExitPartition(scenario), seed=3)
 
 
 DEGENERATE = {

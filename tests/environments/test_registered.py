@@ -17,6 +17,7 @@ from gymnasium.wrappers import HumanRendering, RecordEpisodeStatistics, RenderCo
 from gymnasium.wrappers.vector import DictInfoToList
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 from registered import REGISTERED
+from slow import slow_except
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -245,7 +246,7 @@ def test_unknown_render_mode(env_id, mode):
         gym.make(env_id, render_mode=mode)
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("env_id", slow_except(IDS, "mec/DistributedInference-v1"))
 def test_gymnasium_collects_pictures(env_id):
     env = gym.make(env_id, render_mode="rgb_array_list")
     assert isinstance(env, RenderCollection) and env.render_mode == "rgb_array_list"
@@ -298,7 +299,12 @@ def test_a_scenario_of_ones_own(env_id):
     vector = gym.make_vec(env_id, num_envs=2, scenario=mine)
     assert vector.problem.scenario == mine
     assert mec_gym.make_problem(env_id, mine).scenario == mine
-    check_problem(env_id, mine)
+
+
+@pytest.mark.parametrize("env_id", slow_except(IDS, "mec/TrainingOffload-v0"))
+def test_conformance_of_a_scenario_of_ones_own(env_id):
+    scenario_type = mec_gym.ENVIRONMENTS[env_id].scenario_type
+    check_problem(env_id, scenario_type(**REGISTERED[env_id].own))
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -382,7 +388,7 @@ def test_statistics_and_lists_of_vectors(env_id):
             assert reward[i] == pytest.approx(REGISTERED[env_id].reward(parts), rel=1e-12)
 
 
-@pytest.fixture(scope="module", params=[100, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=slow_except([40, 500], 40))
 def many(request):
     """Many episodes of each id, and their bounds."""
     found = {}

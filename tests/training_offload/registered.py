@@ -10,11 +10,11 @@ LONGER = {"horizon": 35}
 REGISTERED = {
     "mec/TrainingOffloadPaper-v0": Registered(
         default="paper", horizon=1, drawn=2, left=1, own=OWN, longer=LONGER,
-        reward=reward,
+        reward=reward, slow_presets=frozenset({"paper-literal", "paper-split"}),
     ),
     "mec/TrainingOffload-v0": Registered(
         default="drive", horizon=30, drawn=2, left=1, own=OWN, longer=LONGER, reward=reward,
-        slow_presets=frozenset({"drive-ample", "drive-steady"}),
+        slow_presets=frozenset({"drive-ample", "drive-split", "drive-steady"}),
         slow_agents=frozenset({"sparrow", "sparrow-textbook"}),
     ),
 }  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import scipy.sparse as sp
 import training_offload.oracle as oracle
 from scipy.optimize import linprog
+from slow import slow_except, slow_off_diagonal
 from training_offload.cases import delay_and_energy, rich
 from training_offload.oracle import MBIT, VARIANTS, random_scenario, random_slot
 
@@ -195,8 +196,7 @@ def test_segments_follow_the_oracle(variant):
             assert covered == pytest.approx(slots.work[n], rel=1e-9)
 
 
-@pytest.mark.parametrize("limited", [False, True])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "limited"), slow_off_diagonal(VARIANTS, [True, False]))
 def test_best_equals_linear_programs(variant, limited):
     seen = {"dear": 0, "cheap": 0, "impossible": 0, "binding": 0}
     for chunk in chunks(instances(variant)):
@@ -267,8 +267,7 @@ def near(decision, rng, size):
     return Decision(edge_share=x, cloud_share=y, server=server, next_server=next_server)
 
 
-@pytest.mark.parametrize("limited", [False, True])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "limited"), slow_off_diagonal(VARIANTS, [True, False]))
 def test_no_grid_beats_it(variant, limited):
     rng = np.random.default_rng(3)
     for scenario, slots, limit, _ in instances(variant)[:30]:
@@ -299,7 +298,7 @@ def test_corners_price_like_linear_programs(variant):
     assert signs == {True, False}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_except(VARIANTS, "finish"))
 def test_corners_can_be_reached(variant):
     for scenario, slots, _, _ in instances(variant)[:40]:
         frontier = SlotFrontier(slots, scenario)
@@ -378,7 +377,7 @@ def cheapest_plan(delay, energy, battery):
     return plans[0][0]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_except(VARIANTS, "finish"))
 def test_no_plan_beats_the_bound(variant):
     rng = np.random.default_rng(6)
     for _ in range(3):

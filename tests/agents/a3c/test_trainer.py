@@ -139,6 +139,7 @@ def dies(message):
     assert pids and not any(map(is_running, pids))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_training():
     message = r"worker 1 .*SIGKILL"
     with dies(message) as pids, trainer(TWO, total=10**9) as two:

@@ -1,5 +1,6 @@
 """A worker without its process: what it collects, learns and remembers."""
 
+import itertools
 import multiprocessing
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from aim_problem import AimProblem
 from places_problem import PlacesProblem
+from slow import slow_except
 from tiny_problem import TinyDiscrete, TinyProblem
 
 from agents.a3c.collector import Collector
@@ -247,10 +249,7 @@ LEARNING = {
 }
 
 
-ONE_FAST = ["a3c", *(pytest.param(n, marks=pytest.mark.slow) for n in LEARNING if n != "a3c")]
-
-
-@pytest.mark.parametrize("name", ONE_FAST)
+@pytest.mark.parametrize("name", slow_except(LEARNING, "a3c"))
 def test_learns_the_optimum(name):
     """Exactly: the policy plays as the one that no policy can beat."""
     problem = PlacesProblem(devices=2, places=2) if name == "textbook" else PROBLEM
@@ -268,8 +267,12 @@ def test_learns_the_optimum(name):
 KINDS = {"unequal": TinyProblem(), "one": TinyDiscrete(), "numbers": AimProblem()}
 
 
-@pytest.mark.parametrize("network", ["flat", "branches"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "network"),
+    slow_except(
+        itertools.product(KINDS, ["flat", "branches"]), ("unequal", "branches"), ("numbers", "flat")
+    ),
+)
 def test_learns_with_actions_of_every_kind(kind, network):
     """Most of the gap goes within seconds; what stays is what only the bound foresees."""
     problem, total = KINDS[kind], 40_000

@@ -8,6 +8,7 @@ import torch
 from aim_problem import AimProblem
 from distributed_inference.oracle import contended
 from places_problem import PlacesProblem
+from slow import slow_except
 from stable_baselines3 import PPO
 from tiny_problem import TinyDiscrete, TinyProblem
 
@@ -174,7 +175,7 @@ def test_a_seed_decides_everything(kind):
     assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
 
 
-@pytest.mark.parametrize("network", [pytest.param("flat", marks=pytest.mark.slow), "branches"])
+@pytest.mark.parametrize("network", slow_except(["flat", "branches"], "branches"))
 def test_ppo_learns_the_optimum(network):
     """Exactly: the policy plays as the one that no policy can beat."""
     settings = PPOSettings(
@@ -216,7 +217,7 @@ def test_ppo_learns_what_lies_ahead():
 OTHERS = {"unequal": TinyProblem(), "one": TinyDiscrete(), "numbers": AimProblem()}
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("kind", slow_except(OTHERS, "numbers"))
 def test_ppo_learns_with_actions_of_every_kind(kind):
     problem = OTHERS[kind]
     settings = PPOSettings(

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from dnn.profile.nets import IMAGE, ROW, Residual, net, of, reads, transformer
+from slow import slow_off_diagonal
 from torch import nn
 
 from mec_gym.dnn.profile import profile
@@ -110,9 +111,9 @@ def test_transformer(wrapped):
 GATES = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}
 
 
-@pytest.mark.parametrize("kind", GATES)
-@pytest.mark.parametrize("both_ways", [False, True])
-@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "both_ways", "bare"), slow_off_diagonal(GATES, [False, True], [False, True])
+)
 def test_recurrent_networks(kind, both_ways, bare):
     """torch.export takes them when they are the module itself, torch.fx as a part."""
     wide, hidden, depth, steps = 5, 7, 2, 6

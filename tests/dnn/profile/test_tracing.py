@@ -3,13 +3,14 @@
 import pytest
 import torch
 from dnn.profile.nets import ROW, by_item, net, reads
+from slow import slow_except
 from torch import nn
 
 from mec_gym.dnn import zoo
 from mec_gym.dnn.profile import profile
 
 
-@pytest.mark.parametrize("name", ["alexnet", "resnet18"])
+@pytest.mark.parametrize("name", slow_except(["alexnet", "resnet18"], "alexnet"))
 def test_both_tracers_agree(name, only_export, monkeypatch):
     with torch.device("meta"):
         module = zoo.build(name, 10, 32, exits=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from slow import slow_except
 
 from mec_gym.dnn import zoo
 from mec_gym.dnn.graph import from_json, save_graph
@@ -37,7 +38,7 @@ def test_published_counts(name):
     assert graph.layers[graph.exits[-1].layer].output_bits == 1000 * 32
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", slow_except(PUBLISHED, "alexnet", "vgg16", "resnet18"))
 @pytest.mark.parametrize("with_exits", [False, True])
 def test_shipped_profiles_are_what_is_counted_anew(name, with_exits):
     title = f"{name}-exits" if with_exits else name

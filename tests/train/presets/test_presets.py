@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from slow import slow_except
 
 from agents.a3c.settings import A3CSettings
 from agents.a3c.worker import first_network
@@ -74,9 +75,13 @@ def test_bad_numbers(tmp_path, name):
         ppo_run(tmp_path, DRIVE, **{name: 0})
 
 
-@pytest.mark.parametrize("room", rooms(), ids=lambda room: room.name)
-def test_every_preset_begins(room):
+@pytest.mark.parametrize(
+    "name",
+    slow_except([room.name for room in rooms()], "training_offload", "distributed_inference"),
+)
+def test_every_preset_begins(name):
     """Their settings fit together, and the problem; nobody learns anything here."""
+    (room,) = (room for room in rooms() if room.name == name)
     for env_id in room.environments:
         problem = make_problem(env_id)
         for preset in ppo_presets(room).values():

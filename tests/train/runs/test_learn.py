@@ -1,5 +1,6 @@
 """Learning in one call, and curves of how good the agent was, when, after how many seconds."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from places_problem import ENV, PlacesProblem
+from slow import slow_except
 
 import mec_gym
 from agents.a3c.settings import A3CSettings
@@ -29,7 +31,7 @@ PPO = PPOSettings(
 )
 A3C = A3CSettings(workers=1, num_envs=16, n_steps=8, hidden=16, learning_rate=5e-3)
 SETTINGS = {"ppo": PPO, "a3c": A3C}
-PPO_FAST = ["ppo", pytest.param("a3c", marks=pytest.mark.slow)]
+PPO_FAST = slow_except(SETTINGS, "ppo")
 ROLLOUT = 128
 TOTAL = 62 * ROLLOUT
 
@@ -42,18 +44,15 @@ def weights(curve):
     return parameters(curve.agent)
 
 
-@pytest.fixture(scope="module")
-def found():
+@functools.cache
+def found(name):
     """Evaluated at the beginning and four times."""
-    return {
-        name: learning_curve(PROBLEM, settings, 0, TOTAL, TRACE, evaluations=4)
-        for name, settings in SETTINGS.items()
-    }
+    return learning_curve(PROBLEM, SETTINGS[name], 0, TOTAL, TRACE, evaluations=4)
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_what_a_curve_holds(found, name):
-    curve = found[name]
+@pytest.mark.parametrize("name", PPO_FAST)
+def test_what_a_curve_holds(name):
+    curve = found(name)
     assert multiprocessing.active_children() == []
     # After 15.5, 31, 46.5 and 62 rollouts are asked for; evaluated is between two.
     assert (curve.steps / ROLLOUT).tolist() == [0, 16, 31, 47, 62]
@@ -71,30 +70,30 @@ def test_what_a_curve_holds(found, name):
 
 
 @pytest.mark.parametrize("name", PPO_FAST)
-def test_a_seed_decides_everything_but_the_seconds(found, name):
+def test_a_seed_decides_everything_but_the_seconds(name):
     again = learning_curve(PROBLEM, SETTINGS[name], 0, TOTAL, TRACE, evaluations=4)
-    assert torch.equal(weights(again), weights(found[name]))
-    np.testing.assert_array_equal(again.returns, found[name].returns)
-    np.testing.assert_array_equal(again.steps, found[name].steps)
+    assert torch.equal(weights(again), weights(found(name)))
+    np.testing.assert_array_equal(again.returns, found(name).returns)
+    np.testing.assert_array_equal(again.steps, found(name).steps)
     other = learning_curve(PROBLEM, SETTINGS[name], 1, 4 * ROLLOUT, TRACE, evaluations=1)
     assert other.steps.tolist() == [0, 4 * ROLLOUT]
-    assert not np.array_equal(other.returns[0], found[name].returns[0])
+    assert not np.array_equal(other.returns[0], found(name).returns[0])
 
 
 @pytest.mark.slow
-def test_evaluations_change_nothing(found):
+def test_evaluations_change_nothing():
     """A curve of PPO is a run of PPO; of A3C, the same with more looks at it."""
     env = make_vec_env(PROBLEM, PPO)
     model = make_ppo(env, PPO, seed=0)
     begin = rollout(PROBLEM, agent_of(model, env.head), TRACE).returns
-    np.testing.assert_array_equal(found["ppo"].returns[0], begin)
+    np.testing.assert_array_equal(found("ppo").returns[0], begin)
     model.learn(TOTAL)
     plain = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
-    assert torch.equal(plain, weights(found["ppo"]))
+    assert torch.equal(plain, weights(found("ppo")))
     more = learning_curve(PROBLEM, A3C, 0, TOTAL, TRACE, evaluations=2)
-    assert torch.equal(weights(more), weights(found["a3c"]))
+    assert torch.equal(weights(more), weights(found("a3c")))
     assert more.steps.tolist() == [0, 31 * ROLLOUT, TOTAL]
-    np.testing.assert_array_equal(more.returns, found["a3c"].returns[[0, 2, 4]])
+    np.testing.assert_array_equal(more.returns, found("a3c").returns[[0, 2, 4]])
 
 
 def test_rollouts_longer_than_milestones():
@@ -140,7 +139,7 @@ SMALL = {"num_envs": 8, "n_steps": 4, "hidden": 8, "network": "flat"}
 ALGOS = {"ppo": {**SMALL, "minibatches": 2}, "a3c": {**SMALL, "workers": 1}}
 
 
-@pytest.mark.parametrize("algo", ["ppo", pytest.param("a3c", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("algo", slow_except(ALGOS, "ppo"))
 def test_an_agent_in_one_call(places, algo):
     def learn(seed):
         return mec_gym.learn(

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parents[3]
 DRIVE = "mec/TrainingOffload-v0"
 ROLLOUT = 240
 
+pytestmark = pytest.mark.usefixtures("quick_tuning")
+
 
 def small_run(out, **changes):
     settings = PPOSettings(
@@ -78,7 +80,7 @@ def test_a_model_keeps_its_price_on_another_scenario(finished):
 def test_a_run_can_be_made_longer_but_not_another_environments(tmp_path):
     out = tmp_path / "ppo"
     settings = dataclasses.replace(small_run(out).settings, head="flat")
-    run = small_run(out, settings=settings, total_timesteps=ROLLOUT)
+    run = small_run(out, settings=settings, total_timesteps=ROLLOUT, rule="none")
     first = train_ppo(run)
     before = [p.detach().clone() for p in first.network.parameters()]
     longer = dataclasses.replace(run, total_timesteps=3 * ROLLOUT, resume=True)
@@ -104,14 +106,15 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(PPO, "train", spoil)
     monkeypatch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
     settings = dataclasses.replace(small_run(out).settings, head="flat")
+    run = small_run(out, settings=settings, rule="none")
     with pytest.raises(ValueError, match=rf"learning_rate .* than 0\.001: .* {3 * ROLLOUT} steps"):
-        train_ppo(small_run(out, settings=settings))
+        train_ppo(run)
     assert [path.stem for path in checkpoints(out)] == [f"step-{2 * ROLLOUT:012d}"]
     assert not (out / MODEL_FILE).exists()
     # The last update is looked at, too.
     updates.clear()
     with pytest.raises(ValueError, match=f"{3 * ROLLOUT} steps"):
-        train_ppo(small_run(tmp_path / "short", settings=settings, total_timesteps=3 * ROLLOUT))
+        train_ppo(dataclasses.replace(run, out=tmp_path / "short", total_timesteps=3 * ROLLOUT))
     assert not (tmp_path / "short" / MODEL_FILE).exists()
 
 
@@ -121,7 +124,7 @@ def test_a_learning_rate_beyond_reason_is_named(tmp_path):
         small_run(tmp_path).settings, learning_rate=1e17, head="flat", minibatches=8
     )
     with pytest.raises(ValueError, match=r"^learning_rate must be smaller than 1e\+17: .*$"):
-        train_ppo(small_run(tmp_path / "run", settings=settings))
+        train_ppo(small_run(tmp_path / "run", settings=settings, rule="none"))
     with pytest.raises(ValueError, match=r"learning_rate .*1e\+17"):
         learn(
             DRIVE, total_timesteps=4 * ROLLOUT, learning_rate=1e17, num_envs=8, n_steps=30,

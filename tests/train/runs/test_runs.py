@@ -14,6 +14,7 @@ import pytest
 import torch
 from harm import Harm
 from multi_exit import TwoExits
+from slow import slow_except
 
 from agents.a3c.settings import A3CSettings
 from agents.a3c.trainer import Trainer
@@ -163,14 +164,14 @@ KINDS = {"ppo": PPOKind(), "sizes": SizesKind(), "a3c": A3CKind(), "exits": Exit
 
 
 @pytest.fixture(scope="module", autouse=True)
-def empty_pictures(places):
+def empty_pictures(places, quick_tuning):
     """Pictures of decisions, which take long, are empty."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
         yield
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=slow_except(KINDS, "ppo", "exits"))
 def finished(request, places, tmp_path_factory):
     """A kind of run, the folder of a finished one, and the weights it ended with."""
     kind = KINDS[request.param]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from distributed_inference.oracle import contended, draw
 from places_problem import PlacesProblem
+from slow import slow_off_diagonal
 
 from agents.distributed_inference.pairs.features import (
     DeviceFeatures,
@@ -131,8 +132,7 @@ def pair_by_hand(s, slot, state, n, p, last, crowd):
     return seen, needed <= state.battery[n]
 
 
-@pytest.mark.parametrize("foresight", [None, 2, 0])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "foresight"), slow_off_diagonal(CASES, [None, 2, 0]))
 def test_every_number(name, foresight):
     s = CASES[name]
     problem = DistributedInference(s)
