@@ -118,6 +118,7 @@ for line, text in found:
 # Pages whose examples take seconds.
 SLOW_EXAMPLES = {
     "agents.md",
+    "concepts.md",
     "multi_agent.md",
     "traces.md",
     "training.md",

@@ -270,10 +270,11 @@ def test_matplotlib_is_imported_at_the_top_of_viewers_only():
             "from train.__main__ import main; main(['scenarios'])",
             ["torch", "matplotlib", "tyro", "rich", "scipy.stats"],
         ),
-        (
+        pytest.param(
             "import gymnasium, mec_gym; e = gymnasium.make('mec/TrainingOffload-v0'); "
             "e.reset(seed=0); e.step(e.action_space.sample())",
             ["torch", "matplotlib"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

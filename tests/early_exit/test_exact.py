@@ -340,7 +340,7 @@ def test_exhaustive_search_by_hand():
         assert best[e] == pytest.approx(largest, rel=1e-12)
 
 
-MOST_SLOW = slow_except(REGIMES, "usual", "heavy", "timeouts", "battery")
+MOST_SLOW = slow_except(REGIMES, "usual", "timeouts", "battery")
 
 
 @pytest.mark.parametrize("regime", MOST_SLOW)

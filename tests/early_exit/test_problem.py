@@ -74,6 +74,7 @@ def test_a_constant_bandwidth_can_be_observed():
     problem = EarlyExitPartition(
         dataclasses.replace(
             SCENARIO,
+            horizon=10,
             bandwidth=Regimes((3e6,), spread=0.0),
             technologies=SCENARIO.technologies[:1],
         )
@@ -125,9 +126,8 @@ def test_a_step_by_hand():
     assert PROBLEM.reward(outcome) == pytest.approx(-cost, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    "network", slow_except(["alexnet-digits", "googlenet-digits"], "alexnet-digits")
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["alexnet-digits", "googlenet-digits"])
 def test_conformance(network):
     check_problem(EarlyExitPartition(dataclasses.replace(SCENARIO, network=network, horizon=25)))
 
@@ -290,7 +290,7 @@ DEGENERATE = {
 }
 
 
-@pytest.mark.parametrize("name", DEGENERATE)
+@pytest.mark.parametrize("name", slow_except(DEGENERATE, "input only", "free link"))
 def test_degenerate_networks_are_played_by_all(name):
     graph = cases.network(*DEGENERATE[name])
     problem = EarlyExitPartition(

@@ -426,7 +426,7 @@ def test_samples_are_seeded_and_their_own():
 def test_tables_beyond_the_limit_against_brute_force():
     rng = np.random.default_rng(12)
     fewer = 0
-    for _ in range(12):
+    for _ in range(6):
         net = cases.random_network(rng, most=9, exits=2, bits=2e3)
         table = partition_table(
             net.graph, cases.DEVICE, cases.EDGE, rates_of((1e4, 1e6)), 4000, limit=2
@@ -450,7 +450,7 @@ def test_tables_beyond_the_limit_against_brute_force():
                 stages = [c * [1.0, 1.0 / bandwidth, 1.0] for c in (got.cost, every)]
                 found, least = (s.max(axis=1).min() for s in stages)
                 assert found == pytest.approx(least, rel=1e-6)
-    assert fewer > 5
+    assert fewer > 2
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -4,6 +4,7 @@ import early_exit.cases as cases
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from slow import slow_except
 
 from agents.registry import make_agent
 from mec_gym.core import arrays
@@ -26,7 +27,7 @@ def played(steps, name="dads", seed=0):
     return env.episode
 
 
-@pytest.mark.parametrize("steps", [0, 1, 30])
+@pytest.mark.parametrize("steps", slow_except([0, 1, 30], 30))
 def test_any_moment_can_be_drawn(steps):
     figure = draw_episode(SCENARIO, played(steps))
     picture = to_array(figure)

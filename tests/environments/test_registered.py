@@ -17,7 +17,7 @@ from gymnasium.wrappers import HumanRendering, RecordEpisodeStatistics, RenderCo
 from gymnasium.wrappers.vector import DictInfoToList
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as RecordVectorStatistics
 from registered import REGISTERED
-from slow import slow_except
+from slow import slow_except, slow_off_diagonal
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
 
@@ -74,8 +74,7 @@ def test_conformance(env_id, preset):
     check_problem(env_id, preset)
 
 
-@pytest.mark.parametrize("render_mode", [None, "rgb_array"])
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(("env_id", "render_mode"), slow_off_diagonal(IDS, [None, "rgb_array"]))
 def test_checkers_of_gymnasium_and_sb3(env_id, render_mode):
     checkers = {"gymnasium": gymnasium_check_env, "stable_baselines3": sb3_check_env}
     for name, check in checkers.items():

@@ -6,6 +6,8 @@ import pytest
 
 import mec_gym
 from agents.training_offload import head
+from mec_gym.core.pictures import new_figure
+from train.evaluation import tensorboard
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +19,10 @@ def places():
 
 
 @pytest.fixture(scope="module")
-def quick_tuning():
-    """The head of training offload tunes its price on few episodes."""
+def quick_runs():
+    """Pictures of decisions are empty, and training offload's price is tuned on few episodes."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
         few = functools.partial(head.tune_energy_price, episodes=8)
         patch.setattr(head, "tune_energy_price", few)
         yield

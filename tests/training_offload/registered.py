@@ -15,6 +15,6 @@ REGISTERED = {
     "mec/TrainingOffload-v0": Registered(
         default="drive", horizon=30, drawn=2, left=1, own=OWN, longer=LONGER, reward=reward,
         slow_presets=frozenset({"drive-ample", "drive-split", "drive-steady"}),
-        slow_agents=frozenset({"sparrow", "sparrow-textbook"}),
+        slow_agents=frozenset({"price", "sparrow", "sparrow-textbook"}),
     ),
 }  # fmt: skip

@@ -196,6 +196,7 @@ def test_ppo_learns_the_optimum(network):
     assert gap() == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_ppo_learns_what_lies_ahead():
     """The prior that does not look ahead is short-sighted; a few rollouts mend part of that."""
     problem = DistributedInference(Scenario(devices=3, servers=2, blocks=5, tasks=1))

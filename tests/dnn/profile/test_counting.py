@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from dnn.profile.nets import IMAGE, ROW, Residual, net, of, reads, transformer
-from slow import slow_off_diagonal
+from slow import slow_except, slow_off_diagonal
 from torch import nn
 
 from mec_gym.dnn.profile import profile
@@ -83,7 +83,7 @@ def test_dense_block():
     assert last.bytes_moved == 2 * 4 * 11 * 16
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("wrapped", slow_except([False, True], True))
 def test_transformer(wrapped):
     length, wide, inner = 10, 16, 24
     module = nn.Sequential(nn.Identity(), transformer()) if wrapped else transformer()

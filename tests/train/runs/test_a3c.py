@@ -74,6 +74,7 @@ def test_what_a_run_leaves_behind(tmp_path):
     assert steps == sorted(steps) and steps[-1] == 400
 
 
+@pytest.mark.slow
 def test_a_worker_that_raises_leaves_the_last_checkpoint(tmp_path, capfd):
     out = tmp_path / "a3c"
     # 40 steps of an environment are eight updates; the first checkpoint comes after four.

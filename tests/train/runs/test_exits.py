@@ -81,6 +81,7 @@ def test_what_a_run_leaves_behind(finished):
     assert {"loss", "loss/exit1", "loss/exit2", "learning_rate"} <= set(events.Tags()["scalars"])
 
 
+@pytest.mark.slow
 def test_the_command_trains_as_the_library_does(small_network, tmp_path):
     """Seed and threads go where they belong."""
     before = torch.get_num_threads()
@@ -96,6 +97,7 @@ def test_the_command_trains_as_the_library_does(small_network, tmp_path):
         torch.testing.assert_close(weights(tmp_path / "x")[key], value, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_killed_without_a_word(finished, small_network, tmp_path, monkeypatch):
     """What was learnt after the last checkpoint is learnt again, and its events are replaced."""
     out = tmp_path / "exits"

@@ -17,9 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.ppo.model import MODEL_FILE, load_ppo
 from agents.ppo.settings import PPOSettings
 from mec_gym import make_problem
-from mec_gym.core.pictures import new_figure
 from train.config import ppo_run
-from train.evaluation import tensorboard
 from train.runs.folder import checkpoints
 from train.runs.learn import learn
 from train.runs.ppo import train_ppo
@@ -28,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DRIVE = "mec/TrainingOffload-v0"
 ROLLOUT = 240
 
-pytestmark = pytest.mark.usefixtures("quick_tuning")
+pytestmark = pytest.mark.usefixtures("quick_runs")
 
 
 def small_run(out, **changes):
@@ -104,7 +102,6 @@ def test_a_policy_that_is_no_longer_finite_ends_the_run(tmp_path, monkeypatch):
             next(model.policy.parameters()).data[0] = float("nan")
 
     monkeypatch.setattr(PPO, "train", spoil)
-    monkeypatch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
     settings = dataclasses.replace(small_run(out).settings, head="flat")
     run = small_run(out, settings=settings, rule="none")
     with pytest.raises(ValueError, match=rf"learning_rate .* than 0\.001: .* {3 * ROLLOUT} steps"):

@@ -22,7 +22,6 @@ from agents.heads import make_head
 from agents.ppo.model import make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from mec_gym.core.packing import pack, unpack
-from mec_gym.core.pictures import new_figure
 from mec_gym.dnn.exits import ExitSettings, ExitTraining
 from mec_gym.registration import make_problem
 from train.config import a3c_run, ppo_run
@@ -35,6 +34,8 @@ from train.runs.interrupts import Interrupted
 from train.runs.ppo import train_ppo
 
 PLACES = "tests/Places-v0"
+
+pytestmark = pytest.mark.usefixtures("places", "quick_runs")
 
 
 class PPOKind:
@@ -161,14 +162,6 @@ class ExitsKind:
 
 
 KINDS = {"ppo": PPOKind(), "sizes": SizesKind(), "a3c": A3CKind(), "exits": ExitsKind()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def empty_pictures(places, quick_tuning):
-    """Pictures of decisions, which take long, are empty."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
-        yield
 
 
 @pytest.fixture(scope="module", params=slow_except(KINDS, "ppo", "exits"))
