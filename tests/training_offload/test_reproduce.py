@@ -90,7 +90,7 @@ def test_the_claim_of_figure_6_is_out_of_reach(variant):
 
 def test_files_and_draws(tmp_path):
     folder = tmp_path / "run"
-    reproduce(REPRODUCTION, TrainingOffloadRun(folder, draws=DRAWS))
+    reproduce(REPRODUCTION, TrainingOffloadRun(folder, draws=20))
     rows = json.loads((folder / "reproduction.json").read_text())
     keys = [(row["figure"], row["variant"], row["scheme"]) for row in rows]
     assert keys == [(f, v, s) for f in (4, 5, 6) for v in VARIANTS for s in SCHEMES[1:]]
@@ -98,7 +98,7 @@ def test_files_and_draws(tmp_path):
     assert [row["claimed_percent"] for row in rows[:3]] == [45.93, 23.10, 57.01]
     for k, row in enumerate(rows):
         if k % 3 == 0:
-            ours = curves(row["figure"], row["variant"], DRAWS).reductions()
+            ours = curves(row["figure"], row["variant"], 20).reductions()
         assert row["ours_percent"] == pytest.approx(ours[k % 3], rel=1e-12)
     with (folder / "reproduction.csv").open() as file:
         lines = list(csv.DictReader(file))

@@ -16,6 +16,7 @@ from slow import slow_except
 
 import mec_gym
 from agents.a3c.settings import A3CSettings
+from agents.ppo import learning
 from agents.ppo.model import agent_of, make_ppo, make_vec_env
 from agents.ppo.settings import PPOSettings
 from mec_gym.core.rollout import rollout, sample_episodes
@@ -87,7 +88,7 @@ def test_evaluations_change_nothing():
     model = make_ppo(env, PPO, seed=0)
     begin = rollout(PROBLEM, agent_of(model, env.head), TRACE).returns
     np.testing.assert_array_equal(found("ppo").returns[0], begin)
-    model.learn(TOTAL)
+    learning.learn(model, TOTAL, [])
     plain = torch.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
     assert torch.equal(plain, weights(found("ppo")))
     more = learning_curve(PROBLEM, A3C, 0, TOTAL, TRACE, evaluations=2)
