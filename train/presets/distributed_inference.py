@@ -21,7 +21,9 @@ _INFERENCE = PPOSettings(
 
 PPO_PRESETS = {
     "inference": TrainingPreset(
-        "score every device and place, one device after the other", _INFERENCE, 400_000
+        "score every device and place, one device after the other",
+        replace(_INFERENCE, n_epochs=2, learning_rate=2e-3),
+        400_000,
     ),
     "inference-sizes": TrainingPreset(
         "the same, learnt on several sizes side by side",

@@ -12,7 +12,7 @@ PPO_PRESETS = {
     "drive": TrainingPreset(
         "learn the price of energy, the closed form splits",
         PPOSettings(head="price", n_epochs=2, reward_scale=10.0),
-        2_000_000,
+        1_000_000,
     ),
     "paper": TrainingPreset(
         "one task: the network decides everything itself",

@@ -64,7 +64,7 @@ def test_unknown_names():
 def test_runs_from_python_are_the_presets(tmp_path):
     run, (name, preset) = ppo_run(tmp_path, DRIVE), find_ppo_preset(DRIVE)
     assert (run.preset, run.settings) == (name, preset.settings)
-    assert run.total_timesteps == preset.total_timesteps == 2_000_000
+    assert run.total_timesteps == preset.total_timesteps == 1_000_000
     assert ppo_run(tmp_path, DRIVE, "flat", seed=3).seed == 3
     assert a3c_run(tmp_path, PLACES, multi_task=True).settings.multi_task
 
