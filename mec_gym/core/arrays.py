@@ -55,6 +55,16 @@ def slot_at(trace: T, t: int) -> T:
     return map_arrays(lambda array: array[:, t if array.shape[1] > 1 else 0], trace)
 
 
+def slot_of(episode: T, t: int) -> T:
+    """Slot ``t`` of one episode, fields (...); no array is copied.
+
+    Args:
+        episode: Fields (T, ...), or (1, ...) for what holds during the whole episode.
+        t: The slot's number, from 0.
+    """
+    return map_arrays(lambda array: array[t if len(array) > 1 else 0], episode)
+
+
 def stack(records: Sequence[T]) -> T:
     """Join records of equal shapes along a new first axis."""
     return map_arrays(lambda *arrays: np.stack(arrays), *records)

@@ -20,7 +20,6 @@ from mec_gym.core.problem import AnyProblem, Episode
 from mec_gym.core.traces import check_trace
 
 _ONE = np.ones(1, dtype=np.bool_)
-_FIRST = np.zeros(1, dtype=np.int64)
 
 
 def checked_options(
@@ -75,6 +74,8 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         self.action_space = problem.action_space
         self._queue: EpisodeQueue | None = None
         self._t = -1
+        # Slots are views of this copy: later episodes overwrite the queue, but never the copy.
+        self._episode: Any = None
         self._slot: Any = None
         self._states: list[Any] = []
         self._decisions: list[Any] = []
@@ -114,7 +115,8 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
             self._queue.replay(trace)
         self._queue.advance(_ONE)
         self._t = 0
-        self._slot = arrays.at(self._queue.slot(_FIRST), 0)
+        self._episode = self._queue.episode(0)
+        self._slot = arrays.slot_of(self._episode, 0)
         self._states = [self.problem.start(self._slot)]
         self._decisions, self._outcomes = [], []
         return self.problem.observe(self._slot, self._states[0]), {}
@@ -147,7 +149,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         if terminated:
             self._t = problem.horizon
         if self._t < problem.horizon:
-            self._slot = arrays.at(self._queue.slot(np.array([self._t])), 0)
+            self._slot = arrays.slot_of(self._episode, self._t)
         info = {name: value.item() for name, value in arrays.as_dict(outcome).items()}
         observation = problem.observe(self._slot, state)
         return observation, float(problem.reward(outcome)), terminated, truncated, info
@@ -161,7 +163,7 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         """
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before asking for the trace")
-        return arrays.at(self._queue.trace(), 0)
+        return self._queue.episode(0)
 
     @property
     def now(self) -> tuple[Any, Any]:

@@ -83,30 +83,46 @@ class EpisodeQueue:
 
         return arrays.map_arrays(read, self._queue)
 
+    def episode(self, row: int) -> Any:
+        """A copy of the episode that environment ``row`` is playing, without the axis of B."""
+        current = self._current[row]
+        return arrays.map_arrays(lambda field: field[row, current].copy(), self._queue)
+
     def trace(self) -> Any:
         """A copy of the episodes that are being played, a trace of B episodes."""
         return arrays.at(self._queue, (self._rows, self._current))
 
     def _refill(self, rows: npt.NDArray[np.int64]) -> None:
         ahead = self.problem.episodes_ahead
-        for row in rows:
-            self._drawn_from[row] = self.generators[row].bit_generator.state
-        drawn = [self.problem.sample(self.generators[row], ahead) for row in rows]
-        if self._queue is None or (len(rows) == len(self.generators) and self._depth != ahead):
-            self._queue = _joined(drawn)
-        else:
-            if self._depth != ahead:  # After a replay, make room and keep each current episode.
+        if self._depth != ahead:
+            if len(rows) == len(self.generators):
+                self._queue = None
+            elif self._queue is not None:  # After a replay, keep each current episode.
                 kept = self.trace()
                 self._queue = arrays.map_arrays(lambda a: np.repeat(a[:, None], ahead, 1), kept)
                 self._current[:] = ahead - 1
                 self._next[:] = ahead
-            # In place, even if all are new: fresh memory costs more than the copy.
-            for name in arrays.field_names(type(self._queue)):
-                field = getattr(self._queue, name)
-                for row, trace in zip(rows, drawn, strict=True):
-                    field[row] = getattr(trace, name)
+        for row in rows:
+            generator = self.generators[row]
+            self._drawn_from[row] = generator.bit_generator.state
+            self._queue = self._with(row, self.problem.sample(generator, ahead), self._queue)
         self._depth = ahead
         self._next[rows] = 0
+
+    def _with(self, row: int, drawn: Any, queue: Any) -> Any:
+        """The queue (None if there is none yet) with the drawn episodes in one of its rows.
+
+        Rows are written one at a time, as they are drawn: all of them at once would take
+        as much memory as the queue itself. They are written in place, for fresh memory costs
+        more than the copy, and in C order whatever order their problem draws in: slots are
+        read from flat views, which only arrays in C order have.
+        """
+        if queue is None:
+            count = len(self.generators)
+            queue = arrays.map_arrays(lambda a: np.empty((count, *a.shape), a.dtype), drawn)
+        for name, field in arrays.as_dict(queue).items():
+            field[row] = getattr(drawn, name)
+        return queue
 
     def state(self) -> dict[str, Any]:
         """Return all that the next episodes depend on, as arrays and plain values.
@@ -144,12 +160,11 @@ class EpisodeQueue:
         if episodes is not None:
             queue = self._given(episodes)
         elif None not in drawn_from:
-            drawn = []
-            for generator, before in zip(self.generators, drawn_from, strict=True):
+            for row, generator in enumerate(self.generators):
                 again = copy.deepcopy(generator)
-                again.bit_generator.state = before
-                drawn.append(self.problem.sample(again, self.problem.episodes_ahead))
-            queue = _joined(drawn)
+                again.bit_generator.state = drawn_from[row]
+                drawn = self.problem.sample(again, self.problem.episodes_ahead)
+                queue = self._with(row, drawn, queue)
         depth = 0 if queue is None else next(iter(arrays.as_dict(queue).values())).shape[1]
         upcoming, current = (array_of(state, name, self._next) for name in ("next", "current"))
         for number, most in ((upcoming, depth), (current, max(depth - 1, 0))):
@@ -171,18 +186,3 @@ class EpisodeQueue:
         if len({field.shape[1] for field in fields.values()}) != 1:
             raise ValueError("episodes must be as many in every field")
         return arrays.from_dict(type(template), fields)
-
-
-def _joined(drawn: Sequence[Any]) -> Any:
-    """Traces along a new first axis, in C order whatever order their problem draws in.
-
-    Slots are read from flat views, which only arrays in C order have.
-    """
-
-    def together(*rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        joined = np.empty((len(rows), *rows[0].shape), rows[0].dtype)
-        for i, row in enumerate(rows):
-            joined[i] = row
-        return joined
-
-    return arrays.map_arrays(together, *drawn)

@@ -146,46 +146,48 @@ class Channel:
         Returns:
             The rates up and down, (n, T, N, M) bit/s.
         """
-        # In single precision and time first: drawing limits how fast environments run.
-        place = self.plane.walk(rng, (n, devices), rounds, self.round_s)[..., None]
-        station = self.plane.stations(stations).astype(np.float32)
-        squared = place[:, 0] - station[:, 0]  # (T, n, N, M)
+        # In single precision and stations first: drawing limits how fast environments run, and
+        # numpy is slow where the last axis is short.
+        place = self.plane.walk(rng, (n, devices), rounds, self.round_s)
+        station = self.plane.stations(stations).astype(np.float32)[..., None, None, None]
+        squared = place[:, 0] - station[:, 0]  # (M, T, n, N)
         squared *= squared
         other = place[:, 1] - station[:, 1]
         other *= other
         squared += other
         np.maximum(squared, NEAREST_M**2, out=squared)
-        shadow = correlate(white_noise(rng, squared.shape), self.shadowing_memory)
+        noise = white_noise(rng, (rounds, n, devices, stations))
+        shadow = correlate(noise, self.shadowing_memory)
         # Radio.snr on a log scale, written for the square of the distance.
         nepers = math.log(10.0) / 10.0  # of a decibel
-        snr_at = math.log(float(self.uplink.snr(NEAREST_M))) - self.penetration_db * nepers
+        nearest = float(self.uplink.snr(NEAREST_M))
+        snr_at = math.log(nearest) - self.penetration_db * nepers
         np.log(squared, out=squared)
         squared -= math.log(NEAREST_M**2)
         squared *= -SLOPE_DB / 20.0
         shadow *= self.shadowing_db * nepers
-        squared += shadow
+        squared += np.moveaxis(shadow, -1, 0)
         squared += snr_at
         snr = np.exp(squared, out=squared)
-        stronger = self.downlink.snr(NEAREST_M) / self.uplink.snr(NEAREST_M)
-        np.multiply(snr, float(stronger), out=other)
+        stronger = float(self.downlink.snr(NEAREST_M)) / nearest
+        np.multiply(snr, stronger, out=other)
         if self.interference:
-            total = other[..., 0] + np.float32(1.0)  # of noise
-            # Several times as fast as a sum over so short an axis.
-            for one in range(1, stations):
-                total += other[..., one]
+            total = other[0] + np.float32(1.0)  # of noise
+            for one in other[1:]:
+                total += one
             # So that rounding leaves some of it where one station drowns all others; no ratio
             # exceeds 60 dB then, far beyond the one of the largest rate.
             total *= 1.0 + 1e-6
-            other /= total[..., None] - other
+            other /= total - other
         return self._rate(snr, self.uplink), self._rate(other, self.downlink)
 
     def _rate(self, snr: Float32Array, radio: Radio) -> Float32Array:
-        """Return the rates (n, T, ...) of ratios (T, n, ...), which are overwritten."""
+        """Return the rates (n, T, N, M) of ratios (M, T, n, N), which are overwritten."""
         snr += 1.0
         rate = np.log(snr, out=snr)
         rate *= self.attenuation * radio.bandwidth_hz / math.log(2.0)
         np.clip(rate, self.slowest, self.most_bits_per_hz * radio.bandwidth_hz, out=rate)
-        return np.ascontiguousarray(np.swapaxes(rate, 0, 1))
+        return np.transpose(rate, (2, 1, 3, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +461,7 @@ class Scenario:
         np.clip(noise, -MOST_SPREAD, MOST_SPREAD, out=noise)
         spread = self.background_spread
         load = self.background * np.exp(spread * noise.astype(np.float64) - spread**2 / 2)
-        return np.ascontiguousarray(np.swapaxes(load, 0, 1))
+        return np.swapaxes(load, 0, 1)
 
 
 def _tables(

@@ -101,17 +101,15 @@ def pass_through(
         When the frame is done, (...) s from now, and when each stage is free after it, (..., 3)
         s from now.
     """
-    shape = np.broadcast_shapes(service.shape, backlog.shape)
-    free = np.empty(shape)
-    done = np.zeros(shape[:-1])
+    works = service > 0
+    start = np.empty(np.broadcast_shapes(service.shape, backlog.shape))
+    done = np.zeros(service.shape[:-1])
     for stage in range(3):
-        works = service[..., stage] > 0
-        finish = np.maximum(done, backlog[..., stage]) + service[..., stage]
-        done = np.where(works, finish, done)
-        free[..., stage] = np.where(works, finish, backlog[..., stage])
+        start[..., stage] = np.maximum(done, backlog[..., stage])
+        done = np.where(works[..., stage], start[..., stage] + service[..., stage], done)
         if stage == 1:
-            done += round_trip
-    return done, free
+            done = done + round_trip
+    return done, np.where(works, start + service, backlog)
 
 
 def energy(

@@ -40,7 +40,7 @@ class Plane:
         """The places of the stations, (count, 2) m: rows of equal height, evenly filled."""
         positive_int("stations", count)
         rows = max(1, round(math.sqrt(count)))
-        per_row = [len(part) for part in np.array_split(np.arange(count), rows)]
+        per_row = [count // rows + (row < count % rows) for row in range(rows)]
         places = [
             ((column + 0.5) / width * self.side_m, (row + 0.5) / rows * self.side_m)
             for row, width in enumerate(per_row)

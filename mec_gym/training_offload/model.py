@@ -8,6 +8,7 @@ Equations are cited by their number alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,21 +70,17 @@ class Route:
 
 def route(slot: Slot, server: IntArray, next_server: IntArray) -> Route:
     """The rates of servers i and j (...) in a slot (...)."""
-
-    def pick(rates: FloatArray, region: int, index: IntArray) -> FloatArray:
-        index = np.asarray(index)
-        batch = np.broadcast_shapes(rates.shape[:-2], index.shape)
-        of_region = np.broadcast_to(rates[..., region, :], (*batch, rates.shape[-1]))
-        chosen = np.broadcast_to(index, batch)[..., None]
-        return np.asarray(np.take_along_axis(of_region, chosen, axis=-1)[..., 0])
-
+    batch, servers = slot.uplink.shape[:-2], slot.uplink.shape[-1]
+    # One flat index and ``take``: several times faster than take_along_axis.
+    first = np.arange(math.prod(batch)).reshape(batch) * (2 * servers)
+    at_i, at_j = first + server, first + servers + next_server
     return Route(
-        uplink_i=pick(slot.uplink, 0, server),
-        downlink_i=pick(slot.downlink, 0, server),
-        compute_i=pick(slot.compute, 0, server),
-        uplink_j=pick(slot.uplink, 1, next_server),
-        downlink_j=pick(slot.downlink, 1, next_server),
-        compute_j=pick(slot.compute, 1, next_server),
+        uplink_i=slot.uplink.reshape(-1).take(at_i),
+        downlink_i=slot.downlink.reshape(-1).take(at_i),
+        compute_i=slot.compute.reshape(-1).take(at_i),
+        uplink_j=slot.uplink.reshape(-1).take(at_j),
+        downlink_j=slot.downlink.reshape(-1).take(at_j),
+        compute_j=slot.compute.reshape(-1).take(at_j),
         connection_time=slot.connection_time,
     )
 
@@ -138,7 +135,7 @@ def communication_j(x_i: FloatArray, r: Route, case: IntArray, rho: float) -> Fl
             (x_i - r.uplink_i * r.connection_time) / r.uplink_j + results,
             results,
             unreturned(x_i, r, rho) / r.downlink_j,
-            np.zeros_like(results),
+            0.0,
         ],
     )
 
@@ -172,14 +169,14 @@ def migration(x_i: FloatArray, r: Route, case: IntArray, scenario: Scenario) -> 
             r.uplink_i * r.connection_time,
             rho * x_i,
             unreturned(x_i, r, rho),
-            np.zeros_like(r.connection_time * x_i),
+            0.0,
         ],
     )
     charged = np.ones_like(case, dtype=bool) if scenario.variant == "literal" else case < 4
     return scenario.handover_s * charged + moved / scenario.backhaul
 
 
-def edge_delay(x_i: FloatArray, r: Route, scenario: Scenario) -> FloatArray:
+def edge_delay(x_i: FloatArray, r: Route, case: IntArray, scenario: Scenario) -> FloatArray:
     """The delay of the edge's part, the first argument of the maxima in (10)-(12), (...) s.
 
     Case 1 is (10) as printed: upload until T_ct, hand-over, then the two transfers to j side by
@@ -192,7 +189,6 @@ def edge_delay(x_i: FloatArray, r: Route, scenario: Scenario) -> FloatArray:
     """
     rho, variant = scenario.result_ratio, scenario.variant
     tau = r.connection_time
-    case = migration_case(x_i, r, scenario)
     trained_at_i = x_i / r.compute_i  # (4)
     trained_at_j = x_i / r.compute_j  # (5)
     results_j = rho * x_i / r.downlink_j
@@ -220,7 +216,7 @@ def edge_delay(x_i: FloatArray, r: Route, scenario: Scenario) -> FloatArray:
         done = r.compute_i * left_to_train
         moved = (x_i - done + rho * done) / scenario.backhaul
         case_2 = tau + scenario.handover_s + moved + (x_i - done) / r.compute_j + results_j
-    return np.select([case == 1, case == 2], [case_1, case_2], case_3_4)
+    return np.choose(case - 1, [case_1, case_2, case_3_4, case_3_4])
 
 
 def energy(work: FloatArray, x_i: FloatArray, x_c: FloatArray, scenario: Scenario) -> FloatArray:
@@ -261,7 +257,8 @@ def evaluate(
     x_i = decision.edge_share * slot.work
     x_c = decision.cloud_share * slot.work
     r = route(slot, decision.server, decision.next_server)
-    edge_s = edge_delay(x_i, r, scenario)
+    case = migration_case(x_i, r, scenario)
+    edge_s = edge_delay(x_i, r, case, scenario)
     device_s = device_delay(slot.work, x_i, x_c, scenario.device_compute)
     cloud_s = cloud_delay(x_c, scenario)
     delay = slowest(edge_s, device_s, cloud_s)
@@ -275,7 +272,7 @@ def evaluate(
         device_s=device_s,
         cloud_s=cloud_s,
         energy_j=np.where(battery_short, 0.0, needed),
-        case=migration_case(x_i, r, scenario),
+        case=case,
         deadline_missed=deadline_missed,
         battery_short=battery_short,
         dropped=dropped,
