@@ -27,7 +27,8 @@ def make_one(env_id: str, scenario: Any = None) -> gym.Env[Any, Any]:
     return gym.make(env_id, scenario=scenario, disable_env_checker=True)
 
 
-def _single_step(env: gym.Env[Any, Any]) -> Callable[[], object]:
+def single_step(env: gym.Env[Any, Any]) -> Callable[[], object]:
+    """Return a function that takes one step, with actions that were drawn beforehand."""
     actions = cycle([env.action_space.sample() for _ in range(ACTION_SETS)])
     env.reset(seed=0)
 
@@ -39,7 +40,8 @@ def _single_step(env: gym.Env[Any, Any]) -> Callable[[], object]:
     return step
 
 
-def _vector_step(env: VectorEnv[Any, Any, Any]) -> Callable[[], object]:
+def vector_step(env: VectorEnv[Any, Any, Any]) -> Callable[[], object]:
+    """Return a function that takes one step in every environment; see :func:`single_step`."""
     actions = cycle([env.action_space.sample() for _ in range(ACTION_SETS)])
     env.reset(seed=0)
     return lambda: env.step(next(actions))
@@ -107,10 +109,10 @@ def measure_sides(
     def measure(step: Callable[[], object], batch: int) -> Measure:
         return lambda: rate(step, batch, seconds, drawn_every, cycles=2)
 
-    sides = {("gym.make", 1): measure(_single_step(make()), 1)} if gymnasium else {}
+    sides = {("gym.make", 1): measure(single_step(make()), 1)} if gymnasium else {}
     for (kind, n), env in vectors.items():
         env.action_space.seed(0)
-        sides[kind, n] = measure(_vector_step(env), n)
+        sides[kind, n] = measure(vector_step(env), n)
     found = interleave(sides, repeats)
     for env in vectors.values():
         env.close()
@@ -162,7 +164,7 @@ def measure(seconds: float, repeats: int) -> Report:
     if isinstance(peer, str):
         notes.append(peer)
     else:
-        step = _single_step(peer)
+        step = single_step(peer)
         found = interleave({PEER: lambda: rate(step, 1, seconds, cycle=100)}, repeats)
         rows.append(_row(PEER, "gym.make", 1, found[PEER]))
         notes.append("mobile-env simulates something else: its row says what users know, no more")

@@ -163,8 +163,8 @@ class EpisodeQueue:
             for row, generator in enumerate(self.generators):
                 again = copy.deepcopy(generator)
                 again.bit_generator.state = drawn_from[row]
-                drawn = self.problem.sample(again, self.problem.episodes_ahead)
-                queue = self._with(row, drawn, queue)
+                ahead = self.problem.episodes_ahead
+                queue = self._with(row, self.problem.sample(again, ahead), queue)
         depth = 0 if queue is None else next(iter(arrays.as_dict(queue).values())).shape[1]
         upcoming, current = (array_of(state, name, self._next) for name in ("next", "current"))
         for number, most in ((upcoming, depth), (current, max(depth - 1, 0))):

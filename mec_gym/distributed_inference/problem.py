@@ -194,13 +194,8 @@ class DistributedInference:
             (*head.strides[:-1], self.device_columns * head.itemsize, head.itemsize),
         )
         k, scale = s.blocks, self._row_scale
-        np.multiply(slot.bits, scale[: k + 1], out=rows[..., : k + 1], casting="same_kind")
-        np.multiply(
-            slot.work,
-            scale[k + 1 : 2 * k + 1],
-            out=rows[..., k + 1 : 2 * k + 1],
-            casting="same_kind",
-        )
+        rows[..., : k + 1] = slot.bits * scale[0]
+        rows[..., k + 1 : 2 * k + 1] = slot.work * scale[k + 1]
         column = 2 * k + 1
         rows[..., column] = slot.active & ~state.failed
         rows[..., column + 1] = state.place * scale[column + 1]
@@ -211,9 +206,7 @@ class DistributedInference:
         rows[..., column + 6] = slot.compute_power * scale[column + 6]
         column, m = column + 7, s.servers
         for rate in (slot.uplink, slot.downlink):
-            np.multiply(
-                rate, scale[column], out=rows[..., column : column + m], casting="same_kind"
-            )
+            rows[..., column : column + m] = rate * scale[column]
             column += m
         tail, tail_scale = seen[..., s.devices * self.device_columns :], self._tail_scale
         tail[..., :m] = slot.load * tail_scale[:m]

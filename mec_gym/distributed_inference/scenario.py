@@ -187,7 +187,7 @@ class Channel:
         rate = np.log(snr, out=snr)
         rate *= self.attenuation * radio.bandwidth_hz / math.log(2.0)
         np.clip(rate, self.slowest, self.most_bits_per_hz * radio.bandwidth_hz, out=rate)
-        return np.transpose(rate, (2, 1, 3, 0))
+        return np.swapaxes(np.stack(list(rate), axis=-1), 0, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,29 @@ def test_a_replayed_trace_is_copied():
     assert env.step([0, 0])[1] == -3.0
 
 
+@pytest.mark.parametrize("problem", [TinyProblem(ahead=2), TargetProblem(ahead=2)])
+def test_slots_that_a_user_keeps_stay_as_they_were(problem):
+    """Later episodes overwrite what was drawn ahead, but no slot of an earlier episode."""
+    env = MecEnv(problem)
+    env.reset(seed=3)
+    kept = []
+    for _ in range(5):
+        slot, _ = env.now
+        kept.append((slot, arrays.slot_at(arrays.stack([env.trace]), 0)))
+        env.reset()
+    for slot, first in kept:
+        for name, field in arrays.as_dict(first).items():
+            assert np.array_equal(getattr(slot, name), field[0])
+
+
+def test_a_slot_that_a_user_changes_leaves_the_trace_alone():
+    env = MecEnv(TinyProblem())
+    env.reset(seed=3)
+    before = env.trace.speed.copy()
+    env.now[0].speed[:] = 7.0
+    assert np.array_equal(env.trace.speed, before) and (before[0] != 7.0).all()
+
+
 def test_reset_refuses_what_it_does_not_know():
     env = MecEnv(TinyProblem())
     with pytest.raises(ValueError, match=r"'trace'.*\['seed', 'tracks'\]"):

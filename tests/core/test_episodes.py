@@ -1,5 +1,7 @@
 """EpisodeQueue: the order of episodes, replays in between, and what its state holds."""
 
+import weakref
+
 import numpy as np
 import pytest
 from target_problem import TargetProblem
@@ -86,6 +88,29 @@ def test_reseeding_one_environment_forgets_what_it_drew_ahead():
     for i, seed, k in ((0, 0, 1), (1, 50, 0), (2, 2, 1)):
         drawn = problem.sample(np.random.default_rng(seed), 3)
         assert same(arrays.at(now, i), arrays.at(drawn, k))
+
+
+class CountingProblem(TinyProblem):
+    """Counts how many earlier draws are in memory whenever it draws."""
+
+    def __init__(self):
+        super().__init__(ahead=2)
+        self.drawn, self.held = [], []
+
+    def sample(self, rng, n):
+        self.held.append(sum(work() is not None for work in self.drawn))
+        trace = super().sample(rng, n)
+        self.drawn.append(weakref.ref(trace.work))
+        return trace
+
+
+def test_a_refill_holds_one_environments_draw_at_a_time():
+    problem = CountingProblem()
+    queue = queue_of(problem)
+    for _ in range(3):  # the second refill is in place
+        queue.advance(ALL)
+    queue_of(problem).load_state(queue.state())
+    assert problem.held == [0] * 9
 
 
 def loaded(problem, content):
