@@ -84,7 +84,7 @@ class LearningSettings:
             short-sighted but less noisy.
         gae_lambda: Lambda of generalised advantage estimation [Schulman2016]: 1 uses whole
             returns (noisy), 0 the critic only (biased).
-        learning_rate: Step size at the start; it falls linearly to 0. Halve it if learning
+        learning_rate: Step size of the first update; it falls linearly. Halve it if learning
             is unstable.
         ent_coef: Weight of the entropy bonus. Raise it if the policy stops exploring.
         max_grad_norm: The norm down to which longer gradients are scaled. Lower it if single
