@@ -386,11 +386,11 @@ class Scenario:
             work = self.networks.work[1] * self.blocks
         else:
             work = float(self.table_work.sum(axis=1).max())
-        return self.deadline_factor[1] * work / self.device_rate[0] / self._deadlines
+        return self.deadline_factor[1] * work / self.device_rate[0] / self.deadlines_per_task
 
     @property
-    def _deadlines(self) -> int:
-        """The number of deadlines that the time of a task is divided into."""
+    def deadlines_per_task(self) -> int:
+        """The number of deadlines of a task: 1, or one for each of its blocks."""
         return self.blocks if self.deadline_of == "block" else 1
 
     @property
@@ -411,7 +411,7 @@ class Scenario:
         device_rate = rng.uniform(*self.device_rate, size=(n, 1, self.devices))
         server_rate = rng.uniform(*self.server_rate, size=(n, 1, self.servers))
         compute_power = rng.uniform(*self.compute_power, size=(n, 1, self.devices))
-        factor = rng.uniform(*self.deadline_factor, size=per_task) / self._deadlines
+        factor = rng.uniform(*self.deadline_factor, size=per_task) / self.deadlines_per_task
         active = rng.random(per_task) >= self.idle
         uplink, downlink = self.channel.sample(rng, n, self.devices, self.servers, self.rounds)
 

@@ -338,8 +338,8 @@ def line(
     given_up = per_episode(played, "dropped").sum()
     tasks = per_episode(played, "finished").sum() + given_up
 
-    s = cast(DistributedInference, make_problem(INFERENCE, scenario)).scenario
-    deadlines = s.blocks if s.deadline_of == "block" else 1
+    problem = cast(DistributedInference, make_problem(INFERENCE, scenario))
+    deadlines = problem.scenario.deadlines_per_task
 
     def per_task(part: str) -> float:
         return float(per_episode(played, part).sum() / tasks)
