@@ -22,15 +22,24 @@ PPO_PRESETS = {
 }
 PPO_DEFAULT = {"mec/TrainingOffload-v0": "drive", "mec/TrainingOffloadPaper-v0": "paper"}
 
-_PRICE = A3CSettings(head="price", num_envs=128, n_steps=30, reward_scale=10.0, ent_coef=0.0)
+# A3C hardly reduces its noise; with the usual exp(-1) some seeds stay at the tuned rule.
+_PRICE = A3CSettings(
+    head="price",
+    num_envs=128,
+    n_steps=30,
+    reward_scale=10.0,
+    ent_coef=0.0,
+    learning_rate=1e-3,
+    log_std_init=-2.0,
+)
 _PAPER = A3CSettings(num_envs=128, n_steps=8, gamma=0.0, ent_coef=0.0, reward_scale=10.0)
 
 A3C_PRESETS = {
-    "drive": TrainingPreset("learn the price of energy, the closed form splits", _PRICE, 4_000_000),
+    "drive": TrainingPreset("learn the price of energy, the closed form splits", _PRICE, 2_000_000),
     "mtl-drive": TrainingPreset(
         "multi-task: the same, a branch each for the price and for how far to trust the estimate",
         replace(_PRICE, network="branches", multi_task=True),
-        4_000_000,
+        2_000_000,
     ),
     "paper": TrainingPreset("one task: the network decides everything itself", _PAPER, 5_000_000),
     "mtl-paper": TrainingPreset(
