@@ -88,6 +88,7 @@ def test_every_exit_teaches_what_it_reads(few):
         torch.testing.assert_close(joint, (one + 3 * other) / 4, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_learns_the_digits(images):
     before = started(images).accuracies()
     training = run(started(images))

@@ -60,6 +60,7 @@ def test_no_return_is_below_what_dropping_everything_gives():
             assert (returns >= -problem.horizon).all(), name
 
 
+@pytest.mark.slow
 def test_the_order_of_agents_on_the_drive():
     problem = mec_gym.make_problem(DRIVE)
     trace = sample_episodes(problem, 0, 200)

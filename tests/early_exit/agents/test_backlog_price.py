@@ -133,6 +133,7 @@ def test_prices_are_zero_where_they_cannot_help():
     assert tune_prices(calm, episodes=8) == (0.0, 0.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_tuned_prices_help_on_other_episodes():
     problem = cases.problem_of("default", arrival_rates=(30.0,), horizon=20)
     trace = problem.sample(np.random.default_rng(0), 100)

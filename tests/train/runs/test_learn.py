@@ -187,7 +187,7 @@ def test_bad_input(places, changes, message):
         mec_gym.learn(**{"env_id": ENV, **changes})
 
 
-@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("algo", slow_except(ALGOS, "ppo"))
 def test_ctrl_c_returns_the_agent_as_it_is(places, monkeypatch, algo):
     """Long before its time."""
     before = signal.getsignal(signal.SIGINT)

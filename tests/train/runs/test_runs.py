@@ -164,7 +164,7 @@ class ExitsKind:
 KINDS = {"ppo": PPOKind(), "sizes": SizesKind(), "a3c": A3CKind(), "exits": ExitsKind()}
 
 
-@pytest.fixture(scope="module", params=slow_except(KINDS, "ppo", "exits"))
+@pytest.fixture(scope="module", params=slow_except(KINDS, "ppo"))
 def finished(request, places, tmp_path_factory):
     """A kind of run, the folder of a finished one, and the weights it ended with."""
     kind = KINDS[request.param]
