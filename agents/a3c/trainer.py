@@ -255,6 +255,7 @@ class Trainer:
             self._fail(worker)
 
     def _fail(self, worker: int) -> None:
+        """Say what became of a worker, without the broken pipe by which it was noticed."""
         process = self._processes[worker]
         process.join(PATIENCE)
         code = process.exitcode
@@ -262,11 +263,11 @@ class Trainer:
             raise ChildProcessError(
                 "workers import the script that starts them, and this one would train again: "
                 'keep its work under `if __name__ == "__main__":`'
-            )
+            ) from None
         how = "" if code is None else f", exit status {code}"
         if code is not None and code < 0:
             how = f", killed by {signal.Signals(-code).name}"
-        raise ChildProcessError(f"worker {worker} died (process {process.pid}{how})")
+        raise ChildProcessError(f"worker {worker} died (process {process.pid}{how})") from None
 
     def _end(self, at_once: bool) -> None:
         """End all processes and wait for them."""
