@@ -46,7 +46,7 @@ def draw_episode(scenario: Scenario, episode: Frames) -> Figure:
 
     The panels show, from top to bottom: the uplink and the arrival rate; where each frame's
     latency was spent, and its deadline; its exit and the share of the network's work that the
-    device did; and the backlogs that it found.
+    device did; the backlogs that it found, and the charge of the battery.
 
     Args:
         scenario: The parameters of what was played.
@@ -122,7 +122,7 @@ def draw_decisions(axes: Axes, scenario: Scenario, episode: Frames) -> None:
 
 
 def draw_backlogs(axes: Axes, scenario: Scenario, episode: Frames) -> None:
-    """The backlogs of device, link and edge that each frame found."""
+    """The backlogs of device, link and edge that each frame found, and the battery's charge."""
     states = arrays.stack(episode.states[: len(episode.decisions)])
     played = _numbers(len(episode.decisions))
     style(axes, ylabel="backlog found, ms")
@@ -130,7 +130,11 @@ def draw_backlogs(axes: Axes, scenario: Scenario, episode: Frames) -> None:
         backlog = states.backlog[:, stage] * 1e3
         axes.step(played, backlog, where="mid", color=COLORS[name], label=name)
     axes.set_ylim(bottom=0)
-    axes.legend(**ABOVE)
+    right = _right_of(axes, "battery, %")
+    charge = 100.0 * states.battery / scenario.battery
+    right.step(played, charge, where="mid", color=GREY, ls="--")
+    right.set_ylim(0, 105)
+    axes.legend([*axes.get_lines(), *right.get_lines()], [*STAGES, "battery left (right)"], **ABOVE)
 
 
 def _title(scenario: Scenario, episode: Frames) -> str:

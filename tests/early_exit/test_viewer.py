@@ -110,6 +110,11 @@ def test_every_bar_is_the_models():
         if [line.get_label() for line in axes.get_lines()] == ["exit (right)"]
     )
     assert exits.get_lines()[0].get_ydata().tolist() == [2, 1, 2, 2, 2]
+    (battery,) = (axes for axes in figure.axes if axes.get_ylabel() == "battery, %")
+    spent = np.cumsum([0.0, *outcomes.energy_j[:4]])
+    left = 100 * (1 - spent / problem.scenario.battery)
+    assert left[0] > left[-1]
+    np.testing.assert_allclose(battery.get_lines()[0].get_ydata(), left)
 
 
 def test_the_title_by_hand():
