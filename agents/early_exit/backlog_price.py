@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,18 +39,17 @@ def backlog_at_next_arrival(free: FloatArray, rate: npt.ArrayLike) -> FloatArray
     return np.asarray(free + np.expm1(-rate * free) / rate)
 
 
-def scarcity(state: State, scenario: Scenario) -> FloatArray:
+def scarcity(frames: npt.NDArray[Any], battery: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """How much faster the battery is drained than the frames pass, (...).
 
-    It is the share of the frames that is left / the share of the battery that is left: 1 at the
-    start, above 1 if at this pace the battery will be empty before the last frame.
+    It is 1 at the start, and above 1 if at this pace the battery will be empty before the last
+    frame.
 
     Args:
-        state: Fields (...).
-        scenario: The parameters.
+        frames: The share of the frames that is left, (...).
+        battery: The share of the battery that is left, (...).
     """
-    frames = state.frames_left / scenario.horizon
-    return np.asarray(frames / np.maximum(state.battery / scenario.battery, 1e-6))
+    return np.asarray(frames / np.maximum(battery, 1e-6))
 
 
 class BacklogPriceSolver:
@@ -77,7 +77,9 @@ class BacklogPriceSolver:
         rate = np.asarray(slot.arrival_rate)[..., None, None]
         later = backlog_at_next_arrival(free, rate)
         total = cost + (self.price[..., None, :3] * later).sum(axis=-1)
-        per_joule = self.price[..., 3] * scarcity(state, self.scenario) ** STEEPNESS
+        frames = state.frames_left / self.scenario.horizon
+        battery = state.battery / self.scenario.battery
+        per_joule = self.price[..., 3] * scarcity(frames, battery) ** STEEPNESS
         total += per_joule[..., None] * energy
         return Solution(arrays.at(decisions, total.argmin(axis=-1)), cost.shape[-1])
 

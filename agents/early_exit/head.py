@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
+from agents.early_exit.backlog_price import BacklogPriceSolver, scarcity, tune_prices
 from mec_gym.early_exit.exact import slot_optimum
 from mec_gym.early_exit.problem import EarlyExitPartition
 
@@ -66,14 +66,14 @@ class BacklogPriceHead:
 
         In place of each backlog stands its square root: the backlogs that matter are about as
         long as a service time, which is short beside the timeout that backlogs are scaled by. In
-        place of the battery stands 3 * log(share of frames left / share of battery left), clipped
-        to [-1, 1]: what decides is whether the battery lasts, and a few percent matter.
+        place of the battery stands 3 * log of its scarcity, clipped to [-1, 1]: what decides is
+        whether the battery lasts, and a few percent matter.
         """
         inputs = observation.copy()
         inputs[..., 6:9] = np.sqrt(observation[..., 6:9])
-        battery, frames = observation[..., 9], observation[..., 10]
-        scarce = np.log(np.maximum(frames, 1e-6) / np.maximum(battery, 1e-6))
-        inputs[..., 9] = np.clip(3.0 * scarce, -1.0, 1.0)
+        frames = np.maximum(observation[..., 10], 1e-6)  # after the last frame none is left
+        scarce = scarcity(frames, observation[..., 9])
+        inputs[..., 9] = np.clip(3.0 * np.log(scarce), -1.0, 1.0)
         return inputs
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -41,12 +41,7 @@ def test_without_frames_to_come_no_backlog_is_left():
 
 def test_scarcity_by_hand():
     """Of 24 frames 6 are left, and of 11 J 5.5, 2.75, 1.1 or nothing."""
-    now = cases.State(
-        backlog=np.zeros((4, 3)),
-        battery=np.array([5.5, 2.75, 1.1, 0.0]),
-        frames_left=np.full(4, 6.0),
-    )
-    got = scarcity(now, cases.scenario())
+    got = scarcity(np.full(4, 6.0) / 24, np.array([5.5, 2.75, 1.1, 0.0]) / 11)
     np.testing.assert_allclose(got[:3], [0.5, 1.0, 2.5], rtol=1e-14)
     assert 1e5 < got[3] < np.inf
 
