@@ -44,7 +44,8 @@ def test_a_line_by_hand():
         deadline_missed=[[0, 1], [0, 99]],
     )
     best = played(latency_s=[[1.0, 1.0], [4.0, 99.0]])
-    found = study.line("patent", "some", one, np.array([-2.5, -4.0]), best, 0.3)
+    deadlines = make_problem(study.INFERENCE, "patent").scenario.deadlines_per_task
+    found = study.line("patent", "some", one, np.array([-2.5, -4.0]), best, 0.3, deadlines)
     assert (found.episodes, found.tasks) == (2, 4)
     assert found.return_mean == -4.0
     assert found.gap_percent == pytest.approx((20.0 + 25.0) / 2)
@@ -83,7 +84,7 @@ def test_delays_add_up_and_the_bound_holds(scenario):
     bound = problem.bound(trace)
     for agent in (study.make_agent("greedy", problem), study.untrained(problem)):
         games = rollout(problem, agent, trace)
-        found = study.line(scenario, "x", games, bound, games, 0.0)
+        found = study.line(scenario, "x", games, bound, games, 0.0, 1)
         assert found.given_up_percent == 0.0
         assert found.total_s == pytest.approx(found.local_s + found.edge_s + found.transfer_s)
         assert found.gap_percent >= 0.0 and found.clairvoyant_gap_percent == 0.0

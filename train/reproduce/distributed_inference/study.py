@@ -276,8 +276,9 @@ def contest(scenario: str, problem: AnyProblem, steps: int, bar: tqdm[None]) -> 
         milliseconds[name] = decision_ms(played[name])
         bar.update()
 
+    deadlines = cast(DistributedInference, problem).scenario.deadlines_per_task
     lines = [
-        line(scenario, name, rollout, bound, played["clairvoyant"], milliseconds[name])
+        line(scenario, name, rollout, bound, played["clairvoyant"], milliseconds[name], deadlines)
         for name, rollout in played.items()
     ]
     lines = [
@@ -322,6 +323,7 @@ def line(
     bound: FloatArray,
     clairvoyant: Rollout,
     decision_ms: float,
+    deadlines: int,
 ) -> Line:
     """The line of one agent, which does not yet say how it was trained.
 
@@ -332,14 +334,12 @@ def line(
         bound: The bound of each episode, (n,).
         clairvoyant: What the clairvoyant played, the same episodes.
         decision_ms: The wall time of a decision.
+        deadlines: The number of deadlines of a task.
     """
     gaps = gap_percent(played.returns, bound)
     low, high = interval(gaps)
     given_up = per_episode(played, "dropped").sum()
     tasks = per_episode(played, "finished").sum() + given_up
-
-    problem = cast(DistributedInference, make_problem(INFERENCE, scenario))
-    deadlines = problem.scenario.deadlines_per_task
 
     def per_task(part: str) -> float:
         return float(per_episode(played, part).sum() / tasks)
