@@ -57,18 +57,32 @@ PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
 """What is learnt by whom: the preset with a head of the environment's own, then flat ones."""
 
 
-class _Test:
-    """The test episodes of an environment, and what its best rule gets out of them."""
+class Test:
+    """Episodes that everybody plays.
 
-    def __init__(self, env_id: str) -> None:
-        self.problem: AnyProblem = make_problem(env_id)
-        self.trace = sample_episodes(self.problem, TEST_SEED, EPISODES)
-        self.bound = self.problem.bound(self.trace)
-        self.rule = next(iter(agents_for(self.problem)))
-        self.to_beat = self.returns(make_agent(self.rule, self.problem))
+    Attributes:
+        problem: The problem that is played.
+        trace: The episodes.
+        bound: The bound of each episode, (n,).
+    """
+
+    def __init__(self, problem: AnyProblem, episodes: int = EPISODES) -> None:
+        self.problem = problem
+        self.trace = sample_episodes(problem, TEST_SEED, episodes)
+        self.bound = problem.bound(self.trace)
 
     def returns(self, agent: Any) -> FloatArray:
+        """The return of every episode, (n,)."""
         return play_all(self.problem, agent, self.trace).returns
+
+    def rival(self, name: str) -> FloatArray:
+        """The return of every episode that a named agent plays, (n,)."""
+        return self.returns(make_agent(name, self.problem))
+
+
+def mean_gap(returns: FloatArray, to: FloatArray) -> float:
+    """The mean gap to bounds or to other returns, %; episodes whose bound is 0 have none."""
+    return float(np.nanmean(gap_percent(returns, to)))
 
 
 def _learn(env_id: str, learner: str, preset: str, seed: int) -> tuple[TrainedAgent, float]:
@@ -87,13 +101,12 @@ def _learn(env_id: str, learner: str, preset: str, seed: int) -> tuple[TrainedAg
     return agent, end.stat().st_mtime - begin.stat().st_mtime
 
 
-def _row(test: _Test, env_id: str, learner: str, preset: str, seeds: int) -> Row:
-    runs = [_learn(env_id, LEARNERS[learner], preset, seed) for seed in range(seeds)]
+def _row(test: Test, rule: str, to_beat: FloatArray, run: tuple[str, str, str]) -> Row:
+    env_id, learner, preset = run
+    runs = [_learn(env_id, LEARNERS[learner], preset, seed) for seed in range(SEEDS)]
     returns = np.stack([test.returns(agent) for agent, _ in runs])
-    ahead = returns - test.to_beat
-    low, high = interval(ahead.mean(axis=0))
-    gaps = [float(np.nanmean(gap_percent(r, test.bound))) for r in returns]
-    apart = [f"{d.mean():+.3f} [{interval(d)[0]:+.3f}, {interval(d)[1]:+.3f}]" for d in ahead]
+    gaps = [mean_gap(r, test.bound) for r in returns]
+    ahead = returns - to_beat
     row: Row = {
         "environment": env_id.removeprefix("mec/"),
         "learner": learner,
@@ -101,11 +114,17 @@ def _row(test: _Test, env_id: str, learner: str, preset: str, seeds: int) -> Row
         "seconds": f"{median(seconds for _, seconds in runs):.0f}",
         "return": f"{returns.mean():.3f}",
         "gap, %": f"{median(gaps):.1f} ({min(gaps):.1f} to {max(gaps):.1f})",
-        f"minus that of {test.rule}": f"{ahead.mean():+.3f} [{low:+.3f}, {high:+.3f}]",
-        "by training seed": ", ".join(apart),
+        "rule": rule,
+        "return minus the rule's": _with_interval(ahead.mean(axis=0)),
+        "by training seed": ", ".join(map(_with_interval, ahead)),
     }
     print(row, flush=True)
     return row
+
+
+def _with_interval(differences: FloatArray) -> str:
+    low, high = interval(differences)
+    return f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def measure(seconds: float, repeats: int) -> Report:
@@ -117,9 +136,11 @@ def measure(seconds: float, repeats: int) -> Report:
     """
     rows: list[Row] = []
     for env_id, learners in PRESETS.items():
-        test = _Test(env_id)
+        test = Test(make_problem(env_id))
+        rule = agents_for(test.problem)[0]
+        to_beat = test.rival(rule)
         for learner, presets in learners.items():
-            rows += [_row(test, env_id, learner, preset, SEEDS) for preset in presets]
+            rows += [_row(test, rule, to_beat, (env_id, learner, name)) for name in presets]
     notes = [
         f"{EPISODES} test episodes, {SEEDS} training seeds; intervals are of 95 %, over episodes",
         "the gap is that of the median seed (smallest to largest); an episode's difference is that "

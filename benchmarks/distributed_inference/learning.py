@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -13,21 +12,17 @@ from agents.a3c.settings import A3CSettings
 from agents.heads import make_head
 from agents.networks.agent import network_agent
 from agents.ppo.settings import PPOSettings
-from agents.registry import make_agent
+from benchmarks.learning import EPISODES, SEEDS, Test, mean_gap
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
-from mec_gym.core.seeds import TEST_SEED
 from mec_gym.core.types import FloatArray
-from mec_gym.distributed_inference.problem import DistributedInference
-from train.evaluation.evaluate import gap_percent, interval, play_all
+from train.evaluation.evaluate import interval
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
 from train.runs.learn import Curve, learning_curve
 
 INFERENCE = "mec/DistributedInference-v1"
-SEEDS = 5
 FEW = 2  # seeds of what is there for comparison, or takes long
-EPISODES = 500
 RIVALS = ("coordinate-descent", "sequential-greedy", "greedy", "deadline-descent", "clairvoyant")
 SIZES = ((5, 3), (10, 4), (20, 4), (20, 8), (40, 4))
 
@@ -61,30 +56,6 @@ SHARING_STEPS = 2_000_000
 UNKNOWN_FUTURE = {"small": 400_000, "campus": 100_000}
 
 
-@dataclass(frozen=True, slots=True)
-class _Test:
-    """The episodes that everybody plays."""
-
-    problem: DistributedInference
-    trace: Any
-    bound: FloatArray
-
-    def returns(self, agent: Any) -> FloatArray:
-        return play_all(self.problem, agent, self.trace).returns
-
-    def rival(self, name: str) -> FloatArray:
-        return self.returns(make_agent(name, self.problem))
-
-
-def _test(problem: DistributedInference, episodes: int = EPISODES) -> _Test:
-    trace = sample_episodes(problem, TEST_SEED, episodes)
-    return _Test(problem, trace, problem.bound(trace))
-
-
-def _mean_gap(returns: FloatArray, to: FloatArray) -> float:
-    return float(gap_percent(returns, to).mean())
-
-
 def _spread(values: list[float], form: str) -> str:
     return f"{median(values):{form}} ({min(values):{form}} .. {max(values):{form}})"
 
@@ -96,13 +67,13 @@ def _reached(curve: Curve, gaps: FloatArray, percent: float) -> float:
 
 
 def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds: int) -> list[Row]:
-    test = _test(make_problem(INFERENCE, "patent"))
+    test = Test(make_problem(INFERENCE, "patent"))
     rows: list[Row] = []
     for name, (settings, steps) in learners.items():
         last, seconds, first, to_two, to_one = [], [], [], [], []
         for seed in range(seeds):
             curve = learning_curve(test.problem, settings, seed, steps, test.trace, evaluations=20)
-            gaps = np.array([_mean_gap(r, test.bound) for r in curve.returns])
+            gaps = np.array([mean_gap(r, test.bound) for r in curve.returns])
             first.append(float(gaps[0]))
             last.append(float(gaps[-1]))
             seconds.append(float(curve.seconds[-1]))
@@ -125,7 +96,7 @@ def _patent(learners: Mapping[str, tuple[PPOSettings | A3CSettings, int]], seeds
 
 def _sharing(seeds: int) -> list[str]:
     """Compare networks and losses at equal steps and at the time that the fastest one takes."""
-    test = _test(make_problem(INFERENCE))
+    test = Test(make_problem(INFERENCE))
     found: dict[str, list[Curve]] = {}
     for seed in range(seeds):  # in turn, so that a slow spell of the machine hits all
         for name, (settings, _) in SHARING.items():
@@ -146,7 +117,7 @@ def _sharing(seeds: int) -> list[str]:
 
 
 def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
-    test = _test(make_problem(INFERENCE, scenario))
+    test = Test(make_problem(INFERENCE, scenario))
     settings = PPO_PRESETS["inference"].settings
     curves = [learning_curve(test.problem, settings, s, steps, test.trace, 4) for s in range(seeds)]
     finals = [curve.returns[-1] for curve in curves]
@@ -161,7 +132,7 @@ def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
         returns = test.rival(name)
         low, high = interval(middle - returns)
         ahead = [float((r - returns).mean()) for r in finals]
-        gap = [_mean_gap(r, returns) for r in finals]
+        gap = [mean_gap(r, returns) for r in finals]
         notes.append(
             f"  {name} returns {returns.mean():.3f}; median seed ahead by "
             f"{(middle - returns).mean():+.3f} [{low:+.3f}, {high:+.3f}], seeds "
@@ -183,11 +154,11 @@ def _sizes(seeds: int) -> list[Row]:
     ]
     rows: list[Row] = []
     for devices, servers in SIZES:
-        test = _test(problem.sized(devices, servers), 100)
+        test = Test(problem.sized(devices, servers), 100)
         reference = test.rival("clairvoyant")
 
         def gap(returns: FloatArray, to: FloatArray = reference) -> float:
-            return _mean_gap(returns, to)
+            return mean_gap(returns, to)
 
         head = make_head(preset.settings.head, test.problem)
         ours = []
