@@ -22,7 +22,7 @@ from mec_gym.core.plain import from_plain
 from mec_gym.core.problem import METHODS, AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
-ROOMS = ("training_offload", "early_exit", "distributed_inference")
+ROOMS = ("training_offload", "early_exit", "distributed_inference", "pipeline_training")
 """The packages of mec_gym that hold a problem; a new one is added here and nowhere else."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from agents.distributed_inference.clairvoyant import ClairvoyantAgent
+from agents.distributed_inference.clairvoyant import clairvoyant_plan
 from agents.distributed_inference.pairs.head import PairsHead
 from agents.distributed_inference.planners import CoordinateDescentSolver, ViterbiSolver
 from agents.distributed_inference.rules import (
@@ -15,6 +15,7 @@ from agents.distributed_inference.rules import (
 )
 from agents.entries import AgentEntry, solver_entry
 from agents.heads.protocol import HeadEntry
+from agents.planned_agent import PlannedAgent
 
 AGENTS = {
     "deadline-descent": solver_entry(
@@ -53,7 +54,7 @@ AGENTS = {
 REFERENCES = {
     "clairvoyant": AgentEntry(
         "knows the whole episode beforehand: plans by coordinate descent on what will be",
-        lambda problem, seed: ClairvoyantAgent(problem),
+        lambda problem, seed: PlannedAgent(partial(clairvoyant_plan, problem)),
     ),
 }
 

@@ -17,10 +17,15 @@ class Blocks:
     Attributes:
         bits: What goes into each block, and at last the result, (K + 1,) bit.
         work: What each block computes, (K,) FLOP.
+        weights: The weights of each block, (K,) bit.
+        outputs: The outputs of all layers of each block, (K,) bit: what training keeps of the
+            forward pass for the backward pass. (Activations computed in place keep less.)
     """
 
     bits: FloatArray
     work: FloatArray
+    weights: FloatArray
+    outputs: FloatArray
 
 
 def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
@@ -64,4 +69,13 @@ def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
     for b in range(blocks, 0, -1):
         cuts.append(int(before[b, cuts[-1]]))
     cuts.reverse()
-    return Blocks(bits=bits[cuts], work=np.diff(done[cuts]))
+
+    def of_blocks(layers: FloatArray) -> FloatArray:
+        return np.diff(np.concatenate([[0.0], np.cumsum(layers)])[joints[cuts] + 1])
+
+    return Blocks(
+        bits=bits[cuts],
+        work=np.diff(done[cuts]),
+        weights=of_blocks(graph.weight_bits),
+        outputs=of_blocks(graph.output_bits),
+    )

@@ -133,6 +133,16 @@ class LayerGraph:
         return np.array([layer.output_bits for layer in self.layers])
 
     @property
+    def weight_bits(self) -> FloatArray:
+        """Bits of each layer's weights, (V,): what it moves beyond its inputs and its output."""
+        read = np.zeros(len(self))
+        sizes = self.output_bits
+        for u, v in self.links:
+            read[v] += sizes[u]
+        # A layer that moves nothing (a reshape) has inputs and an output, but no weights.
+        return np.asarray(np.maximum(8.0 * self.bytes_moved - read - sizes, 0.0))
+
+    @property
     def measured_seconds(self) -> FloatArray:
         """Measured time of each layer, (V,) s.
 

@@ -12,7 +12,7 @@ from distributed_inference.oracle import (
     every_plan,
 )
 
-from agents.distributed_inference.clairvoyant import ClairvoyantAgent, clairvoyant_plan
+from agents.distributed_inference.clairvoyant import clairvoyant_plan
 from agents.distributed_inference.planners import CoordinateDescentSolver, ViterbiSolver
 from agents.distributed_inference.rules import (
     FixedPlaceSolver,
@@ -20,6 +20,7 @@ from agents.distributed_inference.rules import (
     SequentialGreedySolver,
     SplitSolver,
 )
+from agents.registry import make_agent
 from mec_gym.core import arrays
 from mec_gym.distributed_inference.descent import coordinate_descent
 from mec_gym.distributed_inference.horizon import horizon_of_trace
@@ -442,7 +443,7 @@ def test_the_clairvoyant_agent_plays_its_plan():
     s = dataclasses.replace(moving(devices=2, servers=2, blocks=3), tasks=2)
     problem = DistributedInference(s)
     trace = draw(s, 15, 4)
-    agent = ClairvoyantAgent(problem)
+    agent = make_agent("clairvoyant", problem)
     first = arrays.slot_at(trace, 0)
     seen = problem.observe(first, problem.start(first))
     with pytest.raises(ValueError, match="foresee"):

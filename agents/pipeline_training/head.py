@@ -1,0 +1,82 @@
+"""The head for pipeline training: a network says how long plans last and whom not to trust."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from agents.pipeline_training.patience import departure_rate, plan_values, tune_patience
+from agents.pipeline_training.rules import best_plans
+from mec_gym.pipeline_training.exact import plan_shares
+from mec_gym.pipeline_training.model import Decision
+from mec_gym.pipeline_training.problem import PipelineTraining
+
+if TYPE_CHECKING:
+    from agents.heads.protocol import NetworkMaker
+
+
+class PlanHead:
+    """The network names the horizon of plans, and what it costs to use each device.
+
+    Every plan is scored as by :class:`~agents.pipeline_training.patience.PatienceSolver`: what it
+    earns in this slot, moving included, and in the slots of the horizon after it, less the costs
+    of its devices. Raw outputs lie in [-1, 1]. The first one multiplies the tuned horizon by
+    ``SPAN`` ** raw, and the others are added to the devices' costs, ``COST`` slots each. At 0 the
+    decision is that of the tuned rule, so the network learns when to deviate from it.
+
+    Args:
+        problem: The problem that is played.
+        horizon: The tuned horizon, slots. If it or the risk is None, both are tuned now.
+        risk: The tuned cost of a device that is sure to leave, slots.
+
+    Raises:
+        ValueError: There are too many plans to try them all.
+    """
+
+    device_columns = 0
+    networks: Mapping[str, NetworkMaker] = {}
+    SPAN = 4.0
+    COST = 0.5
+
+    def __init__(
+        self, problem: PipelineTraining, horizon: float | None = None, risk: float | None = None
+    ) -> None:
+        self.problem = problem
+        if horizon is None or risk is None:
+            horizon, risk = tune_patience(problem)
+        self.horizon, self.risk = horizon, risk
+        size = problem.observation_space.shape[0] + problem.scenario.devices
+        self.input_space: spaces.Space[Any] = spaces.Box(0.0, 1.0, (size,), np.float32)
+        outputs = 1 + problem.scenario.devices
+        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (outputs,), np.float32)
+
+    def parameters(self) -> dict[str, float]:
+        """Return the tuned horizon and the tuned risk."""
+        return {"horizon": self.horizon, "risk": self.risk}
+
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the observation, and how often each device leaves, as history has it."""
+        slot, _ = self.problem.decode(observation)
+        rate = departure_rate(slot, self.problem.scenario)
+        rate = np.where(slot.present, np.minimum(np.sqrt(rate), 1.0), 0.0)
+        return np.concatenate([observation, rate.astype(np.float32)], axis=-1)
+
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the actions of the best plans at the horizon and costs that are named."""
+        raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
+        s = self.problem.scenario
+        slot, state = self.problem.decode(observation)
+        horizon = np.clip(self.horizon * self.SPAN ** raw[..., 0], 1.0, None)
+        horizon = np.minimum(horizon, np.maximum(state.slots_left, 1.0))
+        cost = self.risk * departure_rate(slot, s) + self.COST * raw[..., 1:]
+        shares = plan_shares(slot, s)
+        plan = best_plans(plan_values(slot, state, shares, s, horizon, cost), s)
+        return self.problem.encode(Decision(place=plan))
+
+    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return 0: what the fleet can do at most is told by the observation as well."""
+        return np.zeros(observation.shape[:-1])

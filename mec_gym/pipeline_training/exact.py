@@ -1,0 +1,242 @@
+"""The optimum of one slot, and of an episode that is known, over all plans.
+
+Up to ``plans.MOST_PLANS`` plans are all tried, in one call per slot. Beyond that only the bound
+is left, which then comes from :mod:`mec_gym.pipeline_training.subsets`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mec_gym.core import arrays
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
+from mec_gym.pipeline_training.clock import minibatch_seconds
+from mec_gym.pipeline_training.model import (
+    NOWHERE,
+    Decision,
+    Stages,
+    State,
+    held_by,
+    lost_seconds,
+    perfect_seconds,
+    stage_times,
+    transfer_seconds,
+)
+from mec_gym.pipeline_training.plans import Plans, all_plans, can_try_all
+from mec_gym.pipeline_training.scenario import Scenario, Slot
+from mec_gym.pipeline_training.subsets import least_period
+
+_AT_ONCE = 32  # slots whose plans are computed in one call; more do not fit into a cache
+
+
+def plan_shares(slot: Slot, scenario: Scenario) -> FloatArray:
+    """Compute the pace of every plan as a share of that of perfect sharing.
+
+    Args:
+        slot: The slots, fields (...).
+        scenario: The parameters.
+
+    Returns:
+        The shares, (..., P); -inf for plans with devices that are absent.
+    """
+    plans = all_plans(scenario.blocks, scenario.devices)
+    batch = slot.present.shape[:-1]
+    slots = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[len(batch) :]), slot)
+
+    def pick(array: FloatArray, index: IntArray) -> FloatArray:
+        return np.moveaxis(array.take(index[:, 0], axis=-1), -2, 0)  # (R, slots, P)
+
+    stages = arrays.map_arrays(lambda a: a[:, None], plans.stages)
+    times, _ = stage_times(stages, slots, scenario, pick)
+    seconds = minibatch_seconds(times, scenario.microbatches, scenario.schedule)
+    share = perfect_seconds(slots, scenario)[:, None] / seconds
+    return np.where(_absent(slots, plans), -np.inf, share).reshape(*batch, -1)
+
+
+def _absent(slot: Slot, plans: Plans) -> BoolArray:
+    """Whether a plan uses a device that is absent, (..., P)."""
+    return np.asarray((~slot.present).astype(np.float64) @ plans.uses.T.astype(np.float64) > 0)
+
+
+def plan_moving(slot: Slot, place: IntArray, scenario: Scenario) -> FloatArray:
+    """Compute the time for moving and starting again, for every plan.
+
+    Args:
+        slot: The slots, fields (...).
+        place: Who holds each block, (..., L).
+        scenario: The parameters.
+
+    Returns:
+        The times, (..., P) s; of no meaning for plans with devices that are absent.
+    """
+    plans = all_plans(scenario.blocks, scenario.devices)
+    arrival = _arrival(transfer_seconds(slot, place, scenario), plans.stages)
+    moved = np.any(held_by(slot.present, place)[..., None, :] != plans.place, axis=-1)
+    return np.where(moved, arrival + scenario.restart_s, 0.0)
+
+
+def _arrival(seconds: FloatArray, stages: Stages) -> FloatArray:
+    """When the last block has arrived, for every plan, (..., P) s.
+
+    Args:
+        seconds: How long it takes to bring each block to each device, (..., L, M) s.
+        stages: The stages of the plans, fields (R, P).
+    """
+    devices = seconds.shape[-1]
+    until = np.zeros((*seconds.shape[:-2], seconds.shape[-2] + 1, devices))
+    np.cumsum(seconds, axis=-2, out=until[..., 1:, :])
+    flat = until.reshape(*until.shape[:-2], -1)
+    # A stage's blocks are consecutive, so what they take together is a difference; for a stage
+    # that does not exist, it is that of nothing.
+    begin = stages.first * devices + stages.device
+    end = (stages.last + stages.exists) * devices + stages.device
+    latest = np.zeros((*seconds.shape[:-2], end.shape[-1]))
+    for first, last in zip(begin, end, strict=True):
+        np.maximum(latest, flat.take(last, axis=-1) - flat.take(first, axis=-1), out=latest)
+    return latest
+
+
+def plan_rewards(slot: Slot, place: IntArray, scenario: Scenario) -> FloatArray:
+    """Compute what every plan earns in a slot, moving included.
+
+    Args:
+        slot: The slots, fields (...).
+        place: Who holds each block, (..., L).
+        scenario: The parameters.
+
+    Returns:
+        The rewards, (..., P); -inf for plans with devices that are absent, but 0 for all plans
+        where nobody is present.
+    """
+    share, moving_s = plan_shares(slot, scenario), plan_moving(slot, place, scenario)
+    lost = lost_seconds(np.maximum(share, 0.0), moving_s, scenario)
+    nobody = ~slot.present.any(axis=-1)[..., None]
+    return np.where(nobody, 0.0, np.where(np.isfinite(share), -lost / scenario.slot_s, -np.inf))
+
+
+def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:
+    """Find the plan that earns most in a slot, moving included.
+
+    Args:
+        slot: The slots, fields (...).
+        state: The states, fields (...).
+        scenario: The parameters.
+
+    Returns:
+        The decision, and its reward (...).
+    """
+    rewards = plan_rewards(slot, state.place, scenario)
+    best = rewards.argmax(axis=-1)
+    plans = all_plans(scenario.blocks, scenario.devices)
+    return Decision(place=plans.place[best]), rewards.max(axis=-1)
+
+
+def episode_optimum(trace: Slot, scenario: Scenario) -> tuple[FloatArray, IntArray]:
+    """Find the best that was possible in episodes that are known, over all plans.
+
+    This is Viterbi's algorithm: the best way to each plan in a slot comes from a plan in the
+    slot before, and what moving between the two takes is known.
+
+    Args:
+        trace: The episodes, fields (n, T, ...).
+        scenario: The parameters.
+
+    Returns:
+        The returns (n,), and the device of each block in each slot, (n, T, L).
+    """
+    nowhere = np.full(scenario.blocks, NOWHERE)
+    found = [best_way(arrays.at(trace, i), nowhere, scenario) for i in range(len(trace.present))]
+    return np.array([value for value, _ in found]), np.stack([way for _, way in found])
+
+
+def best_way(slots: Slot, place: IntArray, scenario: Scenario) -> tuple[float, IntArray]:
+    """Find the plans that earn most in consecutive slots that are known, over all plans.
+
+    Args:
+        slots: The slots, fields (T, ...).
+        place: Who holds each block at first, (L,).
+        scenario: The parameters.
+
+    Returns:
+        What they earn, and the device of each block in each slot, (T, L).
+    """
+    plans = all_plans(scenario.blocks, scenario.devices)
+    held, value = place[None], np.zeros(1)  # what a slot may begin with, and what it has earned
+    steps = []
+    for t, share in enumerate(plan_shares(slots, scenario)):
+        possible = np.flatnonzero(np.isfinite(share))
+        if len(possible):
+            slot = arrays.at(slots, t)
+            # Whoever is behind by more than moving from the best one takes is not needed.
+            best = int(value.argmax())
+            longest = _moving_between(slot, held[best : best + 1], possible, scenario).max()
+            begin = np.flatnonzero(value >= value[best] - longest / scenario.slot_s)
+            moving_s = _moving_between(slot, held[begin], possible, scenario)
+            lost = lost_seconds(share[possible], moving_s, scenario)
+            total = value[begin, None] - lost / scenario.slot_s
+            held = plans.place[possible]
+        else:
+            begin, total = np.arange(len(value)), value[:, None]
+            held = np.full((1, scenario.blocks), NOWHERE)
+        steps.append((held, begin[total.argmax(axis=0)]))
+        value = total.max(axis=0)
+    at = int(value.argmax())
+    way = []
+    for places, came_from in reversed(steps):
+        way.append(places[at])
+        at = int(came_from[at])
+    return float(value.max()), np.stack(way[::-1])
+
+
+def _moving_between(
+    slot: Slot, place: IntArray, possible: IntArray, scenario: Scenario
+) -> FloatArray:
+    """The time for moving from each of K places (K, L) to each possible plan, (K, P) s."""
+    plans = all_plans(scenario.blocks, scenario.devices)
+    wide = arrays.map_arrays(lambda a: a[None], slot)
+    stages = arrays.map_arrays(lambda a: a[:, possible], plans.stages)
+    arrival = _arrival(transfer_seconds(wide, place, scenario), stages)
+    code = scenario.devices ** np.arange(scenario.blocks)  # a number for each plan
+    same = (place @ code)[:, None] == plans.place[possible] @ code
+    return np.where(same, 0.0, arrival + scenario.restart_s)
+
+
+def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
+    """Compute an upper bound on the return of any policy, clairvoyant or not.
+
+    Each slot has its best plan, and moving costs nothing, but in the first slot, in which all
+    blocks come from the store. Where there are too many plans to try, a minibatch takes at least
+    Q times the least period of any pipeline, and the first slot is like the others.
+
+    Args:
+        trace: The episodes, fields (n, T, ...).
+        scenario: The parameters.
+
+    Returns:
+        One bound per episode, (n,).
+    """
+    n, horizon = trace.present.shape[:2]
+    if not can_try_all(scenario.blocks, scenario.devices):
+        chain, samples = scenario.chain, scenario.samples
+        period, _ = least_period(
+            3.0 * samples * chain.work,
+            samples * chain.bits,
+            trace.speed,
+            trace.link,
+            trace.present,
+        )
+        shortest = np.where(period > 0, scenario.microbatches * period, np.inf)
+        share = np.minimum(perfect_seconds(trace, scenario) / shortest, 1.0)
+        nobody = ~trace.present.any(axis=-1)
+        return np.asarray(np.where(nobody, 0.0, share - 1.0).sum(axis=1))
+    slots = arrays.map_arrays(lambda a: a.reshape(n * horizon, *a.shape[2:]), trace)
+    best = np.empty(n * horizon)
+    for begin in range(0, n * horizon, _AT_ONCE):
+        part = arrays.at(slots, slice(begin, begin + _AT_ONCE))
+        share = plan_shares(part, scenario).max(axis=-1)
+        best[begin : begin + _AT_ONCE] = np.where(np.isfinite(share), share - 1.0, 0.0)
+    best = best.reshape(n, horizon)
+    first = arrays.slot_at(trace, 0)
+    nowhere = np.full((n, scenario.blocks), NOWHERE)
+    best[:, 0] = plan_rewards(first, nowhere, scenario).max(axis=-1)
+    return np.asarray(best.sum(axis=1))
