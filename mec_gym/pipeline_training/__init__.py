@@ -2,7 +2,7 @@
 
 In every slot the agent says which of M devices trains which of the L blocks of a network.
 Minibatches pass through the stages as in GPipe or in 1F1B, blocks that change their device have
-to be moved, and devices leave and return. The setting is that of [Zhang2023], section 2.2.2.
+to be moved, and devices leave and return. The setting is that of [Wang2023], section 2.2.2.
 
 >>> from mec_gym.pipeline_training import PipelineTraining, Scenario
 >>> problem = PipelineTraining(Scenario(devices=3, schedule="gpipe"))

@@ -26,7 +26,7 @@ class PipelineTraining:
     minibatch, so that what is learnt does not depend on the plan. A block that changes its
     device is sent by the device that holds it, or by the store if that has gone, and the
     pipeline has to start again. Devices leave and return, and speeds and links vary. The setting
-    is that of [Zhang2023], section 2.2.2.
+    is that of [Wang2023], section 2.2.2.
 
     **Observation.** ``Box(0, 1)`` of float32:
 

@@ -1,6 +1,6 @@
 """Parameters of pipeline training, and nature's part of its episodes.
 
-Devices that come and go train one network together, as [Zhang2023] describes it in section
+Devices that come and go train one network together, as [Wang2023] describes it in section
 2.2.2: the network is cut into stages, one per device, and minibatches pass through them.
 """
 
