@@ -117,26 +117,33 @@ def timeline(
     return ends
 
 
+@lru_cache(maxsize=64)
+def _receivers(stages: int, microbatches: int, schedule: Schedule) -> tuple[int, ...]:
+    """The place in the order of the operation that each one sends its result to; -1: none."""
+    order = order_of(stages, microbatches, schedule)
+    waiting = {_input(operation, stages): i for i, operation in enumerate(order)}
+    return tuple(waiting.get(operation, -1) for operation in order)
+
+
 def _run(
     times: StageTimes, microbatches: int, schedule: Schedule, ends: dict[Operation, FloatArray]
 ) -> FloatArray:
     """Return the end of the minibatch, and fill in the ends that are asked for."""
     stages = len(times.forward)
+    order = order_of(stages, microbatches, schedule)
     free = [np.zeros(times.forward.shape[1:]) for _ in range(stages)]  # when each stage is free
-    sent_up, sent_down = free.copy(), free.copy()  # when the links to it and from it are free
-    arrived: dict[Operation, FloatArray] = {}
-    for operation in order_of(stages, microbatches, schedule):
-        r, backward, q = operation
-        now = free[r]
-        if operation in arrived:
-            now = np.maximum(now, arrived.pop(operation))
-        now = free[r] = now + (times.backward[r] if backward else times.forward[r])
-        if operation in ends:
-            ends[operation] = now
-        if backward and r + 1 < stages:
-            sent_down[r] = np.maximum(sent_down[r], now) + times.down[r]
-            arrived[Operation(r + 1, True, q)] = sent_down[r]
-        elif not backward and r > 0:
-            sent_up[r - 1] = np.maximum(sent_up[r - 1], now) + times.up[r - 1]
-            arrived[Operation(r - 1, False, q)] = sent_up[r - 1]
+    up, down = free.copy(), free.copy()  # when the links to a stage and from it are free
+    arrived: list[FloatArray | None] = [None] * len(order)
+    receivers = _receivers(stages, microbatches, schedule)
+    # What an operation sends comes before whoever waits for it, so the list is read as it fills.
+    for operation, receiver, input_at in zip(order, receivers, arrived, strict=True):
+        r, backward, _ = operation
+        end = free[r] if input_at is None else np.maximum(free[r], input_at)
+        end = free[r] = end + (times.backward[r] if backward else times.forward[r])
+        if receiver >= 0 and backward:
+            arrived[receiver] = down[r] = np.maximum(down[r], end) + times.down[r]
+        elif receiver >= 0:
+            arrived[receiver] = up[r - 1] = np.maximum(up[r - 1], end) + times.up[r - 1]
+        if ends:
+            ends[operation] = end
     return free[-1]  # the first stage ends last
