@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from mec_gym.core.checks import positive_int
 from mec_gym.core.types import FloatArray, IntArray
 
 
@@ -36,10 +37,11 @@ class Perceptron:
     """Where each layer lies in the vector of weights."""
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(size, int) and size > 0 for size in self.sizes)
-        if len(self.sizes) < 2 or not whole:
-            raise ValueError(f"sizes must be at least two positive whole numbers, got {self.sizes}")
-        ends = accumulate(((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes)))
+        if len(self.sizes) < 2:
+            raise ValueError(f"sizes must be at least two numbers, got {self.sizes!r}")
+        for size in self.sizes:
+            positive_int("sizes", size)
+        ends = accumulate((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes))
         layers = tuple(slice(start, end) for start, end in pairwise((0, *ends)))
         object.__setattr__(self, "layers", layers)
 

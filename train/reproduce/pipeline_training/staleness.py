@@ -150,7 +150,7 @@ def accuracies(
     setting = setting or Setting()
     known, unseen, _ = data or digits()
     generators = [np.random.default_rng(seed) for seed in range(seeds)]
-    weights = np.stack([setting.net.initial(rng) for rng in generators])
+    initial = np.stack([setting.net.initial(rng) for rng in generators])
 
     def minibatches() -> Iterator[tuple[FloatArray, IntArray]]:
         for _ in range(updates):
@@ -160,7 +160,7 @@ def accuracies(
     curve = []
     # A rate that is too large for so much staleness is a result, no error.
     with np.errstate(over="ignore", invalid="ignore"):
-        for weights in learn(variant, setting, weights, minibatches()):
+        for weights in learn(variant, setting, initial, minibatches()):
             share = setting.net.accuracy(weights, *unseen)
             curve.append(np.where(np.isfinite(weights).all(axis=-1), share, 0.0))
     return np.stack(curve, axis=-1)
