@@ -48,7 +48,8 @@ class Perceptron:
     @property
     def parameters(self) -> int:
         """P, the number of weights."""
-        return self.layers[-1].stop
+        end: int = self.layers[-1].stop
+        return end
 
     def initial(self, rng: np.random.Generator) -> FloatArray:
         """Draw the weights of a new model, (P,).

@@ -234,7 +234,7 @@ def test_equals_stages_that_pass_messages(variant, stages, momentum):
 class Steady(Perceptron):
     """Its gradient is always the same, and it remembers by which weights it was asked."""
 
-    __slots__ = ("asked",)
+    asked = []  # noqa: RUF012
 
     def forward(self, weights, images):
         self.asked.append([weights.copy()])
@@ -247,7 +247,6 @@ class Steady(Perceptron):
 
 def test_predictions_come_true_where_the_gradient_stays():
     net = Steady(NET.sizes)
-    object.__setattr__(net, "asked", [])
     setting = Setting(net=net, stages=5, rate=0.01)
     weights = NET.initial(np.random.default_rng(2))
     versions = [weights, *learn("predicted", setting, weights, minibatches(NET, 20))]
@@ -300,8 +299,9 @@ def test_a_small_network_learns():
 
 
 def test_a_run_that_diverges_is_told_as_such():
-    accuracy = accuracies("predicted", Setting(rate=1.0), seeds=1, updates=60)
-    assert accuracy[0, 0] > 0 and accuracy[0, -1] == 0
+    accuracy = accuracies("predicted", Setting(rate=0.5), seeds=3, updates=60)
+    # In the others all neurons have died: their weights are finite, they answer one class only.
+    assert (accuracy[:, 0] > 0).all() and accuracy[:, -1].tolist() == [0.1, 0.1, 0]
 
 
 def test_updates_until():
@@ -312,7 +312,7 @@ def test_updates_until():
 
 @pytest.mark.slow
 def test_what_staleness_costs():
-    """Medians of five seeds: 110, 295 and 320 updates; with momentum 122, 537 and 269."""
+    """Medians of five seeds: 110, 295, 320 updates; with momentum 122, 537 and, predicted, 269."""
     assert Setting() == Setting(net=FIVE_LAYERS, stages=5, rate=0.1, momentum=0.0, batch=32)
 
     def median(variant, momentum):
