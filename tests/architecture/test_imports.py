@@ -17,7 +17,7 @@ DOORS = {"scenario.py", "model.py", "problem.py", "exact.py", "viewer.py"}
 PURE = {"scenario.py", "model.py", "exact.py"}
 HEAVY = {"gymnasium", "torch", "matplotlib", "stable_baselines3"}
 ROOMS = mec_gym.registration.ROOMS
-SHARED = ("core", "network", "dnn")
+SHARED = ("core", "network", "dnn", "learning")
 LEARNERS = ("a3c", "heads", "networks", "outside", "ppo")
 """Packages of agents that know no room."""
 
@@ -149,7 +149,7 @@ def test_core_and_the_shared_packages_know_no_room():
         assert not inside(names, *(f"mec_gym.{room}" for room in ROOMS)), path
         assert not inside(names, "mec_gym.registration", "mec_gym.testing"), path
     for path in (ROOT / "mec_gym" / "core").rglob("*.py"):
-        assert not inside(of_file(path)[1], "mec_gym.network", "mec_gym.dnn"), path
+        assert not inside(of_file(path)[1], *(f"mec_gym.{name}" for name in SHARED[1:])), path
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -210,7 +210,7 @@ def test_every_room_stands_on_every_floor(room):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_equations_need_neither_gymnasium_nor_torch_nor_matplotlib(room):
-    """Also not through other modules of the room; core, network and dnn are looked at below."""
+    """Also not through other modules of the room; shared packages are looked at below."""
     folder = ROOT / "mec_gym" / room
     for door in PURE:
         seen, waiting = set(), [folder / door]

@@ -1,0 +1,175 @@
+"""A multi-layer perceptron in numpy, of which a whole stack is trained at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from mec_gym.core.checks import positive_int
+from mec_gym.core.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Perceptron:
+    """Layers of the given sizes: ReLU between them, and the softmax of the last one's output.
+
+    The weights of a model are one vector of P numbers, (..., P), so that models can be averaged,
+    stacked and sent about as they are. It holds layer after layer, each as its matrix
+    (inputs, outputs), row by row, and then its biases.
+
+    All methods broadcast over leading axes: weights (..., P), images (..., B, pixels) and labels
+    (..., B). Each model of a stack has matrix products of its own. What comes of it therefore
+    equals, bit for bit, what comes of it alone. Numbers are as precise as those given: float32
+    stays float32.
+
+    Args:
+        sizes: Numbers of inputs, of neurons per hidden layer, and of classes.
+
+    Raises:
+        ValueError: There are fewer than two sizes, or one is not a positive whole number.
+    """
+
+    sizes: tuple[int, ...]
+    layers: tuple[slice, ...] = field(init=False, repr=False, compare=False)
+    """Where each layer lies in the vector of weights."""
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) < 2:
+            raise ValueError(f"sizes must be at least two numbers, got {self.sizes!r}")
+        for size in self.sizes:
+            positive_int("sizes", size)
+        ends = accumulate((inputs + 1) * outputs for inputs, outputs in pairwise(self.sizes))
+        layers = tuple(slice(start, end) for start, end in pairwise((0, *ends)))
+        object.__setattr__(self, "layers", layers)
+
+    @property
+    def parameters(self) -> int:
+        """P, the number of weights."""
+        end: int = self.layers[-1].stop
+        return end
+
+    def initial(self, rng: np.random.Generator) -> FloatArray:
+        """Draw the weights of a new model, (P,).
+
+        A weight is Gaussian with variance 2 / inputs of its layer, a bias is 0.
+
+        Args:
+            rng: Where the random numbers come from.
+        """
+        weights = np.zeros(self.parameters)
+        for layer, (inputs, outputs) in zip(self.layers, pairwise(self.sizes), strict=True):
+            drawn = rng.standard_normal(inputs * outputs)
+            weights[layer][: inputs * outputs] = math.sqrt(2 / inputs) * drawn
+        return weights
+
+    def matrices(self, weights: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+        """Return each layer's matrix (..., inputs, outputs) and biases (..., outputs), as views.
+
+        Args:
+            weights: One vector per model, (..., P).
+
+        Raises:
+            ValueError: The weights are not P numbers per model.
+        """
+        if weights.shape[-1:] != (self.parameters,):
+            raise ValueError(
+                f"weights must have {self.parameters} numbers on the last axis, got the shape "
+                f"{weights.shape}"
+            )
+        found = []
+        for layer, (inputs, outputs) in zip(self.layers, pairwise(self.sizes), strict=True):
+            flat = weights[..., layer]
+            matrix = flat[..., : inputs * outputs].reshape(*flat.shape[:-1], inputs, outputs)
+            found.append((matrix, flat[..., inputs * outputs :]))
+        return found
+
+    def forward(self, weights: FloatArray, images: FloatArray) -> list[FloatArray]:
+        """Return what goes into each layer, and last the logits of the classes.
+
+        Args:
+            weights: One vector per model, (..., P).
+            images: The images, (..., B, pixels).
+
+        Returns:
+            One array per layer and one more, each (..., B, size of that layer).
+        """
+        values = [images]
+        for number, (matrix, biases) in enumerate(self.matrices(weights)):
+            below = np.maximum(values[-1], 0) if number else values[-1]
+            values[-1] = below
+            values.append(np.matmul(below, matrix) + biases[..., None, :])
+        return values
+
+    def backward(
+        self, weights: FloatArray, values: list[FloatArray], slopes: FloatArray
+    ) -> FloatArray:
+        """Return the gradient with respect to the weights, (..., P).
+
+        It is that of the function that :meth:`forward` computes only if the weights are those of
+        the forward pass. A pipeline that has changed them in the meantime has others.
+
+        Args:
+            weights: The weights by which slopes are passed down, (..., P).
+            values: What :meth:`forward` returned.
+            slopes: Slopes of the loss with respect to the logits, (..., B, classes).
+        """
+        shape = (*slopes.shape[:-2], self.parameters)
+        gradient = np.empty(shape, dtype=np.result_type(weights, slopes))
+        layers = list(zip(self.matrices(gradient), self.matrices(weights), values, strict=False))
+        for number, (into, (matrix, _), below) in reversed(list(enumerate(layers))):
+            np.matmul(np.swapaxes(below, -1, -2), slopes, out=into[0])
+            np.sum(slopes, axis=-2, out=into[1])
+            if number:
+                slopes = np.matmul(slopes, np.swapaxes(matrix, -1, -2)) * (below > 0)
+        return gradient
+
+    def gradient(
+        self, weights: FloatArray, images: FloatArray, labels: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the mean cross-entropy of a minibatch, (...), and its gradient, (..., P).
+
+        Args:
+            weights: One vector per model, (..., P).
+            images: The images, (..., B, pixels).
+            labels: Their classes, (..., B).
+        """
+        values = self.forward(weights, images)
+        loss, slopes = cross_entropy(values[-1], labels)
+        return loss, self.backward(weights, values, slopes)
+
+    def accuracy(self, weights: FloatArray, images: FloatArray, labels: IntArray) -> FloatArray:
+        """Return the share of images whose most likely class is the right one, (...).
+
+        Args:
+            weights: One vector per model, (..., P).
+            images: The images, (..., B, pixels).
+            labels: Their classes, (..., B).
+        """
+        right = self.forward(weights, images)[-1].argmax(axis=-1) == labels
+        share: FloatArray = right.mean(axis=-1)
+        return share
+
+
+def cross_entropy(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return the mean over a minibatch of -log softmax at the right class, and its slopes.
+
+    Args:
+        logits: The output of a model, (..., B, classes).
+        labels: The right classes, (..., B).
+
+    Returns:
+        The loss (...) and its slopes with respect to the logits, (..., B, classes).
+    """
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    sums = exponentials.sum(axis=-1, keepdims=True)
+    right = np.broadcast_to(labels, logits.shape[:-1])[..., None]
+    losses = np.log(sums) - np.take_along_axis(shifted, right, axis=-1)
+    slopes = exponentials / sums
+    slopes -= right == np.arange(logits.shape[-1])
+    slopes /= logits.shape[-2]
+    loss: FloatArray = losses[..., 0].mean(axis=-1)
+    return loss, slopes

@@ -1,0 +1,1 @@
+"""Redo published figures of pipeline training."""
