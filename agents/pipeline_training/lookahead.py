@@ -44,7 +44,7 @@ class LookAheadSolver:
 
     def _first(self, slot: Slot, place: IntArray, left: int) -> IntArray:
         expected = expected_slots(slot, self.scenario, max(1, min(self.horizon, left)))
-        return best_way(expected, place, self.scenario)[1][0]
+        return np.asarray(best_way(expected, place, self.scenario)[1][0])
 
 
 def expected_slots(slot: Slot, scenario: Scenario, count: int) -> Slot:
