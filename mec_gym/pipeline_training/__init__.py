@@ -1,0 +1,1 @@
+"""Pipeline training: one model cut over devices that come and go."""

@@ -1,0 +1,1 @@
+"""Redo published figures about pipelines: [Harlap2018] (PipeDream) and others."""
