@@ -88,7 +88,6 @@ def pipedream(
     Raises:
         ValueError: There is no device, no bandwidth, or the shapes do not fit.
     """
-    seconds, bits, weights = (np.asarray(a, dtype=float) for a in (seconds, bits, weights))
     blocks = len(seconds)
     positive_int("devices", devices)
     positive("bandwidth", bandwidth)

@@ -54,7 +54,6 @@ def least_period(
     Raises:
         ValueError: There are more than :data:`MOST_DEVICES` devices, or shapes do not fit.
     """
-    work, bits, speed, link, present = map(np.asarray, (work, bits, speed, link, present))
     devices, blocks = speed.shape[-1], work.shape[-1]
     if devices > MOST_DEVICES:
         raise ValueError(f"speed has {devices} devices, more than {MOST_DEVICES}")

@@ -114,6 +114,12 @@ def test_of_equal_periods_the_fewest_stages():
     period, place = least_period(work, bits, np.ones(4), np.ones((4, 4)), np.ones(4, dtype=bool))
     assert period == 9
     assert len(set(place)) == 2 and len(set(place[:3])) == 1
+    # The last device alone takes as long as the other two together.
+    speed = np.array([1.0, 1.0, 2.0])
+    work, bits, present = np.array([3.0, 3.0]), np.zeros(3), np.ones(3, dtype=bool)
+    period, place = least_period(work, bits, speed, np.ones((3, 3)), present)
+    assert period == 3
+    assert place.tolist() == [2, 2]
 
 
 @pytest.mark.parametrize("most_entries", [1, 1_000_000])
