@@ -16,6 +16,7 @@ from agents.pipeline_training.patience import (
     tune_margin,
     tune_patience,
 )
+from agents.pipeline_training.pipedream import PipeDreamSolver
 from agents.pipeline_training.rules import (
     BalancedSolver,
     KeepSolver,
@@ -56,6 +57,9 @@ AGENTS = {
     "balanced": solver_entry(
         "plan of least period of every slot, by the program over subsets of devices",
         BalancedSolver,
+    ),
+    "pipedream": solver_entry(
+        "PipeDream: least period of every slot, as if all devices were equal", PipeDreamSolver
     ),
     "keep": solver_entry("never moves a block unless its device has left", KeepSolver),
     "single-device": solver_entry("everything on the fastest device", SingleDeviceSolver),

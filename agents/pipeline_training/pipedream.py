@@ -23,8 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from agents.protocol import Solution
 from mec_gym.core.checks import positive, positive_int
 from mec_gym.core.types import FloatArray
+from mec_gym.pipeline_training.model import NOWHERE, Decision, State
+from mec_gym.pipeline_training.scenario import Scenario, Slot
 
 
 class Stage(NamedTuple):
@@ -134,3 +137,42 @@ def _stage_periods(
     m = np.arange(1, devices + 1)
     period = (time + 4 * (m - 1) * size / (m * bandwidth)) / m
     return np.where(ordered[..., None], period, np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class PipeDreamSolver:
+    """Cuts the network by :func:`pipedream`, without replicas, as if all devices were equal.
+
+    A device's speed is taken for the mean speed of those that are present, and a link's rate for
+    the mean rate between them. The stages go to the devices in the order of their numbers.
+
+    Attributes:
+        scenario: The parameters of the problem.
+    """
+
+    scenario: Scenario
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch of slots, fields (...)."""
+        s, devices = self.scenario, self.scenario.devices
+        batch = slot.present.shape[:-1]
+        present = slot.present.reshape(-1, devices)
+        speed = slot.speed.reshape(-1, devices)
+        link = slot.link.reshape(-1, devices, devices)
+        plan = np.full((len(present), s.blocks), NOWHERE)
+        for i, here in enumerate(present):
+            who = np.flatnonzero(here)
+            if len(who) == 0:
+                continue
+            between = link[i][np.ix_(who, who)][~np.eye(len(who), dtype=np.bool_)]
+            found = pipedream(
+                3.0 * s.samples * s.chain.work / speed[i, who].mean(),
+                s.samples * s.chain.bits,
+                s.chain.weights,
+                len(who),
+                between.mean() if len(who) > 1 else s.link,
+                replicate=False,
+            )
+            for device, stage in zip(who, found.stages, strict=False):
+                plan[i, stage.first : stage.last + 1] = device
+        return Solution(Decision(place=plan.reshape(*batch, s.blocks)), evaluations=1)
