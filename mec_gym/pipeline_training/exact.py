@@ -71,7 +71,7 @@ def plan_moving(slot: Slot, place: IntArray, scenario: Scenario) -> FloatArray:
     """
     plans = all_plans(scenario.blocks, scenario.devices)
     arrival = _arrival(transfer_seconds(slot, place, scenario), plans.stages)
-    moved = np.any(held_by(slot.present, place)[..., None, :] != plans.place, axis=-1)
+    moved = np.asarray(held_by(slot.present, place)[..., None, :] != plans.place).any(axis=-1)
     return np.where(moved, arrival + scenario.restart_s, 0.0)
 
 
@@ -110,7 +110,7 @@ def plan_rewards(slot: Slot, place: IntArray, scenario: Scenario) -> FloatArray:
     """
     share, moving_s = plan_shares(slot, scenario), plan_moving(slot, place, scenario)
     lost = lost_seconds(np.maximum(share, 0.0), moving_s, scenario)
-    nobody = ~slot.present.any(axis=-1)[..., None]
+    nobody = ~np.any(slot.present, axis=-1, keepdims=True)
     return np.where(nobody, 0.0, np.where(np.isfinite(share), -lost / scenario.slot_s, -np.inf))
 
 

@@ -90,7 +90,7 @@ def learn(
 
     Weights change by the smoothed gradient: v <- momentum v + (1 - momentum) g, w <- w - rate v;
     without momentum this is plain gradient descent. Prediction takes v to stay as it is, so that
-    s more updates lead to w - rate s v [ChenYangCheng2018]. It aims at the moment when the minibatch
+    s more updates lead to w - rate s v [ChenYangCheng2018]. It aims at when the minibatch
     leaves the pipeline, at stage 0. From the backward pass at stage s until then, floor(s / 2)
     more updates happen, as every other operation of a stage is one: so the forward pass looks
     S - 1 - s + floor(s / 2) updates ahead, and the backward pass floor(s / 2). As far as the
