@@ -26,7 +26,7 @@ from mec_gym.pipeline_training.model import (
     Decision,
     State,
     lost_seconds,
-    perfect_seconds,
+    pace,
     stage_times,
     stages_of,
     valid_plan,
@@ -79,7 +79,7 @@ class HysteresisSolver:
         times, _ = stage_times(stages_of(kept, min(s.devices, s.blocks)), slot, s)
         seconds = minibatch_seconds(times, s.microbatches, s.schedule)
         # With nobody present there is no plan to change to, whatever the numbers are.
-        share = perfect_seconds(slot, s) / np.where(seconds > 0, seconds, 1.0)
+        share = pace(slot, np.where(seconds > 0, seconds, 1.0), s)
         changes = shares.max(axis=-1) > share + self.margin
         return np.where(changes[..., None], best_plans(shares, s), kept)
 

@@ -153,6 +153,7 @@ class Scenario:
         )
         if isinstance(self.speed, (int, float, np.number)):
             positive("speed", self.speed)
+            object.__setattr__(self, "speed", float(self.speed))  # JSON knows none of numpy's
         else:
             object.__setattr__(self, "speed", numbers("speed", self.speed, self.devices))
         if self.memory is not None:
