@@ -113,10 +113,12 @@ class PipelineTraining:
         used = {"speed": trace.present, "store": trace.present, "link": pairs}
         for name, where in used.items():
             values = getattr(trace, name)
-            if (values < 0).any() or (values[where] <= 0).any():
+            wrong = (values < 0) | (where & (values <= 0))
+            if wrong.any():
+                at = tuple(int(i) for i in np.argwhere(wrong)[0])
                 raise ValueError(
                     f"trace.{name} must be positive where devices are present and 0 at least "
-                    f"elsewhere, got {values[where].min() if where.any() else values.min()}"
+                    f"elsewhere, got {values[at]} at {at}"
                 )
         expected = history(trace.present, self.scenario.notice)
         for name, right in zip(("seen", "departures", "leaves"), expected, strict=True):
