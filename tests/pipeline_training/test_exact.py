@@ -146,10 +146,6 @@ def returns_of(problem, trace, actions):
     return total
 
 
-def repeated(record, count):
-    return arrays.map_arrays(lambda a: np.broadcast_to(a, (count, *np.shape(a))), record)
-
-
 def test_the_optimum_equals_the_best_of_all_sequences():
     nobody = 0
     for seed in range(24):
@@ -168,7 +164,7 @@ def test_the_optimum_equals_the_best_of_all_sequences():
         values, plans = episode_optimum(trace, s)
         paid = returns_of(problem, trace, np.maximum(plans, 0))
         for i in range(3):
-            best = returns_of(problem, repeated(arrays.at(trace, i), len(ways)), ways).max()
+            best = returns_of(problem, oracle.repeated(arrays.at(trace, i), len(ways)), ways).max()
             assert values[i] == pytest.approx(best, rel=0, abs=1e-12)
             assert paid[i] == pytest.approx(best, rel=0, abs=1e-12)
             nobody += not trace.present[i].any(axis=-1).all()
@@ -183,7 +179,7 @@ def test_three_devices_and_three_slots():
     ways = decisions[np.array(list(np.ndindex(9, 9, 9)))]
     values, _ = episode_optimum(trace, s)
     for i in range(4):
-        best = returns_of(problem, repeated(arrays.at(trace, i), len(ways)), ways).max()
+        best = returns_of(problem, oracle.repeated(arrays.at(trace, i), len(ways)), ways).max()
         assert values[i] == pytest.approx(best, rel=0, abs=1e-12)
 
 
