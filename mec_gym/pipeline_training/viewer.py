@@ -25,7 +25,7 @@ from mec_gym.core.pictures import (
 )
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
-from mec_gym.pipeline_training.clock import Operation, StageTimes, timeline
+from mec_gym.pipeline_training.clock import Operation, StageTimes, minibatch_seconds, timeline
 from mec_gym.pipeline_training.model import (
     NOWHERE,
     Decision,
@@ -53,9 +53,9 @@ SCHEDULES: dict[Schedule, str] = {"1f1b": "1F1B", "gpipe": "GPipe"}
 BYTES = 8.0 * GIGA
 """A gigabyte, bit."""
 # Left, bottom, width and height of pipeline, memory, fleet and losses, as shares of the figure.
-PIPELINE, NARROW = (0.115, 0.625, 0.82, 0.275), (0.115, 0.625, 0.58, 0.275)
-MEMORY = (0.775, 0.625, 0.19, 0.275)
-FLEET, LOSSES = (0.115, 0.275, 0.82, 0.245), (0.115, 0.06, 0.82, 0.135)
+PIPELINE, NARROW = (0.16, 0.625, 0.76, 0.27), (0.16, 0.625, 0.55, 0.27)
+MEMORY = (0.795, 0.625, 0.165, 0.27)
+FLEET, LOSSES = (0.16, 0.275, 0.76, 0.245), (0.16, 0.06, 0.76, 0.135)
 FONTS = (SMALL, 7.0, 5.5, 4.5)
 """Sizes of the numbers in boxes; where even the smallest does not fit, there are none."""
 HEIGHT = 0.66
@@ -129,7 +129,7 @@ def draw_pipeline(
     labels = [f"stage {s}" for s in range(stages)] if labels is None else labels
     if len(labels) != stages:
         raise ValueError(f"labels must name the {stages} stages of times, got {len(labels)}")
-    width, height = 10.0, 1.05 + 0.42 * stages
+    width, height = 10.0, 1.0 + 0.42 * max(stages, 3)
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
     longest = max(len(line) for label in labels for line in label.split("\n"))
@@ -144,7 +144,8 @@ def draw_pipeline(
     )
     draw_gantt(axes, times, microbatches, schedule, labels)
     idle = idle_share(times, microbatches, schedule)
-    style(axes, f"{SCHEDULES[schedule]}: {idle:.1%} idle", "time (s)")
+    end = _seconds(float(minibatch_seconds(times, microbatches, schedule)))
+    style(axes, f"{SCHEDULES[schedule]}: {end} per minibatch, {idle:.1%} idle", "time (s)")
     return figure
 
 
@@ -156,7 +157,7 @@ def idle_share(times: StageTimes, microbatches: int, schedule: Schedule) -> floa
         microbatches: Q.
         schedule: The order of operations.
     """
-    end = max(timeline(times, microbatches, schedule).values())
+    end = minibatch_seconds(times, microbatches, schedule)
     return float(1.0 - (_busy(times, microbatches) / end).mean())
 
 
@@ -175,9 +176,9 @@ def draw_gantt(
 ) -> None:
     """Draw the forward and backward passes of one minibatch, one row per stage.
 
-    Thin lines lead from the end of a pass, or from when the link is free, to the arrival at the
-    next stage. At the right stands for which share of the time a stage is busy. GPipe does
-    the backward passes in reverse order of the microbatches.
+    Thin lines lead from the end of a pass to the arrival at the next stage; while the link is
+    still busy, they are flat. At the right stands for which share of the time a stage is busy.
+    GPipe does the backward passes in reverse order of the microbatches.
 
     Args:
         axes: The panel to draw on; it must have its place in the figure already.
@@ -190,7 +191,7 @@ def draw_gantt(
     """
     ends = timeline(times, microbatches, schedule)
     last, stages = float(max(ends.values())), len(times.forward)
-    axes.set(xlim=(-0.004 * last, 1.004 * last), ylim=(stages - 0.4, -0.6))
+    axes.set(xlim=(-0.004 * last, 1.004 * last), ylim=_rows(stages))
     step = -(-stages // NAMED)
     axes.set_yticks(range(0, stages, step), labels[::step])
     for backward in (False, True):
@@ -211,7 +212,7 @@ def draw_gantt(
 def _draw_transfers(
     axes: Axes, times: StageTimes, ends: dict[Operation, FloatArray], backward: bool
 ) -> None:
-    """Draw a line per transfer, from when the link begins to send to the arrival."""
+    """Draw a line per transfer: flat while it waits for the link, then sloping to its arrival."""
     from matplotlib.collections import LineCollection
 
     lines, first = [], len(times.forward) - 1
@@ -221,9 +222,11 @@ def _draw_transfers(
         took = float((times.down if backward else times.up)[r])
         edge, free = (-0.5 if backward else 0.5) * HEIGHT, 0.0
         for q in range(microbatches):
-            start = max(free, float(ends[Operation(sender, backward, q)]))
+            end = float(ends[Operation(sender, backward, q)])
+            start = max(free, end)
             free = start + took
-            lines.append([(start, first - sender + edge), (free, first - receiver - edge)])
+            leaves, arrives = first - sender + edge, first - receiver - edge
+            lines.append([(end, leaves), (start, leaves), (free, arrives)])
     color = BACKWARD if backward else FORWARD
     width = 0.9 if microbatches <= 16 else 0.5
     name = "_gradients" if backward else "_activations"
@@ -251,15 +254,16 @@ def _draw_passes(
     span = axes.get_xlim()[1] - axes.get_xlim()[0]
     room = 72.0 * axes.get_window_extent().width / axes.figure.dpi * took[0] / span
     where = (row - HEIGHT / 2, HEIGHT)
-    edge: dict[str, Any] = {"ec": "white", "lw": 0.6 if room > 3 else 0.15}
     color, name = (BACKWARD, "_backward") if backward else (FORWARD, "_forward")
+    # A box thinner than its white edge would vanish.
+    edge: dict[str, Any] = {"ec": "white" if room > 2 else color, "lw": 0.6 if room > 4 else 0.3}
     axes.broken_barh(
         [(start, took[0]) for start in starts], where, fc=color, label=name, zorder=2, **edge
     )
     if took[1] > 0:
         parts = [(start, took[1]) for start in starts]
         axes.broken_barh(
-            parts, where, fc="white", ec=color, hatch="/////", lw=0.6, label="_fetching", zorder=2
+            parts, where, fc="white", ec=color, hatch="/////", lw=0.3, label="_fetching", zorder=2
         )
     digits = len(str(len(numbers) - 1))
     size = next((size for size in FONTS if room > 0.64 * size * digits + 2.0), None)
@@ -318,13 +322,16 @@ def draw_slot(axes: Axes, scenario: Scenario, episode: History) -> None:
     axes.xaxis.set_major_locator(_auto_ticks())
     draw_gantt(axes, times, s.microbatches, s.schedule, _stage_names(stages), fetching)
     took, best = float(outcome.minibatch_s), float(perfect_seconds(slot, s))
-    idle = idle_share(times, s.microbatches, s.schedule)
-    style(
-        axes,
-        f"{when}: {took:.3g} s per minibatch, {idle:.0%} idle (bubbles); "
-        f"perfect sharing {best:.3g} s",
-        "time since the minibatch began (s)",
+    moving, idle = float(outcome.moving_s), idle_share(times, s.microbatches, s.schedule)
+    before = f"moving {_seconds(moving)}, then " if moving > 0 else ""
+    if moving >= s.slot_s:
+        before = f"moving {_seconds(moving)}, nothing trained; "
+    text = (
+        f"{when}: {before}{_seconds(took)} per minibatch (perfect sharing: {_seconds(best)}), "
+        f"{idle:.0%} idle (bubbles)"
     )
+    style(axes, "", "time since the minibatch began (s)")
+    axes.set_title(text, loc="left", fontsize=10, pad=21)  # above the legend
 
 
 def draw_memory(axes: Axes, scenario: Scenario, episode: History) -> None:
@@ -354,7 +361,7 @@ def draw_memory(axes: Axes, scenario: Scenario, episode: History) -> None:
     for row, limit in zip(rows, limits, strict=True):
         axes.plot([limit] * 2, [row - 0.44, row + 0.44], color=BLACK, lw=1.8)
     right = 1.08 * max(needs.max(initial=0.0), limits.max(initial=0.0))
-    axes.set(xlim=(0.0, right or 1.0), ylim=(max(count, 1) - 0.4, -0.6), yticks=[])
+    axes.set(xlim=(0.0, right or 1.0), ylim=_rows(count), yticks=[])
     style(axes, "", "memory (GB); line: the device's")
     axes.legend(**ABOVE)
 
@@ -466,23 +473,16 @@ def draw_losses(axes: Axes, scenario: Scenario, episode: History) -> None:
     length = scenario.slot_s
     moving = np.array([float(o.moving_s) for o in episode.outcomes]) / length
     lost = np.array([float(o.lost_s) for o in episode.outcomes]) / length
-    fetches = [k + 1 for k, o in enumerate(episode.outcomes) if o.fetching_s > 0]
+    fetches = np.array([float(o.fetching_s) > 0 for o in episode.outcomes], dtype=np.bool_)
     x = np.arange(1, len(lost) + 1)
-    axes.bar(x, lost - moving, 0.85, color=GREY, label="slower than perfect sharing")
-    axes.bar(x, moving, 0.85, bottom=lost - moving, color=PINK, label="moving")
-    top = max(1.0, 1.02 * lost.max(initial=0.0))
+    slower = lost - moving
+    kinds = [(~fetches, GREY, "slower than perfect sharing")]
     if scenario.memory is not None:
-        level = axes.get_xaxis_transform()
-        axes.plot(
-            fetches,
-            np.full(len(fetches), 1.04),
-            "v",
-            color=RED,
-            ms=4,
-            transform=level,
-            clip_on=False,
-            label="memory too small",
-        )
+        kinds.append((fetches, RED, "slower, memory too small"))
+    for chosen, color, name in kinds:
+        axes.bar(x[chosen], slower[chosen], 0.85, color=color, label=name)
+    axes.bar(x, moving, 0.85, bottom=slower, color=PINK, label="moving")
+    top = max(1.0, 1.02 * lost.max(initial=0.0))
     axes.axhline(1.0, color=BLACK, lw=0.8, ls=":")
     axes.set(xlim=(0.5, scenario.horizon + 0.5), ylim=(0.0, top))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -519,6 +519,16 @@ def _runs(on: BoolArray) -> list[tuple[float, int]]:
     edges = np.diff(np.concatenate([[0], np.asarray(on, dtype=np.int64), [0]]))
     begin, end = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     return [(b + 0.5, e - b) for b, e in zip(begin.tolist(), end.tolist(), strict=True)]
+
+
+def _rows(count: int) -> tuple[float, float]:
+    """The limits of an axis with a row per stage; few rows do not fill it."""
+    spare = max(0.0, (3 - count) / 2)
+    return count - 0.4 + spare, -0.6 - spare
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:,.0f} s"
 
 
 def _at_right(axes: Axes, row: int, text: str) -> None:
