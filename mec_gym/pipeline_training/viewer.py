@@ -205,7 +205,7 @@ def draw_gantt(
                 numbers.reverse()
             _draw_passes(axes, stages - 1 - r, starts, (took, fetches), numbers, backward)
     for r, busy in enumerate(_busy(times, microbatches) / last):
-        _at_right(axes, stages - 1 - r, f"{busy:.0%} busy")
+        _at_right(axes, stages - 1 - r, f"{busy:.0%} busy" if busy >= 0.005 else "<1% busy")
     _add_pipeline_legend(axes, fetching is not None and bool(np.any(fetching)))
 
 
@@ -256,7 +256,10 @@ def _draw_passes(
     where = (row - HEIGHT / 2, HEIGHT)
     color, name = (BACKWARD, "_backward") if backward else (FORWARD, "_forward")
     # A box thinner than its white edge would vanish.
-    edge: dict[str, Any] = {"ec": "white" if room > 2 else color, "lw": 0.6 if room > 4 else 0.3}
+    edge: dict[str, Any] = {
+        "ec": "white" if room > 2 else color,
+        "lw": 0.7 if room > 4 or room < 2 else 0.3,
+    }
     axes.broken_barh(
         [(start, took[0]) for start in starts], where, fc=color, label=name, zorder=2, **edge
     )
@@ -314,8 +317,8 @@ def draw_slot(axes: Axes, scenario: Scenario, episode: History) -> None:
     slot, outcome = arrays.at(episode.trace, done - 1), episode.outcomes[-1]
     when = f"Slot {done} of {s.horizon}"
     if not slot.present.any():
-        _say(axes, "no device is present")
-        style(axes, f"{when}: nobody is present")
+        _say(axes, "nobody is present")
+        style(axes, when)
         return
     stages = _last_stages(scenario, episode)
     times, fetching = stage_times(stages, slot, s)
@@ -342,28 +345,25 @@ def draw_memory(axes: Axes, scenario: Scenario, episode: History) -> None:
         scenario: What was played.
         episode: Fields of the trace (T, ...), fields of the other records ().
     """
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     assert scenario.memory is not None
     stages = _last_stages(scenario, episode)
     count = len(stages.device)
     needs = needed_memory(stages, scenario)[::-1] / BYTES
     limits = np.array(scenario.memory)[stages.device][::-1] / BYTES
     rows = np.arange(count)
-    axes.barh(rows, np.minimum(needs, limits), HEIGHT, color=GREY, label="needed")
-    over = needs > limits
-    axes.barh(
-        rows[over],
-        (needs - limits)[over],
-        HEIGHT,
-        left=limits[over],
-        color=RED,
-        label="too much",
-    )
-    for row, limit in zip(rows, limits, strict=True):
-        axes.plot([limit] * 2, [row - 0.44, row + 0.44], color=BLACK, lw=1.8)
+    over = np.maximum(needs - limits, 0.0)
+    axes.barh(rows, needs - over, HEIGHT, color=GREY, label="needed")
+    axes.barh(rows, over, HEIGHT, left=needs - over, color=RED, label="excess")
+    axes.vlines(limits, rows - 0.44, rows + 0.44, color=BLACK, lw=1.8, label="limit")
     right = 1.08 * max(needs.max(initial=0.0), limits.max(initial=0.0))
     axes.set(xlim=(0.0, right or 1.0), ylim=_rows(count), yticks=[])
-    style(axes, "", "memory (GB); line: the device's")
-    axes.legend(**ABOVE)
+    style(axes, "", "memory (GB)")
+    handles: list[Any] = [Patch(fc=GREY, label="needed"), Patch(fc=RED, label="excess")]
+    handles.append(Line2D([], [], color=BLACK, ls="", marker="|", ms=9, mew=1.8, label="limit"))
+    axes.legend(handles=handles, **ABOVE)
 
 
 def draw_fleet(axes: Axes, scenario: Scenario, episode: History) -> None:
@@ -404,7 +404,7 @@ def draw_fleet(axes: Axes, scenario: Scenario, episode: History) -> None:
     here = present[max(done - 1, 0)]
     names = [f"device {m}" + (f": {speeds[m]:.3g} GFLOP/s" if here[m] else "") for m in rows]
     axes.set_yticks(rows, names)
-    style(axes, f"The fleet{': who trains which blocks' if done else ''}")
+    style(axes, "Who trains what")
     _add_fleet_legend(axes, scenario, colors)
 
 
@@ -420,9 +420,10 @@ def _draw_moves(axes: Axes, scenario: Scenario, episode: History) -> None:
             chosen = blocks & ((came_from == NOWHERE) == from_store)
             for block in np.flatnonzero(chosen).tolist():
                 top = plan[block] - 0.42 + block * lane
-                lines.append([(t + 0.55, top), (t + 0.55, top + lane)])
+                lines.append([(t + 0.5, top), (t + 0.5, top + lane)])
         name = "_from the store" if from_store else "_from a device"
-        axes.add_collection(LineCollection(lines, colors=color, lw=1.6, label=name, zorder=3))
+        looks: dict[str, Any] = {"colors": color, "lw": 2.0, "clip_on": False, "zorder": 3}
+        axes.add_collection(LineCollection(lines, label=name, **looks))
 
 
 def _before_and_after(episode: History) -> tuple[list[BoolArray], list[IntArray], list[IntArray]]:
@@ -450,7 +451,7 @@ def _add_fleet_legend(axes: Axes, scenario: Scenario, colors: list[Any]) -> None
     ]
     mark: dict[str, Any] = {"ls": "", "marker": "|", "ms": 9, "mew": 1.8}
     handles += [
-        Line2D([], [], color=BLACK, label="from a device", **mark),
+        Line2D([], [], color=BLACK, label="moved from a device", **mark),
         Line2D([], [], color=RED, label="from the store", **mark),
     ]
     if scenario.notice:
@@ -468,6 +469,7 @@ def draw_losses(axes: Axes, scenario: Scenario, episode: History) -> None:
         scenario: What was played.
         episode: Fields of the outcomes ().
     """
+    from matplotlib.patches import Patch
     from matplotlib.ticker import MaxNLocator
 
     length = scenario.slot_s
@@ -476,18 +478,17 @@ def draw_losses(axes: Axes, scenario: Scenario, episode: History) -> None:
     fetches = np.array([float(o.fetching_s) > 0 for o in episode.outcomes], dtype=np.bool_)
     x = np.arange(1, len(lost) + 1)
     slower = lost - moving
-    kinds = [(~fetches, GREY, "slower than perfect sharing")]
-    if scenario.memory is not None:
-        kinds.append((fetches, RED, "slower, memory too small"))
-    for chosen, color, name in kinds:
-        axes.bar(x[chosen], slower[chosen], 0.85, color=color, label=name)
-    axes.bar(x, moving, 0.85, bottom=slower, color=PINK, label="moving")
+    axes.bar(x, slower, 0.85, color=np.where(fetches, RED, GREY), label="_slower")
+    axes.bar(x, moving, 0.85, bottom=slower, color=PINK, label="_moving")
     top = max(1.0, 1.02 * lost.max(initial=0.0))
     axes.axhline(1.0, color=BLACK, lw=0.8, ls=":")
     axes.set(xlim=(0.5, scenario.horizon + 0.5), ylim=(0.0, top))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style(axes, "What is lost", "slot", "share of the slot")
-    axes.legend(**ABOVE)
+    names = {"slower than perfect sharing": GREY, "moving": PINK}
+    if scenario.memory is not None:
+        names["slower, memory too small"] = RED
+    axes.legend(handles=[Patch(fc=color, label=name) for name, color in names.items()], **ABOVE)
 
 
 def block_colors(blocks: int) -> list[Any]:
