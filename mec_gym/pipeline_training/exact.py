@@ -26,7 +26,8 @@ from mec_gym.pipeline_training.plans import Plans, all_plans, can_try_all
 from mec_gym.pipeline_training.scenario import Scenario, Slot
 from mec_gym.pipeline_training.subsets import least_period
 
-_AT_ONCE = 32  # slots whose plans are computed in one call; more do not fit into a cache
+_AT_ONCE = 8192
+"""Plans, of several slots, that are computed in one call: more do not fit into a cache."""
 
 
 def plan_shares(slot: Slot, scenario: Scenario) -> FloatArray:
@@ -42,6 +43,16 @@ def plan_shares(slot: Slot, scenario: Scenario) -> FloatArray:
     plans = all_plans(scenario.blocks, scenario.devices)
     batch = slot.present.shape[:-1]
     slots = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[len(batch) :]), slot)
+    count, at_once = len(slots.present), max(1, _AT_ONCE // len(plans.place))
+    shares = np.empty((count, len(plans.place)))
+    for begin in range(0, count, at_once):
+        part = slice(begin, begin + at_once)
+        shares[part] = _shares(arrays.at(slots, part), plans, scenario)
+    return shares.reshape(*batch, -1)
+
+
+def _shares(slots: Slot, plans: Plans, scenario: Scenario) -> FloatArray:
+    """The paces of all plans in few slots, (slots, P)."""
 
     def pick(array: FloatArray, index: IntArray) -> FloatArray:
         return np.moveaxis(array.take(index[:, 0], axis=-1), -2, 0)  # (R, slots, P)
@@ -50,7 +61,7 @@ def plan_shares(slot: Slot, scenario: Scenario) -> FloatArray:
     times, _ = stage_times(stages, slots, scenario, pick)
     seconds = minibatch_seconds(times, scenario.microbatches, scenario.schedule)
     share = perfect_seconds(slots, scenario)[:, None] / seconds
-    return np.where(_absent(slots, plans), -np.inf, share).reshape(*batch, -1)
+    return np.where(_absent(slots, plans), -np.inf, share)
 
 
 def _absent(slot: Slot, plans: Plans) -> BoolArray:
@@ -229,13 +240,10 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
         share = np.minimum(perfect_seconds(trace, scenario) / shortest, 1.0)
         nobody = ~trace.present.any(axis=-1)
         return np.asarray(np.where(nobody, 0.0, share - 1.0).sum(axis=1))
-    slots = arrays.map_arrays(lambda a: a.reshape(n * horizon, *a.shape[2:]), trace)
-    best = np.empty(n * horizon)
-    for begin in range(0, n * horizon, _AT_ONCE):
-        part = arrays.at(slots, slice(begin, begin + _AT_ONCE))
-        share = plan_shares(part, scenario).max(axis=-1)
-        best[begin : begin + _AT_ONCE] = np.where(np.isfinite(share), share - 1.0, 0.0)
-    best = best.reshape(n, horizon)
+    best = np.empty((n, horizon))
+    for t in range(horizon):
+        share = plan_shares(arrays.slot_at(trace, t), scenario).max(axis=-1)
+        best[:, t] = np.where(np.isfinite(share), share - 1.0, 0.0)
     first = arrays.slot_at(trace, 0)
     nowhere = np.full((n, scenario.blocks), NOWHERE)
     best[:, 0] = plan_rewards(first, nowhere, scenario).max(axis=-1)
