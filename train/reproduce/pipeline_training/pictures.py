@@ -21,8 +21,8 @@ from mec_gym.core.pictures import (
 from mec_gym.pipeline_training.scenario import MEGA
 from train.reproduce.pipeline_training.staleness import VARIANTS, Setting
 from train.reproduce.pipeline_training.study import (
-    ALL,
     BEST,
+    FIXED,
     FLEET_MICROBATCHES,
     MICROBATCHES,
     MOMENTA,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BLACK = "#222222"
 _COLORS = dict(zip(SCHEDULES, (ORANGE, BLUE), strict=True))
 _VARIANT_COLORS = dict(zip(VARIANTS, (BLUE, ORANGE, RED, GREEN), strict=True))
 
@@ -78,32 +79,41 @@ def draw_bubbles(rows: Sequence[Bubble]) -> Figure:
 
 
 def draw_schedules(rows: Sequence[Scheduled]) -> Figure:
-    """Time of a minibatch, and activations kept, over the links' rate.
+    """Time of a minibatch, 1F1B against GPipe, and activations kept, over the links' rate.
 
     Args:
         rows: All links, schedules and choices of plans.
     """
     figure = new_figure(12, 4.2)
-    seconds, stages, kept = figure.subplots(1, 3)
-    for plans, line in ((BEST, "-"), (ALL, "--")):
+    seconds, change, kept = figure.subplots(1, 3)
+    link = sorted({r.link for r in rows})
+    for plans, line in ((BEST, "-"), (FIXED, "--")):
+        times = []
         for schedule, width in zip(SCHEDULES, (3.2, 1.5), strict=True):
             those = [r for r in rows if (r.plans, r.schedule) == (plans, schedule)]
-            link = [r.link / MEGA for r in those]
+            times.append(np.array([r.minibatch_s for r in those]))
             label = f"{TITLES[schedule]}, {plans}"
             look = {"color": _COLORS[schedule], "ls": line, "lw": width, "label": label}
-            seconds.plot(link, [r.minibatch_s for r in those], **look)
-            if plans == BEST:
-                stages.step(link, [r.stages for r in those], where="mid", **look)
-            kept.plot(link, [r.kept_bits / 8 / MEGA for r in those], **look)
-    for axes in (seconds, stages, kept):
+            seconds.plot(np.array(link) / MEGA, times[-1], **look)
+            kept.plot(np.array(link) / MEGA, [r.kept_bits / 8 / MEGA for r in those], **look)
+        gpipe, interleaved = times
+        change.plot(
+            np.array(link) / MEGA,
+            100 * (interleaved / gpipe - 1),
+            color=BLACK,
+            ls=line,
+            label=plans,
+        )
+    for axes in (seconds, change, kept):
         axes.set_xscale("log")
         axes.grid(alpha=0.25)
     seconds.set_yscale("log")
     kept.set_ylim(bottom=0)
-    stages.set_yticks(range(1, 5))
+    change.axhline(0.0, color=GREY, lw=0.8)
+    change.legend(**LEGEND)
     label = "rate of all links (Mbit/s)"
     style(seconds, "Time of a minibatch (s)", label)
-    style(stages, "Stages of the best plan", label)
+    style(change, "1F1B takes longer than GPipe by (%)", label)
     style(kept, "Activations kept in the stage with most (MB)", label)
     handles, labels = seconds.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, **LEGEND)

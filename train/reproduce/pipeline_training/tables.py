@@ -11,6 +11,7 @@ from mec_gym.pipeline_training.scenario import GIGA, MEGA
 from train.reproduce.pipeline_training.staleness import VARIANTS, Setting
 from train.reproduce.pipeline_training.study import (
     BEST,
+    FIXED,
     MICROBATCHES,
     MOMENTA,
     SCHEDULES,
@@ -70,28 +71,28 @@ def bubble_table(rows: Sequence[Bubble]) -> Table:
 
 
 def schedule_table(rows: Sequence[Scheduled]) -> Table:
-    """GPipe beside 1F1B over links, every fourth rate."""
+    """GPipe beside 1F1B over links, every second rate."""
     table = _columns(
         "ResNet18 in 6 blocks on 4 equal devices, GPipe / 1F1B\n"
-        "(kept: activations in the stage that keeps most)",
+        "(same plan: the best one at the fastest links; kept: activations in the stage with most)",
         ("link",),
         (
-            *("minibatch, s", "stages", "kept, MB"),
-            *("minibatch, s,\nall devices", "kept, MB,\nall devices"),
+            *("same plan,\nminibatch, s", "same plan,\nkept, MB"),
+            *("best plan,\nminibatch, s", "best plan,\nstages", "best plan,\nkept, MB"),
         ),
     )
-    for link in sorted({r.link for r in rows})[::4]:
-        best, every = (
-            {r.schedule: r for r in rows if r.link == link and (r.plans == BEST) == is_best}
-            for is_best in (True, False)
+    for link in sorted({r.link for r in rows})[::2]:
+        same, best = (
+            {r.schedule: r for r in rows if (r.link, r.plans) == (link, plans)}
+            for plans in (FIXED, BEST)
         )
         table.add_row(
             _rate(link),
+            _pair(f"{same[s].minibatch_s:.2f}" for s in SCHEDULES),
+            _pair(f"{same[s].kept_bits / _MEGABYTE:.0f}" for s in SCHEDULES),
             _pair(f"{best[s].minibatch_s:.2f}" for s in SCHEDULES),
             _pair(str(best[s].stages) for s in SCHEDULES),
             _pair(f"{best[s].kept_bits / _MEGABYTE:.0f}" for s in SCHEDULES),
-            _pair(f"{every[s].minibatch_s:.2f}" for s in SCHEDULES),
-            _pair(f"{every[s].kept_bits / _MEGABYTE:.0f}" for s in SCHEDULES),
         )
     return table
 
@@ -104,7 +105,10 @@ def planner_table(rows: Sequence[Planned]) -> Table:
     """PipeDream's plans for VGG16."""
     table = _columns(
         "PipeDream's plans for VGG16 by its published profile; seconds per minibatch of 128",
-        ("workers", "GB/s", "plan", "published", "last stage\nbegins with", "without\nreplicas"),
+        (
+            *("workers", "GB/s", "plan", "published", "last stage\nbegins with", "published"),
+            "without\nreplicas",
+        ),
         ("plan, s", "data\nparallel, s", "without\nreplicas, s", "sent less, %"),
     )
     for r in rows:
@@ -114,6 +118,7 @@ def planner_table(rows: Sequence[Planned]) -> Table:
             r.configuration,
             r.published,
             r.last_stage,
+            r.published_last_stage,
             r.straight,
             f"{r.period_s:.4f}",
             f"{r.data_parallel_s:.4f}",
