@@ -29,6 +29,7 @@ from train.reproduce.pipeline_training.study import (
     SCHEDULES,
     STAGES,
     TITLES,
+    UPDATES,
     Bubble,
     FleetTime,
     Scheduled,
@@ -132,7 +133,7 @@ def draw_fleet(rows: Sequence[FleetTime]) -> Figure:
         link = [r.link / MEGA for r in those]
         for label, field, color in (
             ("fastest device", "single_s", GREY),
-            ("pipeline, fastest plan", "pipeline_s", BLUE),
+            ("pipeline, 1F1B", "pipeline_s", BLUE),
             ("data parallel", "data_parallel_s", ORANGE),
             ("all-reduce alone", "agreeing_s", PINK),
         ):
@@ -154,7 +155,6 @@ def draw_staleness(rows: Sequence[Stale]) -> Figure:
     figure = new_figure(10, 4)
     q = np.geomspace(MICROBATCHES[0], MICROBATCHES[-1], 100)
     panels = figure.subplots(1, 2, sharey=True)
-    most = 1.1 * max(r.updates for r in rows if np.isfinite(r.updates))
     for axes, momentum in zip(panels, MOMENTA, strict=True):
         for variant in VARIANTS:
             longer = np.ones_like(q)
@@ -162,14 +162,14 @@ def draw_staleness(rows: Sequence[Stale]) -> Figure:
                 longer = np.array([slowdown(x, Setting().stages) for x in q])
             needed = needed_updates(rows, variant, momentum)
             low, middle, high = (
-                np.minimum(x, 2 * most) * longer
+                np.minimum(x, 2 * UPDATES) * longer
                 for x in (needed.min(), np.median(needed), needed.max())
             )
             color = _VARIANT_COLORS[variant]
             axes.plot(q, middle, color=color, label=variant)
             axes.fill_between(q, low, high, color=color, alpha=0.15, lw=0)
         _log(axes, MICROBATCHES)
-        axes.set_ylim(0, most)
+        axes.set_ylim(0, UPDATES)
         axes.grid(alpha=0.25)
         title = f"smoothed gradient ({momentum:g})" if momentum else "plain gradient"
         style(axes, title, "microbatches of a minibatch with a flush, Q")
