@@ -1,6 +1,6 @@
 """What tests of registered environments have to be told; see ``tests/<problem>/registered.py``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,10 +15,12 @@ class Registered:
     Attributes:
         default: Name of the scenario that it plays by default.
         horizon: T of that scenario.
-        drawn: Place in the observation of a number that nature draws anew for each slot.
+        drawn: Place in the observation of a number that nature draws anew for each slot, or
+            places of which one has to differ.
         left: Place in the observation of a number that says how much is left to do.
         own: Fields of a scenario of its own, of four steps.
         longer: Fields to change in the default scenario for a longer horizon.
+        positive: Name of a field that has to be positive.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
         slow_agents: Agents that take long to make, or to decide.
@@ -26,11 +28,12 @@ class Registered:
 
     default: str
     horizon: int
-    drawn: int
+    drawn: int | Sequence[int]
     left: int
     own: Mapping[str, Any]
     longer: Mapping[str, Any]
     reward: Callable[[Mapping[str, float]], float]
+    positive: str = "battery"
     slow_presets: frozenset[str] = frozenset()
     slow_agents: frozenset[str] = frozenset()
 

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 
 class PlanHead:
-    """The network names the horizon of plans, and what it costs to use each device.
+    """The network names the horizon of plans, and how often each device is taken to leave.
 
     Every plan is scored as by :class:`~agents.pipeline_training.patience.PatienceSolver`: what it
-    earns in this slot, moving included, and in the slots of the horizon after it, less the costs
-    of its devices. Raw outputs lie in [-1, 1]. The first one multiplies the tuned horizon by
-    ``SPAN`` ** raw, and the others are added to the devices' costs, ``COST`` slots each. At 0 the
-    decision is that of the tuned rule, so the network learns when to deviate from it.
+    earns in this slot, moving included, and in the slots of the horizon after it, less what is
+    lost when devices leave. Raw outputs lie in [-1, 1]. The first one multiplies the tuned horizon
+    by ``SPAN`` ** raw, and the others are added to how often the devices leave by the tuned rule.
+    At 0 the decision is that of the rule, so the network learns when to deviate from it.
 
     Args:
         problem: The problem that is played.
         horizon: The tuned horizon, slots. If it or the risk is None, both are tuned now.
-        risk: The tuned cost of a device that is sure to leave, slots.
+        risk: The tuned number of slots in which a device may leave.
 
     Raises:
         ValueError: There are too many plans to try them all.
@@ -42,7 +42,6 @@ class PlanHead:
     device_columns = 0
     networks: Mapping[str, NetworkMaker] = {}
     SPAN = 3.0
-    COST = 0.2
 
     def __init__(
         self, problem: PipelineTraining, horizon: float | None = None, risk: float | None = None
@@ -69,15 +68,15 @@ class PlanHead:
         return np.concatenate([observation, rate.astype(np.float32)], axis=-1)
 
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the actions of the best plans at the horizon and costs that are named."""
+        """Return the actions of the plans that are best with the horizon and departures named."""
         raw = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
         s = self.problem.scenario
         slot, state = self.problem.decode(observation)
         horizon = np.clip(self.horizon * self.SPAN ** raw[..., 0], 1.0, None)
         horizon = np.minimum(horizon, np.maximum(state.slots_left, 1.0))
-        cost = self.risk * departure_rate(slot, s) + self.COST * raw[..., 1:]
+        leaving = self.risk * departure_rate(slot, s) + raw[..., 1:]
         shares = self._shares(observation, slot)
-        plan = best_plans(plan_values(slot, state, shares, s, horizon, cost), s)
+        plan = best_plans(plan_values(slot, state, shares, s, horizon, leaving), s)
         return self.problem.encode(Decision(place=plan))
 
     def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

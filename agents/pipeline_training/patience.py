@@ -26,7 +26,7 @@ from mec_gym.pipeline_training.model import (
     Decision,
     State,
     lost_seconds,
-    perfect_seconds,
+    pace,
     stage_times,
     stages_of,
     valid_plan,
@@ -36,8 +36,8 @@ from mec_gym.pipeline_training.problem import PipelineTraining
 from mec_gym.pipeline_training.scenario import Scenario, Slot
 
 MARGINS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3)
-HORIZONS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0)
-RISKS = (0.0, 0.3, 1.0, 2.0, 4.0)
+HORIZONS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 12.0)
+RISKS = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
 class Chooser(Protocol):
@@ -79,7 +79,7 @@ class HysteresisSolver:
         times, _ = stage_times(stages_of(kept, min(s.devices, s.blocks)), slot, s)
         seconds = minibatch_seconds(times, s.microbatches, s.schedule)
         # With nobody present there is no plan to change to, whatever the numbers are.
-        share = perfect_seconds(slot, s) / np.where(seconds > 0, seconds, 1.0)
+        share = pace(slot, np.where(seconds > 0, seconds, 1.0), s)
         changes = shares.max(axis=-1) > share + self.margin
         return np.where(changes[..., None], best_plans(shares, s), kept)
 
@@ -104,13 +104,28 @@ def departure_rate(slot: Slot, scenario: Scenario) -> FloatArray:
     return np.asarray((slot.departures + 1.0) / (slot.seen + usual))
 
 
+def departure_losses(scenario: Scenario) -> FloatArray:
+    """Compute what each plan loses if a device leaves, (P, M) slots.
+
+    The device's blocks have to come from the store, at its median rate, and the pipeline starts
+    again. 0 where the plan does not use the device.
+
+    Args:
+        scenario: The parameters.
+    """
+    plans = all_plans(scenario.blocks, scenario.devices)
+    mine = plans.place[..., None] == np.arange(scenario.devices)
+    bits = scenario.state_copies * (mine * scenario.chain.weights[:, None]).sum(axis=-2)
+    return np.asarray((bits / scenario.store + plans.uses * scenario.restart_s) / scenario.slot_s)
+
+
 def plan_values(
     slot: Slot,
     state: State,
     shares: FloatArray,
     scenario: Scenario,
     horizon: npt.ArrayLike,
-    cost: FloatArray,
+    leaving: FloatArray,
 ) -> FloatArray:
     """Compute what every plan is worth if the fleet stays as it is for some slots.
 
@@ -120,16 +135,16 @@ def plan_values(
         shares: The pace of every plan, (..., P).
         scenario: The parameters.
         horizon: The number of slots, (...), not necessarily whole.
-        cost: What it costs to use each device, because it may leave, (..., M) slots.
+        leaving: How often each device is taken to leave in that time, (..., M).
 
     Returns:
         The values, (..., P) slots; -inf for plans with devices that are absent.
     """
     moving_s = plan_moving(slot, state.place, scenario)
-    uses = all_plans(scenario.blocks, scenario.devices).uses.T.astype(np.float64)
     share = np.maximum(shares, 0.0)
-    later = (np.asarray(horizon)[..., None] - 1.0) * (share - 1.0)
-    values = later - lost_seconds(share, moving_s, scenario) / scenario.slot_s - cost @ uses
+    values = (np.asarray(horizon)[..., None] - 1.0) * (share - 1.0)
+    values -= lost_seconds(share, moving_s, scenario) / scenario.slot_s
+    values -= leaving @ departure_losses(scenario).T
     return np.where(np.isfinite(shares), values, -np.inf)
 
 
@@ -141,8 +156,8 @@ class PatienceSolver:
         scenario: The parameters of the problem.
         horizon: The number of slots for which the fleet is taken to stay as it is. With 1 only
             the slot at hand counts, and with ever more of them moving matters ever less.
-        risk: What it costs to use a device that is sure to leave, slots. It is multiplied by
-            :func:`departure_rate`.
+        risk: The number of slots in which a device may leave; it is multiplied by
+            :func:`departure_rate`. With 0 nobody is expected to leave.
     """
 
     scenario: Scenario
@@ -157,9 +172,9 @@ class PatienceSolver:
     def choose(self, slot: Slot, state: State, shares: FloatArray) -> IntArray:
         """Return the plans, (..., L)."""
         s = self.scenario
-        cost = self.risk * departure_rate(slot, s)
+        leaving = self.risk * departure_rate(slot, s)
         left = np.clip(state.slots_left, 1.0, self.horizon)
-        return best_plans(plan_values(slot, state, shares, s, left, cost), s)
+        return best_plans(plan_values(slot, state, shares, s, left, leaving), s)
 
 
 # A run asks twice of one problem: for its head, and for the rule beside it.

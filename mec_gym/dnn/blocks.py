@@ -28,7 +28,7 @@ class Blocks:
     outputs: FloatArray
 
 
-def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
+def cut_chain(graph: LayerGraph, blocks: int, even: bool = False) -> Blocks:
     """Cut a network with one exit into K blocks at joints of its chain.
 
     The cut is chosen whose largest block has the least work; among several such cuts, the one
@@ -38,6 +38,8 @@ def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
     Args:
         graph: A network with one exit.
         blocks: Number of blocks, K.
+        even: Whether, before what is sent counts, the smallest block should have the most work.
+            Otherwise a last layer that computes next to nothing may be a block of its own.
 
     Raises:
         ValueError: The chain has fewer links than there should be blocks, or the network has
@@ -58,11 +60,19 @@ def cut_chain(graph: LayerGraph, blocks: int) -> Blocks:
     for b in range(1, blocks + 1):
         largest[b] = np.maximum(largest[b - 1], span).min(axis=1)
     limit = largest[blocks, -1] * (1.0 + 1e-12)
+    span[span > limit] = np.inf
+    if even:
+        smallest = np.full((blocks + 1, count), -np.inf)
+        smallest[0, 0] = np.inf
+        possible = np.where(np.isfinite(span), span, -np.inf)
+        for b in range(1, blocks + 1):
+            smallest[b] = np.minimum(smallest[b - 1], possible).max(axis=1)
+        span[span < smallest[blocks, -1] * (1.0 - 1e-12)] = np.inf
     sent = np.full((blocks + 1, count), np.inf)
     before = np.zeros((blocks + 1, count), dtype=np.int64)
     sent[0, 0] = 0.0
     for b in range(1, blocks + 1):
-        total = np.where(span <= limit, sent[b - 1] + bits, np.inf)
+        total = np.where(np.isfinite(span), sent[b - 1] + bits, np.inf)
         before[b] = total.argmin(axis=1)
         sent[b] = total.min(axis=1)
     cuts = [count - 1]

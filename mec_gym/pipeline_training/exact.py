@@ -18,7 +18,7 @@ from mec_gym.pipeline_training.model import (
     State,
     held_by,
     lost_seconds,
-    perfect_seconds,
+    pace,
     stage_times,
     transfer_seconds,
 )
@@ -60,7 +60,7 @@ def _shares(slots: Slot, plans: Plans, scenario: Scenario) -> FloatArray:
     stages = arrays.map_arrays(lambda a: a[:, None], plans.stages)
     times, _ = stage_times(stages, slots, scenario, pick)
     seconds = minibatch_seconds(times, scenario.microbatches, scenario.schedule)
-    share = perfect_seconds(slots, scenario)[:, None] / seconds
+    share = pace(arrays.map_arrays(lambda a: a[:, None], slots), seconds, scenario)
     return np.where(_absent(slots, plans), -np.inf, share)
 
 
@@ -207,8 +207,9 @@ def _moving_between(
     wide = arrays.map_arrays(lambda a: a[None], slot)
     stages = arrays.map_arrays(lambda a: a[:, possible], plans.stages)
     arrival = _arrival(transfer_seconds(wide, place, scenario), stages)
-    code = scenario.devices ** np.arange(scenario.blocks)  # a number for each plan
-    same = (place @ code)[:, None] == plans.place[possible] @ code
+    same = np.ones(arrival.shape, dtype=np.bool_)
+    for mine, others in zip(place.T, plans.place[possible].T, strict=True):
+        same &= mine[:, None] == others
     return np.where(same, 0.0, arrival + scenario.restart_s)
 
 
@@ -236,9 +237,10 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
             trace.link,
             trace.present,
         )
-        shortest = np.where(period > 0, scenario.microbatches * period, np.inf)
-        share = np.minimum(perfect_seconds(trace, scenario) / shortest, 1.0)
         nobody = ~trace.present.any(axis=-1)
+        # With nobody present there is no period, and nothing is lost.
+        shortest = scenario.microbatches * np.where(nobody, 1.0, period)
+        share = pace(trace, shortest, scenario)
         return np.asarray(np.where(nobody, 0.0, share - 1.0).sum(axis=1))
     best = np.empty((n, horizon))
     for t in range(horizon):

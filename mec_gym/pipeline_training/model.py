@@ -209,6 +209,7 @@ def transfer_seconds(slot: Slot, place: IntArray, scenario: Scenario) -> FloatAr
     holder = held_by(slot.present, place)
     index = np.where(holder == NOWHERE, scenario.devices, holder)[..., None]
     index = np.broadcast_to(index, (*holder.shape, scenario.devices))
+    rate = np.broadcast_to(rate, (*holder.shape[:-1], *rate.shape[-2:]))
     from_holder = np.take_along_axis(rate, index, axis=-2)
     size = scenario.state_copies * scenario.chain.weights[:, None]
     seconds = size / np.where(from_holder > 0, from_holder, np.inf)  # who is absent has no rates
@@ -244,6 +245,18 @@ def perfect_seconds(slot: Slot, scenario: Scenario) -> FloatArray:
     minibatch = scenario.microbatches * scenario.samples * scenario.sample_work
     with np.errstate(divide="ignore"):
         return np.asarray(minibatch / speed)
+
+
+def pace(slot: Slot, minibatch_s: FloatArray, scenario: Scenario) -> FloatArray:
+    """Compute the pace of a pipeline as a share of that of perfect sharing, (...), in [0, 1].
+
+    Args:
+        slot: The slot, fields (...).
+        minibatch_s: What the pipeline takes per minibatch, (...) s.
+        scenario: The parameters.
+    """
+    # A single device has perfect sharing; by rounding, it might seem to have more.
+    return np.minimum(perfect_seconds(slot, scenario) / minibatch_s, 1.0)
 
 
 def lost_seconds(share: FloatArray, moving_s: FloatArray, scenario: Scenario) -> FloatArray:
@@ -291,7 +304,7 @@ def evaluate(
     moving_s = np.where(moved.any(axis=-1), arrival + scenario.restart_s, 0.0)
     moving_s = np.where(nobody, 0.0, moving_s)
     minibatch_s = np.where(nobody, 1.0, minibatch_s)  # a stand-in that can be divided by
-    share = np.where(nobody, 1.0, perfect_seconds(slot, scenario) / minibatch_s)
+    share = np.where(nobody, 1.0, pace(slot, minibatch_s, scenario))
     size = scenario.state_copies * scenario.chain.weights
     training = np.where(nobody, 0.0, np.maximum(scenario.slot_s - moving_s, 0.0))
     minibatches = training / minibatch_s

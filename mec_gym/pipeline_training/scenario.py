@@ -153,6 +153,7 @@ class Scenario:
         )
         if isinstance(self.speed, (int, float, np.number)):
             positive("speed", self.speed)
+            object.__setattr__(self, "speed", float(self.speed))  # JSON knows none of numpy's
         else:
             object.__setattr__(self, "speed", numbers("speed", self.speed, self.devices))
         if self.memory is not None:
@@ -177,7 +178,7 @@ class Scenario:
         """The network as L blocks, per sample."""
         try:
             graph = resolve(self.network)
-            cut = cut_chain(graph.at_exit(len(graph.exits) - 1), self.blocks)
+            cut = cut_chain(graph.at_exit(len(graph.exits) - 1), self.blocks, even=True)
         except (ValueError, OSError) as error:
             raise ValueError(f"network: {error}") from error
         if not cut.work.sum() > 0:
@@ -278,8 +279,8 @@ def _rates(
 
 PRESETS: dict[str, Preset[Scenario]] = {
     "tiny": Preset(
-        lambda: Scenario(network="alexnet", blocks=3, devices=2, horizon=8, microbatches=2),
-        "AlexNet in 3 blocks on 2 devices, 8 slots",
+        lambda: Scenario(network="mobilenetv2", blocks=3, devices=2, horizon=8, microbatches=2),
+        "MobileNetV2 in 3 blocks on 2 devices, 8 slots",
     ),
     "default": Preset(
         Scenario, "ResNet18 in 6 blocks on 4 devices that stay 6 to 60 slots on average"

@@ -133,7 +133,7 @@ def draw_pipeline(
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
     longest = max(len(line) for label in labels for line in label.split("\n"))
-    left, bottom, right, top = 0.25 + 0.075 * longest, 0.5, 0.75, 0.45
+    left, bottom, right, top = 0.25 + 0.075 * longest, 0.5, 0.85, 0.45
     axes = figure.add_axes(
         (
             left / width,
@@ -145,7 +145,9 @@ def draw_pipeline(
     draw_gantt(axes, times, microbatches, schedule, labels)
     idle = idle_share(times, microbatches, schedule)
     end = _seconds(float(minibatch_seconds(times, microbatches, schedule)))
-    style(axes, f"{SCHEDULES[schedule]}: {end} per minibatch, {idle:.1%} idle", "time (s)")
+    style(
+        axes, f"{SCHEDULES[schedule]}: {end} per minibatch, {idle:.1%} idle (bubbles)", "time (s)"
+    )
     return figure
 
 
@@ -255,11 +257,9 @@ def _draw_passes(
     room = 72.0 * axes.get_window_extent().width / axes.figure.dpi * took[0] / span
     where = (row - HEIGHT / 2, HEIGHT)
     color, name = (BACKWARD, "_backward") if backward else (FORWARD, "_forward")
-    # A box thinner than its white edge would vanish.
-    edge: dict[str, Any] = {
-        "ec": "white" if room > 2 else color,
-        "lw": 0.7 if room > 4 or room < 2 else 0.3,
-    }
+    edge: dict[str, Any] = {"ec": "white", "lw": 0.7 if room > 4.0 else 0.3}
+    if room < 1.2:  # a box thinner than its white edge would vanish
+        edge = {"ec": color, "lw": 0.7}
     axes.broken_barh(
         [(start, took[0]) for start in starts], where, fc=color, label=name, zorder=2, **edge
     )
@@ -532,6 +532,10 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:,.0f} s"
 
 
+def _count(number: int, name: str, plural: str = "s") -> str:
+    return f"{number} {name}{plural * (number != 1)}"
+
+
 def _at_right(axes: Axes, row: int, text: str) -> None:
     axes.annotate(
         text,
@@ -561,8 +565,8 @@ def _title(scenario: Scenario, episode: History) -> str:
     """Return one line on the whole episode so far."""
     s, done = scenario, len(episode.outcomes)
     size = (
-        f"{s.blocks} blocks on {s.devices} devices, {SCHEDULES[s.schedule]}, "
-        f"{s.microbatches} microbatches"
+        f"{_count(s.blocks, 'block')} on {_count(s.devices, 'device')}, "
+        f"{SCHEDULES[s.schedule]}, {_count(s.microbatches, 'microbatch', 'es')}"
     )
     if not done:
         return f"{size}: no slot yet"
@@ -571,5 +575,5 @@ def _title(scenario: Scenario, episode: History) -> str:
     moves = sum(m > 0 for m in moving)
     return (
         f"{size}: {done} of {s.horizon} slots, {lost:.2f} lost, {sum(moving) / s.slot_s:.2f} of "
-        f"it by moving in {moves} slot{'s' * (moves != 1)}"
+        f"it by moving in {_count(moves, 'slot')}"
     )

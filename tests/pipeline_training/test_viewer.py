@@ -127,7 +127,7 @@ def test_a_pipeline_by_hand():
     assert axes.yaxis_inverted()  # so the first stage is on top
     assert rows(axes) == ["first", "last"]
     assert busy(axes) == ["68% busy", "41% busy"]  # 15 and 9 of 22 s
-    assert axes.get_title("left") == "1F1B: 22 s per minibatch, 45.5% idle"
+    assert axes.get_title("left") == "1F1B: 22 s per minibatch, 45.5% idle (bubbles)"
 
 
 def test_gpipe_does_the_backward_passes_in_reverse():
@@ -137,7 +137,9 @@ def test_gpipe_does_the_backward_passes_in_reverse():
         boxes(axes, "_backward")[3:], [(1, 7.5, 10.5), (1, 10.5, 13.5), (1, 13.5, 16.5)]
     )
     assert rows(axes) == ["stage 0", "stage 1"]
-    assert axes.get_title("left") == "GPipe: 18.8 s per minibatch, 36.0% idle"  # 24 of 37.5 s
+    assert (
+        axes.get_title("left") == "GPipe: 18.8 s per minibatch, 36.0% idle (bubbles)"
+    )  # 24 of 37.5 s
 
 
 @pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
@@ -214,8 +216,9 @@ def test_who_trains_what():
         np.testing.assert_allclose(boxes(fleet, label), expected, atol=1e-12)
     # At first, and after a slot with nobody, all blocks come from the store.
     for label, expected in {
-        "_from the store": [(0.5, -lane), (0.5, 0), (0.5, lane)]
-        + [(4.5, 1 - lane), (4.5, 1), (4.5, 1 + lane)],
+        "_from the store": [
+            (t, row + i * lane) for t, row in ((0.5, 0), (4.5, 1)) for i in (-1, 0, 1)
+        ],
         "_from a device": [(1.5, 1), (1.5, 1 + lane), (5.5, lane)],
     }.items():
         moved = sorted((line[0, 0], line[:, 1].mean()) for line in lines(fleet, label))
