@@ -13,9 +13,7 @@ from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.pipeline_training import model
 from mec_gym.pipeline_training.exact import episode_bound
 from mec_gym.pipeline_training.model import NOWHERE, Decision, Outcome, State
-from mec_gym.pipeline_training.plans import can_try_all
 from mec_gym.pipeline_training.scenario import Scenario, Slot, history
-from mec_gym.pipeline_training.subsets import MOST_DEVICES
 
 
 class PipelineTraining:
@@ -210,12 +208,9 @@ class PipelineTraining:
         """Return whether all slots are over, (...)."""
         return np.asarray(state.slots_left <= 0)
 
-    def bound(self, trace: Slot) -> FloatArray | None:
-        """Return an upper bound on the return of any policy, (n,), or None for huge fleets."""
-        s = self.scenario
-        if s.devices > MOST_DEVICES and not can_try_all(s.blocks, s.devices):
-            return None
-        return episode_bound(trace, s)
+    def bound(self, trace: Slot) -> FloatArray:
+        """Return an upper bound on the return of any policy, (n,)."""
+        return episode_bound(trace, self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """Return a matplotlib Figure of the episode so far."""
