@@ -31,6 +31,7 @@ from agents.training_offload.exact import ExactSolver
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference import Scenario as Inference
 from mec_gym.early_exit import Scenario as EarlyExit
+from mec_gym.pipeline_training import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
 from mec_gym.testing import check_agent
 from mec_gym.training_offload import Scenario
@@ -39,12 +40,14 @@ from mec_gym.training_offload.exact import Resources
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
+PLANS = "mec/PipelineTraining-v0"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {
     "paper": (PAPER, Scenario()),
     "short": (DRIVE, Scenario(horizon=3, battery=70.0)),  # the battery binds
     "exits": (EXITS, EarlyExit(horizon=6, arrival_rates=(30.0,))),
     "places": (PLACES, Inference(devices=3, servers=2, blocks=3, tasks=2)),
+    "plans": (PLANS, Pipeline(blocks=3, devices=3, horizon=4, microbatches=2)),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
 # Every name with every problem that it plays.
@@ -63,11 +66,16 @@ NAMES = {
         "deadline-descent", "coordinate-descent", "sequential-greedy", "viterbi", "greedy",
         "neurosurgeon", "device-only", "edge-only", "random",
     ),
+    "pipeline_training": (
+        "patience", "hysteresis", "look-ahead-2", "look-ahead-6", "myopic", "replan", "balanced",
+        "pipedream", "keep", "single-device", "random",
+    ),
 }  # fmt: skip
 HEADS = {
     "training_offload": ["flat", "price"],
     "early_exit": ["flat", "congestion"],
     "distributed_inference": ["flat", "pairs", "pairs-2", "pairs-0"],
+    "pipeline_training": ["flat", "plans"],
 }
 
 
