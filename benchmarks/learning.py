@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agents.registry import agents_for, make_agent
+from agents.runs import CONFIG_FILE
 from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row
 from mec_gym import make_problem
@@ -24,7 +25,7 @@ from mec_gym.core.types import FloatArray
 from train.config import a3c_run, ppo_run
 from train.evaluation.evaluate import gap_percent, interval, play_all
 from train.runs.a3c import train_a3c
-from train.runs.folder import CONFIG_FILE, checkpoints
+from train.runs.folder import checkpoints
 from train.runs.ppo import train_ppo
 
 EPISODES = 500
@@ -65,12 +66,18 @@ class Test:
         problem: The problem that is played.
         trace: The episodes.
         bound: The bound of each episode, (n,).
+
+    Raises:
+        ValueError: The problem has no bound.
     """
 
     def __init__(self, problem: AnyProblem, episodes: int = EPISODES) -> None:
         self.problem = problem
         self.trace = sample_episodes(problem, TEST_SEED, episodes)
-        self.bound = problem.bound(self.trace)
+        bound = problem.bound(self.trace)
+        if bound is None:
+            raise ValueError(f"problem must have a bound, got {type(problem).__name__}")
+        self.bound = bound
 
     def returns(self, agent: Any) -> FloatArray:
         """The return of every episode, (n,)."""
