@@ -14,6 +14,7 @@ from agents.pipeline_training.rules import best_plans
 from mec_gym.core.types import FloatArray
 from mec_gym.pipeline_training.exact import plan_shares
 from mec_gym.pipeline_training.model import Decision
+from mec_gym.pipeline_training.plans import all_plans
 from mec_gym.pipeline_training.problem import PipelineTraining
 from mec_gym.pipeline_training.scenario import Slot
 
@@ -47,6 +48,7 @@ class PlanHead:
         self, problem: PipelineTraining, horizon: float | None = None, risk: float | None = None
     ) -> None:
         self.problem = problem
+        all_plans(problem.scenario.blocks, problem.scenario.devices)  # or there are too many
         if horizon is None or risk is None:
             horizon, risk = tune_patience(problem)
         self.horizon, self.risk = horizon, risk

@@ -24,7 +24,7 @@ from mec_gym.pipeline_training.model import (
 )
 from mec_gym.pipeline_training.plans import Plans, all_plans, can_try_all
 from mec_gym.pipeline_training.scenario import Scenario, Slot
-from mec_gym.pipeline_training.subsets import least_period
+from mec_gym.pipeline_training.subsets import MOST_DEVICES, least_period
 
 _AT_ONCE = 8192
 """Plans, of several slots, that are computed in one call: more do not fit into a cache."""
@@ -213,12 +213,25 @@ def _moving_between(
     return np.where(same, 0.0, arrival + scenario.restart_s)
 
 
+def _period_at_least(slot: Slot, scenario: Scenario) -> FloatArray:
+    """A time that any pipeline takes per microbatch at least, (...) s; inf with nobody."""
+    work = 3.0 * scenario.samples * scenario.chain.work
+    if scenario.devices <= MOST_DEVICES:
+        bits = scenario.samples * scenario.chain.bits
+        return least_period(work, bits, slot.speed, slot.link, slot.present)[0]
+    # No more devices work at once than there are blocks.
+    speed = np.sort(np.where(slot.present, slot.speed, 0.0), axis=-1)
+    with np.errstate(divide="ignore"):
+        return np.asarray(work.sum() / speed[..., -scenario.blocks :].sum(axis=-1))
+
+
 def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
     """Compute an upper bound on the return of any policy, clairvoyant or not.
 
     Each slot has its best plan, and moving costs nothing, but in the first slot, in which all
     blocks come from the store. Where there are too many plans to try, a minibatch takes at least
-    Q times the least period of any pipeline, and the first slot is like the others.
+    Q times the least period of any pipeline, and the first slot is like the others. Where there
+    are too many devices for that as well, the fastest of them, one per block, share the work.
 
     Args:
         trace: The episodes, fields (n, T, ...).
@@ -229,17 +242,10 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
     """
     n, horizon = trace.present.shape[:2]
     if not can_try_all(scenario.blocks, scenario.devices):
-        chain, samples = scenario.chain, scenario.samples
-        period, _ = least_period(
-            3.0 * samples * chain.work,
-            samples * chain.bits,
-            trace.speed,
-            trace.link,
-            trace.present,
-        )
         nobody = ~trace.present.any(axis=-1)
         # With nobody present there is no period, and nothing is lost.
-        shortest = scenario.microbatches * np.where(nobody, 1.0, period)
+        period = np.where(nobody, 1.0, _period_at_least(trace, scenario))
+        shortest = scenario.microbatches * period
         share = pace(trace, shortest, scenario)
         return np.asarray(np.where(nobody, 0.0, share - 1.0).sum(axis=1))
     best = np.empty((n, horizon))

@@ -13,9 +13,7 @@ from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.pipeline_training import model
 from mec_gym.pipeline_training.exact import episode_bound
 from mec_gym.pipeline_training.model import NOWHERE, Decision, Outcome, State
-from mec_gym.pipeline_training.plans import can_try_all
 from mec_gym.pipeline_training.scenario import Scenario, Slot, history
-from mec_gym.pipeline_training.subsets import MOST_DEVICES
 
 
 class PipelineTraining:
@@ -113,10 +111,12 @@ class PipelineTraining:
         used = {"speed": trace.present, "store": trace.present, "link": pairs}
         for name, where in used.items():
             values = getattr(trace, name)
-            if (values < 0).any() or (values[where] <= 0).any():
+            wrong = (values < 0) | (where & (values <= 0))
+            if wrong.any():
+                at = tuple(int(i) for i in np.argwhere(wrong)[0])
                 raise ValueError(
                     f"trace.{name} must be positive where devices are present and 0 at least "
-                    f"elsewhere, got {values[where].min() if where.any() else values.min()}"
+                    f"elsewhere, got {values[at]} at {at}"
                 )
         expected = history(trace.present, self.scenario.notice)
         for name, right in zip(("seen", "departures", "leaves"), expected, strict=True):
@@ -208,12 +208,9 @@ class PipelineTraining:
         """Return whether all slots are over, (...)."""
         return np.asarray(state.slots_left <= 0)
 
-    def bound(self, trace: Slot) -> FloatArray | None:
-        """Return an upper bound on the return of any policy, (n,), or None for huge fleets."""
-        s = self.scenario
-        if s.devices > MOST_DEVICES and not can_try_all(s.blocks, s.devices):
-            return None
-        return episode_bound(trace, s)
+    def bound(self, trace: Slot) -> FloatArray:
+        """Return an upper bound on the return of any policy, (n,)."""
+        return episode_bound(trace, self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """Return a matplotlib Figure of the episode so far."""

@@ -120,6 +120,32 @@ def test_blocks_of_real_networks(name, blocks):
     assert set(found.bits) <= set(network.output_bits[joints_of(network.links, len(network))])
 
 
+def test_weights_and_outputs_by_hand():
+    """Blocks 1 | 2 3 | 4, whose layers have weights 5, 0, 7, 2 and outputs 3, 9, 4, 1."""
+    flops, bits, weights = [0, 6, 2, 3, 5], [8, 3, 9, 4, 1], [0, 5, 0, 7, 2]
+    layers = [Layer("v0", "input", 0.0, 0.0, 8.0)]
+    for v in range(1, 5):
+        moved = (weights[v] + bits[v - 1] + bits[v]) / 8
+        layers.append(Layer(f"v{v}", "op", flops[v], moved, bits[v]))
+    links = tuple(itertools.pairwise(range(5)))
+    network = LayerGraph("test", tuple(layers), links, (Exit("exit", 4),))
+    found = cut_chain(network, 3)
+    assert found.work.tolist() == [6, 5, 5]
+    assert found.weights.tolist() == [5, 7, 2]
+    assert found.outputs.tolist() == [3, 13, 1]
+    assert cut_chain(network, 1).weights.tolist() == [14]
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 6, 20])
+@pytest.mark.parametrize(("name", "parameters"), [("alexnet", 61_100_840), ("vgg16", 138_357_544)])
+def test_blocks_share_the_weights_of_a_network(name, parameters, blocks):
+    network = load_profile(name)
+    found = cut_chain(network, blocks)
+    assert network.weight_bits.sum() == found.weights.sum() == 32 * parameters
+    assert found.outputs.sum() == network.output_bits[1:].sum()
+    assert (found.weights >= 0).all() and (found.outputs > 0).all()
+
+
 @pytest.mark.parametrize("name", ZOO)
 def test_more_blocks_are_no_larger(name):
     network = load_profile(name)

@@ -50,6 +50,14 @@ def test_what_a_graph_says():
     assert early.provenance == GRAPH.provenance and early.name == "net"
 
 
+def test_weights_are_what_is_moved_beyond_inputs_and_output():
+    # conv: 40 000 - 800 - 6 400; head: 5 600 bit moved are less than its inputs, so none;
+    # sum: 19 200 - 6 401 - 6 402 - 6 403, what is left of two inputs and an output
+    by_hand = [0, 32_800, 0, 0, 0, 0]
+    assert relayered(5, bytes_moved=2400.75).weight_bits.tolist() == by_hand
+    assert relayered(5, bytes_moved=2402.75).weight_bits.tolist() == [*by_hand[:-1], 16]
+
+
 def test_what_is_not_known_is_not_made_up():
     with pytest.raises(ValueError, match="net: the FLOPs of strange could not be counted"):
         _ = GRAPH.flops

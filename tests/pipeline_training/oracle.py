@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import simpy
 
+from mec_gym.core import arrays
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
 from mec_gym.pipeline_training.scenario import Scenario, Slot, history
 
@@ -240,3 +241,8 @@ def trace_of(scenario, present, seed=0):
         departures=departures,
         leaves=leaves,
     )
+
+
+def repeated(record, count):
+    """The same record for each of many decisions."""
+    return arrays.map_arrays(lambda a: np.broadcast_to(a, (count, *np.shape(a))), record)
