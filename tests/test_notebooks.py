@@ -39,6 +39,7 @@ def test_there_are_notebooks():
         "02_training_offload",
         "03_early_exit",
         "04_distributed_inference",
+        "05_pipeline_training",
     ]
 
 

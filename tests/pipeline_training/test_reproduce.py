@@ -82,14 +82,11 @@ def test_schedules_are_what_the_environment_plays(scheduled, schedule):
 
 
 def test_one_plan_by_both_schedules(scheduled):
-    """Where links are fast both take the same time; memory is Q / S as large with GPipe."""
+    """Where links decide, 1F1B uses both directions; memory is Q / S as large with GPipe."""
     same = [r for r in scheduled if r.plans == FIXED]
     assert {r.stages for r in same} == {4}
     gpipe, interleaved = ({r.link: r for r in same if r.schedule == s} for s in SCHEDULES)
-    last = LINKS[-1]
-    assert interleaved[last].minibatch_s == pytest.approx(gpipe[last].minibatch_s, rel=1e-12)
-    first = LINKS[0]
-    assert interleaved[first].minibatch_s < 0.7 * gpipe[first].minibatch_s
+    assert interleaved[LINKS[0]].minibatch_s < 0.7 * gpipe[LINKS[0]].minibatch_s
     for link in LINKS:
         assert gpipe[link].kept_bits == 2 * interleaved[link].kept_bits  # Q = 8, S = 4
     # The best plan is never slower than another one.

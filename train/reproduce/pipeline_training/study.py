@@ -502,7 +502,7 @@ def comparisons(bubble: Sequence[Bubble], plans: Sequence[Planned]) -> list[Comp
                 setting=setting,
                 ours=p.saved,
                 published=f"up to {SAVED}",
-                source="[Harlap2018], abstract; the largest of five networks",
+                source="[Harlap2018], abstract; the most over several networks",
             )
         )
     return rows
