@@ -188,7 +188,7 @@ class Scenario:
             raise ValueError(f"weight_factor must leave weights of at most {LARGEST:g} bit")
         return Blocks(bits=cut.bits, work=cut.work, weights=weights, outputs=cut.outputs)
 
-    @property
+    @cached_property
     def speed_scale(self) -> float:
         """A usual speed, which observations are scaled by, FLOP/s."""
         return float(np.median(self.speed))
