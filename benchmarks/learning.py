@@ -111,8 +111,8 @@ def _learn(task: Task, learner: str, preset: str, seed: int) -> tuple[TrainedAge
     folder = env_id.removeprefix("mec/") + ("" if is_default else f"-{scenario}")
     out = RUNS / folder / f"{preset}-{learner}-{seed}"
     about: dict[str, Any] = {
-        "scenario": None if is_default else scenario, "seed": seed, "resume": (out / CONFIG_FILE).exists(), "rule": "none",
-        "eval_every": 10**9, "checkpoint_every": 10**9,
+        "scenario": None if is_default else scenario, "seed": seed, "rule": "none",
+        "resume": (out / CONFIG_FILE).exists(), "eval_every": 10**9, "checkpoint_every": 10**9,
     }  # fmt: skip
     agent: TrainedAgent
     if learner == "ppo":
