@@ -45,6 +45,13 @@ demo: $(VENV)/.installed  ## train on every environment, compare everything, dra
 	  device-only clairvoyant
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/inference/ppo \
 	  --episodes 100 --picture $(DEMO)/inference/episode.png
+	$(BIN)/python -m train ppo --env mec/PipelineTraining-v0 --total-timesteps 50_000 \
+	  --out $(DEMO)/pipeline/ppo
+	$(BIN)/python -m train compare --env mec/PipelineTraining-v0 --out $(DEMO)/pipeline/compare \
+	  --episodes 100 --agents patience hysteresis replan keep single-device clairvoyant \
+	  ppo:$(DEMO)/pipeline/ppo
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/pipeline/ppo \
+	  --episodes 100 --picture $(DEMO)/pipeline/episode.png
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 test: $(VENV)/.installed  ## the fast tests: a few minutes on 2 cores
