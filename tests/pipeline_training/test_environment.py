@@ -60,4 +60,5 @@ def test_the_order_of_agents():
     assert cost["clairvoyant"] + 0.3 < min(cost["patience"], cost["hysteresis"])
     assert cost["clairvoyant"] + 2.0 > cost["hysteresis"]
     assert cost["hysteresis"] < cost["replan"] < cost["single-device"]
-    assert max(cost["hysteresis"], cost["patience"]) < min(cost["myopic"], cost["keep"])
+    assert cost["patience"] < min(cost["hysteresis"], cost["myopic"])
+    assert max(cost["hysteresis"], cost["myopic"]) < cost["keep"]

@@ -304,7 +304,7 @@ def test_what_memory_cannot_hold_is_fetched_in_every_pass(schedule):
 @pytest.mark.parametrize("memory", [None, "tight"])
 def test_equals_plain_python_on_random_worlds(memory):
     nobody = moved = fetched = 0
-    for seed in range(40):
+    for seed in range(30):
         s = oracle.random_world(seed, memory=memory, state_copies=float(seed % 3))
         problem = PipelineTraining(s)
         rng = np.random.default_rng(seed + 1000)
