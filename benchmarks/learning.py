@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from agents.registry import agents_for, make_agent
+from agents.runs import CONFIG_FILE
 from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row
-from mec_gym import make_problem
+from mec_gym import ENVIRONMENTS, make_problem
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.seeds import TEST_SEED
@@ -24,7 +25,7 @@ from mec_gym.core.types import FloatArray
 from train.config import a3c_run, ppo_run
 from train.evaluation.evaluate import gap_percent, interval, play_all
 from train.runs.a3c import train_a3c
-from train.runs.folder import CONFIG_FILE, checkpoints
+from train.runs.folder import checkpoints
 from train.runs.ppo import train_ppo
 
 EPISODES = 500
@@ -33,29 +34,40 @@ FEW = 2  # of what is there for comparison
 RUNS = Path("runs/learning")
 
 LEARNERS = {"PPO": "ppo", "A3C": "a3c", "multi-task A3C": "mtl-a3c"}
-PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "mec/TrainingOffload-v0": {
+Task = tuple[str, str]
+"""An environment and the name of its scenario."""
+PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
+    ("mec/TrainingOffload-v0", "drive"): {
         "PPO": ("drive", "flat"),
         "A3C": ("drive", "flat"),
         "multi-task A3C": ("mtl-drive", "mtl-flat"),
     },
-    "mec/TrainingOffloadPaper-v0": {
+    ("mec/TrainingOffloadPaper-v0", "paper"): {
         "PPO": ("paper",),
         "A3C": ("paper",),
         "multi-task A3C": ("mtl-paper",),
     },
-    "mec/EarlyExitPartition-v1": {
+    ("mec/EarlyExitPartition-v1", "mixed"): {
         "PPO": ("early-exit", "flat"),
         "A3C": ("early-exit", "flat"),
         "multi-task A3C": ("mtl-early-exit", "mtl-flat"),
     },
-    "mec/DistributedInference-v1": {
+    ("mec/DistributedInference-v1", "small"): {
         "PPO": ("inference", "inference-flat"),
         "A3C": ("a3c", "a3c-flat"),
         "multi-task A3C": ("mtl-a3c", "mtl-a3c-branch", "mtl-a3c-soft"),
     },
+    ("mec/PipelineTraining-v0", "default"): {
+        "PPO": ("pipeline", "placement"),
+        "A3C": ("pipeline", "flat"),
+        "multi-task A3C": ("mtl-pipeline", "mtl-flat"),
+    },
+    ("mec/PipelineTraining-v0", "heavy"): {"PPO": ("pipeline",), "A3C": ("pipeline",)},
+    ("mec/PipelineTraining-v0", "timetable"): {"PPO": ("pipeline",), "A3C": ("pipeline",)},
 }
 """What is learnt by whom: the default preset of an environment, then those for comparison."""
+RULES = {"mec/PipelineTraining-v0": ("patience", "hysteresis")}
+"""Whom returns are compared with; elsewhere it is the first rule of the environment."""
 
 
 class Test:
@@ -65,12 +77,18 @@ class Test:
         problem: The problem that is played.
         trace: The episodes.
         bound: The bound of each episode, (n,).
+
+    Raises:
+        ValueError: The problem has no bound.
     """
 
     def __init__(self, problem: AnyProblem, episodes: int = EPISODES) -> None:
         self.problem = problem
         self.trace = sample_episodes(problem, TEST_SEED, episodes)
-        self.bound = problem.bound(self.trace)
+        bound = problem.bound(self.trace)
+        if bound is None:
+            raise ValueError(f"problem must have a bound, got {type(problem).__name__}")
+        self.bound = bound
 
     def returns(self, agent: Any) -> FloatArray:
         """The return of every episode, (n,)."""
@@ -86,12 +104,15 @@ def mean_gap(returns: FloatArray, to: FloatArray) -> float:
     return float(np.nanmean(gap_percent(returns, to)))
 
 
-def _learn(env_id: str, learner: str, preset: str, seed: int) -> tuple[TrainedAgent, float]:
+def _learn(task: Task, learner: str, preset: str, seed: int) -> tuple[TrainedAgent, float]:
     """Return the agent and the seconds that learning took."""
-    out = RUNS / env_id.removeprefix("mec/") / f"{preset}-{learner}-{seed}"
+    env_id, scenario = task
+    is_default = scenario == ENVIRONMENTS[env_id].default
+    folder = env_id.removeprefix("mec/") + ("" if is_default else f"-{scenario}")
+    out = RUNS / folder / f"{preset}-{learner}-{seed}"
     about: dict[str, Any] = {
-        "seed": seed, "resume": (out / CONFIG_FILE).exists(), "rule": "none",
-        "eval_every": 10**9, "checkpoint_every": 10**9,
+        "scenario": None if is_default else scenario, "seed": seed, "rule": "none",
+        "resume": (out / CONFIG_FILE).exists(), "eval_every": 10**9, "checkpoint_every": 10**9,
     }  # fmt: skip
     agent: TrainedAgent
     if learner == "ppo":
@@ -102,26 +123,30 @@ def _learn(env_id: str, learner: str, preset: str, seed: int) -> tuple[TrainedAg
     return agent, end.stat().st_mtime - begin.stat().st_mtime
 
 
-def _row(test: Test, rule: str, to_beat: FloatArray, run: tuple[str, str, str]) -> Row:
-    env_id, learner, preset = run
-    seeds = SEEDS if preset == PRESETS[env_id][learner][0] else FEW
-    runs = [_learn(env_id, LEARNERS[learner], preset, seed) for seed in range(seeds)]
+def _rows(test: Test, rules: dict[str, FloatArray], run: tuple[Task, str, str]) -> list[Row]:
+    task, learner, preset = run
+    seeds = SEEDS if preset == PRESETS[task][learner][0] else FEW
+    runs = [_learn(task, LEARNERS[learner], preset, seed) for seed in range(seeds)]
     returns = np.stack([test.returns(agent) for agent, _ in runs])
     gaps = [mean_gap(r, test.bound) for r in returns]
-    ahead = returns - to_beat
-    row: Row = {
-        "environment": env_id.removeprefix("mec/"),
-        "learner": learner,
-        "preset": preset,
-        "seconds": f"{median(seconds for _, seconds in runs):.0f}",
-        "return": f"{returns.mean():.3f}",
-        "gap, %": f"{median(gaps):.1f} ({min(gaps):.1f} to {max(gaps):.1f})",
-        "rule": rule,
-        "return minus the rule's": _with_interval(ahead.mean(axis=0)),
-        "by training seed": ", ".join(map(_with_interval, ahead)),
-    }
-    print(row, flush=True)
-    return row
+    rows: list[Row] = [
+        {
+            "environment": task[0].removeprefix("mec/"),
+            "scenario": task[1],
+            "learner": learner,
+            "preset": preset,
+            "seconds": f"{median(seconds for _, seconds in runs):.0f}",
+            "return": f"{returns.mean():.3f}",
+            "gap, %": f"{median(gaps):.1f} ({min(gaps):.1f} to {max(gaps):.1f})",
+            "rule": rule,
+            "return minus the rule's": _with_interval((returns - to_beat).mean(axis=0)),
+            "by training seed": ", ".join(map(_with_interval, returns - to_beat)),
+        }
+        for rule, to_beat in rules.items()
+    ]
+    for row in rows:
+        print(row, flush=True)
+    return rows
 
 
 def _with_interval(differences: FloatArray) -> str:
@@ -137,12 +162,13 @@ def measure(seconds: float, repeats: int) -> Report:
         repeats: Not used, because the number of seeds is fixed.
     """
     rows: list[Row] = []
-    for env_id, learners in PRESETS.items():
-        test = Test(make_problem(env_id))
-        rule = agents_for(test.problem)[0]
-        to_beat = test.rival(rule)
+    for task, learners in PRESETS.items():
+        test = Test(make_problem(*task))
+        names = RULES.get(task[0], agents_for(test.problem)[:1])
+        rules = {name: test.rival(name) for name in names}
         for learner, presets in learners.items():
-            rows += [_row(test, rule, to_beat, (env_id, learner, name)) for name in presets]
+            for preset in presets:
+                rows += _rows(test, rules, (task, learner, preset))
     notes = [
         f"{EPISODES} test episodes, {SEEDS} training seeds ({FEW} for comparisons); "
         "intervals are of 95 %, over episodes",

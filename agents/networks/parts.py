@@ -69,6 +69,20 @@ class PolicyNetwork(nn.Module, ABC):
     def forward(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute what the network returns when it is called."""
 
+    def keep(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute all that stays the same while the parameters change; by default nothing.
+
+        A learner that passes over a roll-out several times keeps it in between.
+
+        Returns:
+            Tensors with a first axis of length B.
+        """
+        return (inputs,) if actions is None else (inputs, actions)
+
+    def from_kept(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return outputs and values, as a call does, from what :meth:`keep` returned."""
+        return self(*kept)
+
     def outputs(self, computed: Tensor) -> Tensor:
         """Complete what a subclass has computed for each part, (B, N, C), to outputs (B, N, K)."""
         if self.log_std is not None:

@@ -65,13 +65,23 @@ class NetworkPolicy(ActorCriticPolicy):
         log_prob = self.network.distribution(outputs).joint_log_prob(actions)
         return self._shaped(actions), values.unsqueeze(-1), log_prob
 
-    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, ...)."""
-        assert isinstance(obs, Tensor)
-        # SB3's buffer keeps every action as a float.
-        actions = actions.reshape(len(obs), -1).to(self.network.action_type)
-        outputs, values = self.network(obs, actions)
-        chosen = self.network.distribution(outputs)
+    def keep(self, obs: Tensor, actions: Tensor) -> tuple[Tensor, ...]:
+        """Return what :meth:`evaluate_actions` needs to know of actions (B, ...) besides them.
+
+        It stays the same while the policy learns; see :meth:`PolicyNetwork.keep`.
+        """
+        return self.network.keep(obs, self._parts(actions))
+
+    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return values (B, 1), log-probabilities (B,) and entropies (B,) of actions (B, ...).
+
+        Args:
+            obs: Observations, or what :meth:`keep` returned for them and the actions.
+            actions: The actions.
+        """
+        kept = obs if isinstance(obs, tuple) else self.keep(obs, actions)
+        outputs, values = self.network.from_kept(kept)
+        chosen, actions = self.network.distribution(outputs), self._parts(actions)
         log_prob, entropy = chosen.joint_log_prob(actions), chosen.entropy().sum(dim=-1)
         return values.unsqueeze(-1), log_prob, entropy
 
@@ -84,6 +94,13 @@ class NetworkPolicy(ActorCriticPolicy):
         assert isinstance(observation, Tensor)
         with torch.no_grad():
             return self._shaped(self.network.choose(observation, greedy=deterministic)[0])
+
+    def _parts(self, actions: Tensor) -> Tensor:
+        """Return actions (B, ...) as the network has them, (B, N).
+
+        SB3's buffer keeps every action as a float.
+        """
+        return actions.reshape(len(actions), -1).to(self.network.action_type)
 
     def _shaped(self, actions: Tensor) -> Tensor:
         """Return actions (B, N) in the shape of the space, (B, ...)."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from agents.heads import Head, make_head
@@ -17,6 +18,7 @@ from agents.heads.protocol import SizableHead
 from agents.networks import make_network
 from agents.networks.agent import network_agent, read_tensors, take_parameters
 from agents.networks.sb3_policy import NetworkPolicy
+from agents.ppo.rollout_buffer import KeptRollout
 from agents.ppo.settings import PPOSettings
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from agents.runs import check_spaces, find_run, read_settings
@@ -103,9 +105,10 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
     """
     torch.set_num_threads(1)
     policy: type[ActorCriticPolicy] = ActorCriticPolicy
+    rollout: type[RolloutBuffer] = RolloutBuffer
     about = _mlp_options(settings)
     if settings.network != "mlp":
-        policy = NetworkPolicy
+        policy, rollout = NetworkPolicy, KeptRollout
         about = {"network": settings.network, "head": env.head, "options": settings.options}
     model = PPO(
         policy,
@@ -119,10 +122,13 @@ def make_ppo(env: TrainingEnv, settings: PPOSettings, seed: int) -> PPO:
         clip_range=settings.clip_range,
         ent_coef=settings.ent_coef,
         max_grad_norm=settings.max_grad_norm,
+        rollout_buffer_class=rollout,
         seed=seed,
         device="cpu",
         policy_kwargs=about | {"optimizer_kwargs": {"fused": settings.fused}},
     )
+    if isinstance(model.policy, NetworkPolicy) and isinstance(model.rollout_buffer, KeptRollout):
+        model.rollout_buffer.keep = model.policy.keep
     # SB3 seeds the environments seed, seed + 1, ...: the very episodes that tests play.
     env.seed(TRAIN_SEED + seed * settings.num_envs)
     return model

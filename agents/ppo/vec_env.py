@@ -91,14 +91,16 @@ class SB3VecEnv(VecEnv):
         self.parts = {name: info[name] for name in info if not name.startswith(("_", "final_"))}
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         elapsed = round(time.time() - self._begin, 6)
-        for i in np.flatnonzero(done):
+        ended = np.flatnonzero(done)
+        last = self._inputs(np.stack(info["final_obs"][ended])) if len(ended) else ()
+        for i, terminal in zip(ended, last, strict=True):
             infos[i] = {name: array[i] for name, array in self.parts.items()}
             infos[i]["episode"] = {
                 "r": float(self._returns[i]),
                 "l": int(self._lengths[i]),
                 "t": elapsed,
             }
-            infos[i]["terminal_observation"] = self._inputs(info["final_obs"][i])
+            infos[i]["terminal_observation"] = terminal
             infos[i]["TimeLimit.truncated"] = bool(truncated[i])
         self._returns[done] = 0.0
         self._lengths[done] = 0

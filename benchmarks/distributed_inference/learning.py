@@ -17,6 +17,7 @@ from benchmarks.measure import Report, Row
 from mec_gym import make_problem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.types import FloatArray
+from mec_gym.distributed_inference.problem import DistributedInference
 from train.evaluation.evaluate import interval
 from train.presets.distributed_inference import A3C_PRESETS, PPO_PRESETS
 from train.runs.learn import Curve, learning_curve
@@ -145,6 +146,7 @@ def _unknown_future(scenario: str, steps: int, seeds: int) -> list[str]:
 
 def _sizes(seeds: int) -> list[Row]:
     problem = make_problem(INFERENCE, "small")
+    assert isinstance(problem, DistributedInference)
     preset = PPO_PRESETS["inference-sizes"]
     trained = [
         learning_curve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -32,6 +33,11 @@ def _milliseconds(work: Callable[[], object], units: int = 1) -> Callable[[], fl
     return measure
 
 
+def _solve_all(solve: Callable[[float], object], seconds_per_bit: list[float]) -> None:
+    for one in seconds_per_bit:
+        solve(one)
+
+
 def measure(seconds: float, repeats: int) -> Report:
     """Measure every network of the zoo with exits, 32 x 32 pixels; the last exit is cut.
 
@@ -48,8 +54,9 @@ def measure(seconds: float, repeats: int) -> Report:
             scenario.sample(np.random.default_rng(SEED), -(-SLOTS // scenario.horizon)),
         )
         lookup = Lookup(front.cost)
-        times = [d.layer_seconds(front.graph) for d in (scenario.device, scenario.edge)]
-        cut = CutGraph(front.graph, *times)
+        device_s = scenario.device.layer_seconds(front.graph)
+        edge_s = scenario.edge.layer_seconds(front.graph)
+        cut = CutGraph(front.graph, device_s, edge_s)
         few = arrays.at(slot, slice(CUTS))
         wide = arrays.map_arrays(lambda a: a[:, None], few)
         service = service_times(front.cost, wide)
@@ -59,22 +66,17 @@ def measure(seconds: float, repeats: int) -> Report:
                 scenario.graph, scenario.device, scenario.edge, scenario.rates, scenario.candidates
             )
 
-        def cut_all(cut: CutGraph = cut, few=few) -> None:  # type: ignore[no-untyped-def]
-            for b in few.bandwidth:
-                cut.solve(1.0 / b)
-
-        def solve_milps(front=front, times=times, few=few) -> None:  # type: ignore[no-untyped-def]
-            for b in few.bandwidth[:MILPS]:
-                heavy_milp(front.graph, *times, 1.0 / b)
+        seconds_per_bit = [1.0 / b for b in few.bandwidth]
+        milp = partial(heavy_milp, front.graph, device_s, edge_s)
 
         found = interleave(
             {
                 "build": _milliseconds(build),
-                "light": _milliseconds(lambda lookup=lookup, slot=slot: lookup.light(slot)),
-                "heavy": _milliseconds(lambda lookup=lookup, slot=slot: lookup.heavy(slot)),
-                "cut": _milliseconds(cut_all, CUTS),
-                "milp": _milliseconds(solve_milps, MILPS),
-                "search": _milliseconds(lambda s=service: weighted_search(s), CUTS),
+                "light": _milliseconds(partial(lookup.light, slot)),
+                "heavy": _milliseconds(partial(lookup.heavy, slot)),
+                "cut": _milliseconds(partial(_solve_all, cut.solve, seconds_per_bit), CUTS),
+                "milp": _milliseconds(partial(_solve_all, milp, seconds_per_bit[:MILPS]), MILPS),
+                "search": _milliseconds(partial(weighted_search, service), CUTS),
             },
             repeats,
         )

@@ -116,7 +116,7 @@ def _mealpy(
         def cost(x: FloatArray) -> float:
             begin = time.perf_counter()
             _, outcome = model.evaluate(slot, unlimited, decision(x, pair), scenario)
-            excess = max(outcome.energy_j - allowed, 0.0) / scenario.battery
+            excess = max(float(outcome.energy_j) - allowed, 0.0) / scenario.battery
             value = outcome.delay_s / scenario.deadline + (
                 1.0 + 10.0 * excess if excess > 0 else 0.0
             )

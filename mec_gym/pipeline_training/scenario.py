@@ -188,7 +188,7 @@ class Scenario:
             raise ValueError(f"weight_factor must leave weights of at most {LARGEST:g} bit")
         return Blocks(bits=cut.bits, work=cut.work, weights=weights, outputs=cut.outputs)
 
-    @property
+    @cached_property
     def speed_scale(self) -> float:
         """A usual speed, which observations are scaled by, FLOP/s."""
         return float(np.median(self.speed))
@@ -278,10 +278,6 @@ def _rates(
 
 
 PRESETS: dict[str, Preset[Scenario]] = {
-    "tiny": Preset(
-        lambda: Scenario(network="mobilenetv2", blocks=3, devices=2, horizon=8, microbatches=2),
-        "MobileNetV2 in 3 blocks on 2 devices, 8 slots",
-    ),
     "default": Preset(
         Scenario, "ResNet18 in 6 blocks on 4 devices that stay 6 to 60 slots on average"
     ),
@@ -292,5 +288,9 @@ PRESETS: dict[str, Preset[Scenario]] = {
     "stable": Preset(lambda: Scenario(stay=None), "default, but nobody leaves"),
     "timetable": Preset(
         lambda: Scenario(horizon=30, notice=30), "30 slots; all departures are announced"
+    ),
+    "tiny": Preset(
+        lambda: Scenario(network="mobilenetv2", blocks=3, devices=2, horizon=8, microbatches=2),
+        "MobileNetV2 in 3 blocks on 2 devices, 8 slots",
     ),
 }

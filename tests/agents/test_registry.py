@@ -31,6 +31,7 @@ from agents.training_offload.exact import ExactSolver
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference import Scenario as Inference
 from mec_gym.early_exit import Scenario as EarlyExit
+from mec_gym.pipeline_training import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
 from mec_gym.testing import check_agent
 from mec_gym.training_offload import Scenario
@@ -39,12 +40,14 @@ from mec_gym.training_offload.exact import Resources
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
+PLANS = "mec/PipelineTraining-v0"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {
     "paper": (PAPER, Scenario()),
     "short": (DRIVE, Scenario(horizon=3, battery=70.0)),  # the battery binds
     "exits": (EXITS, EarlyExit(horizon=6, arrival_rates=(30.0,))),
     "places": (PLACES, Inference(devices=3, servers=2, blocks=3, tasks=2)),
+    "plans": (PLANS, Pipeline(blocks=3, devices=3, horizon=4, microbatches=2)),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
 # Every name with every problem that it plays.
@@ -63,11 +66,16 @@ NAMES = {
         "deadline-descent", "coordinate-descent", "sequential-greedy", "viterbi", "greedy",
         "neurosurgeon", "device-only", "edge-only", "random",
     ),
+    "pipeline_training": (
+        "patience", "hysteresis", "look-ahead-2", "look-ahead-6", "myopic", "replan", "balanced",
+        "pipedream", "keep", "single-device", "random",
+    ),
 }  # fmt: skip
 HEADS = {
     "training_offload": ["flat", "price"],
     "early_exit": ["flat", "congestion"],
     "distributed_inference": ["flat", "pairs", "pairs-2", "pairs-0"],
+    "pipeline_training": ["flat", "plans"],
 }
 
 
@@ -113,7 +121,8 @@ def test_names_heads_and_references_of_every_problem():
     for room in rooms():
         assert tuple(agents_of(room)) == NAMES[room.name], "who plays the new one?"
         assert list(heads_of(room)) == HEADS[room.name]
-        references = ("clairvoyant",) if room.name == "distributed_inference" else ()
+        knows = room.name in ("distributed_inference", "pipeline_training")
+        references = ("clairvoyant",) if knows else ()
         assert tuple(references_of(room)) == references
         for env_id in room.environments:
             problem = mec_gym.make_problem(env_id)
@@ -173,7 +182,11 @@ def test_references_must_foresee():
     for problem in PROBLEMS.values():
         for name in agents_for(problem):
             assert not isinstance(make_agent(name, problem), Clairvoyant)
-    problem = PROBLEMS["places"]
+
+
+@pytest.mark.parametrize("where", ["places", "plans"])
+def test_references_are_better_than_whoever_does_not_foresee(where):
+    problem = PROBLEMS[where]
     agent = make_agent("clairvoyant", problem)
     assert isinstance(agent, Clairvoyant)
     trace = sample_episodes(problem, 0, 20)
@@ -187,7 +200,7 @@ def test_references_must_foresee():
         assert returns.mean() > played.returns.mean()
 
 
-@pytest.mark.parametrize("where", ["short", "exits", "places"])
+@pytest.mark.parametrize("where", ["short", "exits", "places", "plans"])
 def test_unknown_names_and_agents_of_other_problems(where):
     problem = PROBLEMS[where]
     own = room_of(problem).name
@@ -203,8 +216,10 @@ def test_unknown_names_and_agents_of_other_problems(where):
         # Likewise for a problem that nobody has registered.
         with pytest.raises(ValueError, match=rf"random, ppo:PATH.*TinyProblem.*plays {plays}\)"):
             make_agent(name, TinyProblem())
-    if where != "places":
-        with pytest.raises(ValueError, match=r"'clairvoyant' plays distributed_inference\)"):
+    if not references_for(problem):
+        plays = ", ".join(room.name for room in rooms() if references_of(room))
+        assert plays.startswith("distributed_inference")
+        with pytest.raises(ValueError, match=rf"'clairvoyant' plays {plays}\)"):
             make_agent("clairvoyant", problem)
 
 

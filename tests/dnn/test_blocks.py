@@ -56,6 +56,14 @@ def test_among_equals_the_one_that_sends_least():
     assert found.bits.tolist() == [8, 1, 2]
 
 
+def test_among_equals_the_one_whose_smallest_block_is_largest():
+    # 4 | 2 2 | 1 sends least, 3 + 2; 4 | 2 | 2 1 sends 3 + 7, but has 2 at least in each block.
+    flops, bits = [0, 4, 2, 2, 1], [9, 3, 7, 2, 5]
+    plain, even = (cut_chain(graph(flops, bits), 3, even) for even in (False, True))
+    assert plain.work.tolist() == [4, 4, 1] and plain.bits.tolist() == [9, 3, 2, 5]
+    assert even.work.tolist() == [4, 2, 3] and even.bits.tolist() == [9, 3, 7, 5]
+
+
 def test_a_chain_is_cut_only_at_its_joints():
     # 1 and 2 both read the input and 3 reads both: no cut at 1 or 2
     links = [(0, 1), (0, 2), (1, 3), (2, 3), (3, 4)]
@@ -93,6 +101,13 @@ def test_equals_the_best_of_all_cuts(whole, shape):
                 np.allclose(found.work, work, rtol=1e-9) and np.allclose(found.bits, b)
                 for _, _, work, b in cuts
             )
+            best = [c for c in cuts if c[0] <= largest * (1 + 1e-9)]
+            smallest = max(min(work) for _, _, work, _ in best)
+            sent = min(c[1] for c in best if min(c[2]) >= smallest * (1 - 1e-9))
+            even = cut_chain(graph(flops, bits, links), blocks, even=True)
+            assert even.work.max() == pytest.approx(largest, rel=1e-9)
+            assert even.work.min() == pytest.approx(smallest, rel=1e-9)
+            assert even.bits[1:-1].sum() == pytest.approx(sent, rel=1e-9)
             tried += 1
     assert tried > 150
 

@@ -121,7 +121,7 @@ def test_native_vector_is_the_default(env_id):
     name = next(name for name in presets if name != REGISTERED[env_id].default)
     other = gym.make_vec(env_id, num_envs=2, scenario=name)
     assert other.problem.scenario == presets[name].make() != vector.problem.scenario
-    assert other.problem.horizon == vector.problem.horizon
+    assert other.problem.horizon == mec_gym.make_problem(env_id, name).horizon
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -13,14 +13,13 @@ PPO_PRESETS = {
         "learn how long plans last and whom not to trust; the best of all plans decides",
         PPOSettings(
             head="plans",
-            num_envs=64,
-            n_steps=60,
-            n_epochs=4,
-            learning_rate=1e-3,
-            gamma=0.97,
+            num_envs=256,
+            learning_rate=7e-4,
+            gamma=0.9,
             reward_scale=3.0,
+            log_std_init=-2.0,
         ),
-        300_000,
+        200_000,
     ),
     "placement": TrainingPreset(
         "as [Mirhoseini2017]: place every block for the time of the slot at hand, for comparison",
@@ -33,7 +32,7 @@ _PLANS = A3CSettings(
     head="plans",
     num_envs=32,
     n_steps=30,
-    gamma=0.97,
+    gamma=0.9,
     reward_scale=3.0,
     ent_coef=0.0,
     learning_rate=7e-4,
@@ -44,11 +43,11 @@ A3C_PRESETS = {
     "pipeline": TrainingPreset(
         "learn how long plans last and whom not to trust; the best of all plans decides",
         _PLANS,
-        600_000,
+        300_000,
     ),
     "mtl-pipeline": TrainingPreset(
         "multi-task: the same, a branch for each number",
         replace(_PLANS, network="branches", multi_task=True),
-        600_000,
+        300_000,
     ),
 }

@@ -7,7 +7,6 @@ device itself, place m = 1..M is server m, and station m is the radio station be
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,73 +52,11 @@ LEAST_SLACK = -2.0
 COST_SCALE = 10.0
 """Costs enter the network as tanh(``SHARP`` * excess over the least / this)."""
 
+LOGS = 4
+"""How many logarithms the network reads of :class:`Crowd`."""
+
 EVERYBODY = slice(None)
 """All devices, where some may be picked."""
-
-
-@dataclass(slots=True)
-class Demand:
-    """Amounts for each of the three things that devices share, each field (2, B, n, P).
-
-    A station's server computes, its band up carries inputs, its band down carries blocks that
-    come home and results. Along the first axis lie two amounts, which depend on whose demand it
-    is; see :class:`_Round`.
-    """
-
-    server: Tensor
-    up: Tensor
-    down: Tensor
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Demand:
-        """The same function of all three amounts."""
-        return Demand(function(self.server), function(self.up), function(self.down))
-
-    def __add__(self, other: Demand) -> Demand:
-        return Demand(self.server + other.server, self.up + other.up, self.down + other.down)
-
-    def __sub__(self, other: Demand) -> Demand:
-        return Demand(self.server - other.server, self.up - other.up, self.down - other.down)
-
-    def __mul__(self, other: Demand) -> Demand:
-        return Demand(self.server * other.server, self.up * other.up, self.down * other.down)
-
-    def of(self, which: slice) -> Demand:
-        """The demand of some of the devices."""
-        return self.map(lambda amount: amount[:, :, which])
-
-    def sum(self) -> Demand:
-        """The sum over devices, (2, B, 1, P)."""
-        return self.map(lambda amount: amount.sum(dim=-2, keepdim=True))
-
-    def cumsum(self) -> Demand:
-        """For each device the sum over it and those before it."""
-        return self.map(lambda amount: amount.cumsum(dim=-2))
-
-    def total(self) -> Tensor:
-        """The sum over server and bands, (2, B, n, P)."""
-        return self.server + self.up + self.down
-
-    def at_stations(self, stays: Tensor) -> Demand:
-        """From what is asked if a place is chosen to what is asked of each station.
-
-        They differ in one respect: a block that is computed at home comes home by the band of
-        the station where it was.
-
-        Args:
-            stays: 1 where the devices' blocks before ran, else 0, (B, n, P).
-        """
-        fetched = self.down[..., :1] * stays
-        down = torch.cat([fetched[..., :1], fetched[..., 1:] + self.down[..., 1:]], -1)
-        return Demand(self.server, self.up, down)
-
-    def at_places(self, stays: Tensor) -> Demand:
-        """From what is asked of each station to what a device meets if it chooses a place.
-
-        Args:
-            stays: 1 where the devices' blocks before ran, else 0, (B, n, P).
-        """
-        fetched = (self.down * stays).sum(-1, keepdim=True)
-        return Demand(self.server, self.up, torch.cat([fetched, self.down[..., 1:]], -1))
 
 
 @dataclass(slots=True)
@@ -149,55 +86,146 @@ class DeviceSummary:
 
 
 @dataclass(slots=True)
-class Situation:
-    """What the network reads of a pair that depends on the other devices, each (B, n, P).
+class Crowd:
+    """How each pair and the other devices get in each other's way.
 
     Attributes:
-        own: Logarithm of the delay that devices before it in the order add to the device's own.
-        harm: Logarithm of what its block costs them.
+        own: The delay that devices before it in the order add to the device's own, (B, n, P) s.
+        harm: What its block costs them, (B, n, P).
         own_later: As ``own``, of the devices that are expected to come after it.
         harm_later: As ``harm``, of those.
-        slack: What is left of the deadline, as a share of it.
-        slack_later: The same if all that is expected of later devices comes true.
-        cost: How much the pair costs more than the device's cheapest, between 0 and 1.
-        penalty: The expected penalty.
+        logs: The logarithms of all four, which the network reads, (B, n, P, 4).
     """
 
     own: Tensor
     harm: Tensor
     own_later: Tensor
     harm_later: Tensor
+    logs: Tensor
+
+
+@dataclass(slots=True)
+class Sharing:
+    """What devices share: three things, and two amounts of each, which depend on whose they are.
+
+    A station's server computes, its band up carries inputs, its band down carries blocks that
+    come home and results. These three lie along the first axis, the two amounts along the second.
+
+    Attributes:
+        stays: 1 where the devices' blocks before ran, else 0, (B, N, P).
+        exposure: By how much a block suffers from others and makes them suffer, if its device
+            chooses a place: seconds that each other block there adds to its delay, and whether
+            it adds any to theirs, (3, 2, B, N, P).
+        burden: What a block brings to a place: itself, as 1 where it shares anything, and the
+            reward that its device loses by each other block there, (3, 2, B, N, P).
+        likely: How likely each device is to choose each place, as far as the others can know
+            beforehand, (B, N, P).
+        sequential: Whether the devices choose one after the other.
+    """
+
+    stays: Tensor
+    exposure: Tensor
+    burden: Tensor
+    likely: Tensor
+    sequential: bool
+
+    def brought(self, chosen: Tensor, which: slice = EVERYBODY) -> Tensor:
+        """What devices bring to each station, (3, 2, B, n, P).
+
+        It differs from what they bring to the places that they choose in one respect: a block
+        that is computed at home comes home by the band of the station where it was.
+
+        Args:
+            chosen: How likely each of them is to choose each place, (B, n, P).
+            which: The devices that ``chosen`` is about.
+        """
+        asked = self.burden[..., which, :] * chosen
+        down = asked[2]
+        fetched = down[..., :1] * self.stays[:, which]
+        down[..., 0] = 0.0
+        down += fetched
+        return asked
+
+    def met(self, there: Tensor, which: slice = EVERYBODY) -> Tensor:
+        """What devices suffer at each place they may choose and what they do there, (2, B, n, P).
+
+        Args:
+            there: What others bring to each station, for each of the devices, (3, 2, B, n, P).
+            which: The devices.
+        """
+        exposure, down = self.exposure[..., which, :], there[2]
+        fetched = (down * self.stays[:, which]).sum(-1, keepdim=True)
+        server, up = exposure[:2] * there[:2]
+        down = exposure[2] * torch.cat([fetched, down[..., 1:]], -1)
+        return torch.add(server + up, down)
+
+    def met_later(self) -> Tensor:
+        """What all devices are to expect of those that choose after them, (2, B, N, P).
+
+        If nobody goes first, those are all others.
+        """
+        expected = self.brought(self.likely)
+        own = expected.cumsum(-2) if self.sequential else expected
+        return self.met(expected.sum(-2, keepdim=True) - own)
+
+
+@dataclass(slots=True)
+class Basis:
+    """What the hidden layer of pairs begins with; neither choices nor parameters have a part in it.
+
+    Attributes:
+        pairs: What is read of each pair, (B, N, P, columns).
+        devices: What is read of each device and its round, (B, N, columns).
+        rounds: What is read of each round, (B, columns).
+        active: 1 if the device has a block to place, else 0, (B, N, 1).
+        exists: 1, or 0 for a row that only fills up the room, (B, N).
+    """
+
+    pairs: Tensor
+    devices: Tensor
+    rounds: Tensor
+    active: Tensor
+    exists: Tensor
+
+
+@dataclass(slots=True)
+class Alone:
+    """What the prior reads of devices, as if they were alone.
+
+    Attributes:
+        allowed: Whether a place may be chosen, bool (B, n, P).
+        now: Delay of the block, (B, n, P) s.
+        ahead: The least cost of all that comes after it, (B, n, P) s.
+        spent: The task's delay so far, (B, n, 1) s.
+        deadline: The deadline of the task or of the block, (B, n, 1) s.
+    """
+
+    allowed: Tensor
+    now: Tensor
+    ahead: Tensor
+    spent: Tensor
+    deadline: Tensor
+
+    def of(self, which: slice) -> Alone:
+        """The same of some of the devices."""
+        return Alone(*(column[:, which] for column in columns(self)))
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What the network reads of a pair that depends on the prior's parameters, each (B, n, P).
+
+    Attributes:
+        slack: What is left of the deadline, as a share of it.
+        slack_later: The same if all that is expected of later devices comes true.
+        cost: How much the pair costs more than the device's cheapest, between 0 and 1.
+        penalty: The expected penalty.
+    """
+
     slack: Tensor
     slack_later: Tensor
     cost: Tensor
     penalty: Tensor
-
-
-@dataclass(slots=True)
-class _Round:
-    """What is computed once per round, before anybody has chosen.
-
-    Attributes:
-        features: What the head says.
-        allowed: Whether a place may be chosen, bool (B, N, P).
-        exposure: By how much a block suffers from others and makes them suffer, if its device
-            chooses a place: seconds that each other block there adds to its delay, and whether
-            it adds any to theirs.
-        burden: What a block brings to a place: itself, as 1 where it shares anything, and the
-            reward that its device loses by each other block there.
-        later: The burdens, summed by station, that the devices after each in the order (all
-            others, if none goes first) are expected to bring.
-        hidden: The part of the hidden layer that does not depend on choices, (B, N, P, hidden).
-        value: The value of the round's state, (B,).
-    """
-
-    features: Features[Tensor]
-    allowed: Tensor
-    exposure: Demand
-    burden: Demand
-    later: Demand
-    hidden: Tensor
-    value: Tensor
 
 
 class PairsNetwork(PolicyNetwork):
@@ -266,7 +294,7 @@ class PairsNetwork(PolicyNetwork):
         self.of_all = linear(hidden + of_round, hidden, bias=False)
         self.of_pair = linear(width(PairFeatures) + width(PairDelays), hidden)
         self.of_own = linear(hidden, hidden, bias=False)
-        self.of_others = linear(width(Situation), hidden, bias=False)
+        self.of_others = linear(LOGS + width(Judgement), hidden, bias=False)
         self.middle = linear(hidden, hidden)
         self.score = linear(hidden, 1, gain=0.01)
         self.trust = nn.Parameter(torch.tensor(TRUST))
@@ -280,13 +308,25 @@ class PairsNetwork(PolicyNetwork):
         If no places are given, or nobody sees another's choice, the logits are those of a
         device before which nobody has chosen.
         """
-        seen = self._look(inputs)
+        return self.from_kept(self.keep(inputs, actions))
+
+    def keep(self, inputs: Tensor, actions: Tensor | None = None) -> tuple[Tensor, ...]:
+        """All that is known without the parameters: a basis, what is alone and the crowd."""
+        basis, alone, sharing = self._look(inputs)
         if actions is None or not self.sequential:
-            before = seen.later.map(torch.zeros_like)
+            before = torch.zeros_like(sharing.burden)
         else:
-            each = self._brought(seen, nn.functional.one_hot(actions, self.places).to(inputs.dtype))
-            before = each.cumsum() - each
-        return self._logits(seen, before), seen.value
+            chosen = nn.functional.one_hot(actions, self.places).to(inputs.dtype)
+            each = sharing.brought(chosen)
+            before = each.cumsum(-2) - each
+        crowd = _crowd(sharing.met(before), sharing.met_later())
+        return tuple(columns(basis) + columns(alone) + columns(crowd))
+
+    def from_kept(self, kept: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Logits (B, N, C) and values (B,)."""
+        rest, crowd = kept[: -width(Crowd)], Crowd(*kept[-width(Crowd) :])
+        hidden, value = self._static(Basis(*rest[: width(Basis)]))
+        return self._logits(Alone(*rest[width(Basis) :]), crowd, hidden), value
 
     def choose(
         self, inputs: Tensor, generator: torch.Generator | None = None, greedy: bool = False
@@ -294,19 +334,22 @@ class PairsNetwork(PolicyNetwork):
         """Places (B, N), the logits (B, N, C) they were chosen by, and values (B,)."""
         if not self.sequential:
             return super().choose(inputs, generator, greedy)
-        seen = self._look(inputs)
-        before = seen.later.of(slice(0, 1)).map(torch.zeros_like)
+        basis, alone, sharing = self._look(inputs)
+        hidden, value = self._static(basis)
+        later = sharing.met_later()
+        before = torch.zeros_like(sharing.burden[..., :1, :])
         all_places, all_logits = [], []
         for i in range(self.choices):
             device = slice(i, i + 1)
-            logits = self._logits(seen, before, device)
+            crowd = _crowd(sharing.met(before, device), later[:, :, device])
+            logits = self._logits(alone.of(device), crowd, hidden[:, device])
             chosen = FusedCategorical(logits)
             place = chosen.mode() if greedy else chosen.sample(generator)
             all_places.append(place)
             all_logits.append(logits)
             mark = nn.functional.one_hot(place, self.places).to(inputs.dtype)
-            before = before + self._brought(seen, mark, device)
-        return torch.cat(all_places, 1), torch.cat(all_logits, 1), seen.value
+            before = before + sharing.brought(mark, device)
+        return torch.cat(all_places, 1), torch.cat(all_logits, 1), value
 
     def sized(self, head: Head) -> PairsNetwork:
         """The same network, its parameters shared, for a problem of another size."""
@@ -314,8 +357,8 @@ class PairsNetwork(PolicyNetwork):
         other.choices, other.places = size_of(head.output_space)
         return other
 
-    def _look(self, inputs: Tensor) -> _Round:
-        """Everything about rounds (B, D) that does not depend on choices."""
+    def _look(self, inputs: Tensor) -> tuple[Basis, Alone, Sharing]:
+        """Everything about rounds (B, D) that depends neither on choices nor on parameters."""
         features = Layout(self.choices, self.places - 1).unpack(inputs)
         pair, device = features.pair, features.device
         allowed = pair.allowed > 0.5
@@ -328,43 +371,29 @@ class PairsNetwork(PolicyNetwork):
         else:
             off = ((device.delay + best)[..., None] - due) / due
         slack = -torch.where(allowed, off, torch.inf).amin(dim=-1)
-        hidden, value = self._static(features, best, slack)
+        takes = torch.stack([pair.compute, pair.upload, pair.download])
+        uses = (takes > 0).to(takes.dtype)
         price = self._deadline_price(off, due)
-        exposure, burden = [], []
-        for takes in (pair.compute, pair.upload, pair.download):
-            uses = (takes > 0).to(takes.dtype)
-            exposure.append(torch.stack([takes, uses]))
-            burden.append(torch.stack([uses, takes * price]))
-        likely = torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1)
-        later = self._expected_demand(Demand(*burden), likely, pair.stays)
-        return _Round(features, allowed, Demand(*exposure), Demand(*burden), later, hidden, value)
+        sharing = Sharing(
+            stays=pair.stays,
+            exposure=torch.stack([takes, uses], 1),
+            burden=torch.stack([uses, takes * price], 1),
+            likely=torch.softmax(masked(-SHARP * self.beta * base, allowed), dim=-1),
+            sequential=self.sequential,
+        )
+        alone = Alone(allowed, pair.now, pair.ahead, device.delay[..., None], due)
+        return _basis(features, best, slack), alone, sharing
 
-    def _static(
-        self, features: Features[Tensor], best: Tensor, slack: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _static(self, basis: Basis) -> tuple[Tensor, Tensor]:
         """The hidden layer (B, N, P, hidden) as far as choices do not matter, and values (B,)."""
-        pair, device, count = features.pair, features.device, self.choices
-        delays = torch.stack(columns(pair, PairDelays), -1)
-        ratios = (delays / device.deadline[..., None, None]).clamp(max=MOST_RATIO)
-        rest = torch.stack([pair.load, pair.stays, pair.allowed], -1)
-        of_pairs = torch.cat([_log_seconds(delays), ratios, rest], -1)
-
-        about = torch.stack(columns(_summary(device, best, slack)), -1)
-        rounds = torch.stack(columns(features.round), -1)
-        own = torch.tanh(
-            self.of_device(torch.cat([about, rounds[:, None].expand(-1, count, -1)], -1))
-        )
-        active = device.active[..., None]
-        mean = (own * active).sum(1) / active.sum(1).clamp(min=1.0)
-        of_all = torch.cat([mean, rounds], -1)
-        hidden = (
-            self.of_pair(of_pairs)
-            + self.of_own(own)[:, :, None]
-            + self.of_all(of_all)[:, None, None]
-        )
-        stock = torch.cat([own, of_all[:, None].expand(-1, count, -1)], -1)
+        own = torch.tanh(self.of_device(basis.devices))
+        mean = (own * basis.active).sum(1) / basis.active.sum(1).clamp(min=1.0)
+        of_all = torch.cat([mean, basis.rounds], -1)
+        of_own, of_all_devices = self.of_own(own)[:, :, None], self.of_all(of_all)[:, None, None]
+        hidden = self.of_pair(basis.pairs) + of_own + of_all_devices
+        stock = torch.cat([own, of_all[:, None].expand(-1, self.choices, -1)], -1)
         values = self.value(torch.tanh(self.of_value(stock))).squeeze(-1)
-        return hidden, (values * device.exists).sum(-1) / device.exists.sum(-1)
+        return hidden, (values * basis.exists).sum(-1) / basis.exists.sum(-1)
 
     def _deadline_price(self, off: Tensor, deadline: Tensor) -> Tensor:
         """What a second more of delay costs, (B, N, 1 or P): beta + d penalty / d delay.
@@ -383,60 +412,51 @@ class PairsNetwork(PolicyNetwork):
         penalty = self.miss_cost * torch.sigmoid(-slack / self.width)
         return penalty + self.late_weight * (-slack).clamp(0.0, WORST_LATENESS)
 
-    def _expected_demand(self, burden: Demand, likely: Tensor, stays: Tensor) -> Demand:
-        """What devices yet to choose are expected to bring to each station, for each device.
-
-        Args:
-            burden: What each brings to a place if it chooses it.
-            likely: How likely it chooses it, (B, N, P).
-            stays: 1 where the devices' blocks before ran, else 0, (B, N, P).
-        """
-        expected = burden.map(lambda amount: amount * likely).at_stations(stays)
-        return expected.sum() - (expected.cumsum() if self.sequential else expected)
-
-    def _brought(self, seen: _Round, chosen: Tensor, which: slice = EVERYBODY) -> Demand:
-        """What devices bring to each station by the places they choose.
-
-        Args:
-            seen: The rounds.
-            chosen: 1 at the place of each, else 0, (B, n, P).
-            which: The devices that ``chosen`` is about.
-        """
-        asked = seen.burden.of(which).map(lambda amount: amount * chosen)
-        return asked.at_stations(seen.features.pair.stays[:, which])
-
-    def _logits(self, seen: _Round, before: Demand, which: slice = EVERYBODY) -> Tensor:
-        """Logits (B, n, P) of devices, given what those before them bring to each station."""
-        pair, device = seen.features.pair, seen.features.device
-        stays, allowed = pair.stays[:, which], seen.allowed[:, which]
-        deadline = device.deadline[:, which, None]
-        exposure = seen.exposure.of(which)
-        own, harm = (exposure * before.at_places(stays)).total()
-        own_later, harm_later = (exposure * seen.later.of(which).at_places(stays)).total()
-
-        delay = pair.now[:, which] + own + self.trust * own_later
-        whole = delay + pair.ahead[:, which]
-        due = delay if self.block_is_due else device.delay[:, which, None] + whole
-        slack = (deadline - due) / deadline
+    def _logits(self, alone: Alone, crowd: Crowd, hidden: Tensor) -> Tensor:
+        """Logits (B, n, P) of devices, given the crowd; ``hidden`` is that of :meth:`_static`."""
+        delay = alone.now + crowd.own + self.trust * crowd.own_later
+        whole = delay + alone.ahead
+        due = delay if self.block_is_due else alone.spent + whole
+        slack = (alone.deadline - due) / alone.deadline
         penalty = self._penalty(slack)
-        cost = self.beta * whole + harm + self.trust * harm_later + penalty
-        least = torch.where(allowed, cost, torch.inf).amin(-1, keepdim=True)
-
-        situation = Situation(
-            own=_log_seconds(own),
-            harm=_log_seconds(harm),
-            own_later=_log_seconds(own_later),
-            harm_later=_log_seconds(harm_later),
+        cost = self.beta * whole + crowd.harm + self.trust * crowd.harm_later + penalty
+        least = torch.where(alone.allowed, cost, torch.inf).amin(-1, keepdim=True)
+        judgement = Judgement(
             slack=slack.clamp(LEAST_SLACK, 1.0),
-            slack_later=(slack - own_later / deadline).clamp(LEAST_SLACK, 1.0),
+            slack_later=(slack - crowd.own_later / alone.deadline).clamp(LEAST_SLACK, 1.0),
             cost=torch.tanh(SHARP * (cost - least) / COST_SCALE),
             penalty=penalty,
         )
-        of_others = self.of_others(torch.stack(columns(situation), -1))
-        hidden = torch.tanh(seen.hidden[:, which] + of_others)
+        situation = torch.cat([crowd.logs, torch.stack(columns(judgement), -1)], -1)
+        hidden = torch.tanh(hidden + self.of_others(situation))
         hidden = torch.tanh(self.middle(hidden))
         scores = self.score(hidden).squeeze(-1)
-        return masked(scores - self.log_sharp.exp() * cost, allowed)
+        return masked(scores - self.log_sharp.exp() * cost, alone.allowed)
+
+
+def _crowd(met: Tensor, later: Tensor) -> Crowd:
+    """What devices meet, and what they are to expect of later ones; both (2, B, n, P)."""
+    (own, harm), (own_later, harm_later) = met, later
+    logs = _log_seconds(torch.stack([own, harm, own_later, harm_later], -1))
+    return Crowd(own, harm, own_later, harm_later, logs)
+
+
+def _basis(features: Features[Tensor], best: Tensor, slack: Tensor) -> Basis:
+    """What is read of rounds whose devices' least cost still to come is ``best`` (B, N)."""
+    pair, device = features.pair, features.device
+    delays = torch.stack(columns(pair, PairDelays), -1)
+    ratios = (delays / device.deadline[..., None, None]).clamp(max=MOST_RATIO)
+    rest = torch.stack([pair.load, pair.stays, pair.allowed], -1)
+    about = torch.stack(columns(_summary(device, best, slack)), -1)
+    rounds = torch.stack(columns(features.round), -1)
+    each = rounds[:, None].expand(-1, device.active.shape[-1], -1)
+    return Basis(
+        pairs=torch.cat([_log_seconds(delays), ratios, rest], -1),
+        devices=torch.cat([about, each], -1),
+        rounds=rounds,
+        active=device.active[..., None],
+        exists=device.exists,
+    )
 
 
 def _log_seconds(delay: Tensor) -> Tensor:
