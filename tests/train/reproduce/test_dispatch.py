@@ -101,7 +101,12 @@ def test_used_folder_is_refused_before_anything_is_computed(fake, asked, tmp_pat
 
 
 def test_unknown_names_are_told_what_there_is(tmp_path, capsys):
-    assert names() == ("training-offload", "early-exit", "distributed-inference")
+    assert names() == (
+        "training-offload",
+        "early-exit",
+        "distributed-inference",
+        "pipeline-training",
+    )
     with pytest.raises(ValueError, match=rf"what.*{', '.join(names())}.*'seed'"):
         load("seed")
     for name in ("seed", "training_offload", "--out"):
