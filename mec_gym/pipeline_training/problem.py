@@ -83,7 +83,7 @@ class PipelineTraining:
         self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
         self.action_space = spaces.MultiDiscrete([m] * s.blocks)
         self.horizon = s.horizon
-        self.episodes_ahead = max(1, 512 // (s.horizon * m))
+        self.episodes_ahead = min(8, max(1, 2048 // (s.horizon * m)))
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...)."""
