@@ -174,7 +174,8 @@ def draw_staleness(rows: Sequence[Stale]) -> Figure:
         title = f"smoothed gradient ({momentum:g})" if momentum else "plain gradient"
         style(axes, title, "microbatches of a minibatch with a flush, Q")
     panels[0].set_ylabel("time until 90 %, in updates without a flush", fontsize=8.5)
-    panels[1].legend(**LEGEND)
+    handles, labels = panels[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, **LEGEND)
     return figure
 
 
