@@ -59,7 +59,7 @@ class Scenario:
         devices: The number of devices, M.
         schedule: ``"1f1b"``: one forward, one backward, with a flush [Narayanan2021];
             ``"gpipe"``: all forward, then all backward [Huang2019]. 1F1B keeps fewer
-            activations, but on slow links it is often slower.
+            activations, but hides less of transfers that take about as long as a pass.
         microbatches: The number of microbatches per minibatch, Q.
         samples: The number of samples per microbatch.
         horizon: The number of slots per episode, T.
