@@ -6,8 +6,10 @@ operations stands in :mod:`mec_gym.pipeline_training.clock`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,8 @@ import numpy.typing as npt
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.pipeline_training.clock import StageTimes, minibatch_seconds, warm_up
 from mec_gym.pipeline_training.scenario import Scenario, Slot
+
+D = TypeVar("D", bound=np.generic)
 
 NOWHERE = -1
 """The place of a block that lies in the store only."""
@@ -105,9 +109,8 @@ def stages_of(plan: IntArray, most: int) -> Stages:
     exists = member.any(axis=-1)
     first = np.where(exists, member.argmax(axis=-1), 0)
     last = np.where(member, blocks, 0).max(axis=-1)
-    device = np.take_along_axis(np.broadcast_to(plan, member.shape), first[..., None], axis=-1)
     return Stages(
-        device=np.where(exists, np.maximum(device[..., 0], 0), 0),
+        device=np.where(exists, np.maximum(pick_each(plan, first), 0), 0),
         first=first,
         last=last,
         exists=exists,
@@ -118,12 +121,17 @@ Pick = Callable[[FloatArray, IntArray], FloatArray]
 """Takes an entry of the last axis of an array (..., K) for every index (R, ...)."""
 
 
-def pick_each(array: FloatArray, index: IntArray) -> FloatArray:
+def pick_each(array: npt.NDArray[D], index: IntArray) -> npt.NDArray[D]:
     """Take one entry of the last axis (..., K) for every index (R, ...)."""
-    shape = np.broadcast_shapes(array.shape[:-1], index.shape)
-    wide = np.broadcast_to(array, (*shape, array.shape[-1]))
-    wide_index = np.broadcast_to(index, shape)[..., None]
-    return np.asarray(np.take_along_axis(wide, wide_index, axis=-1)[..., 0])
+    # One flat index and ``take``: several times faster than take_along_axis.
+    return np.asarray(
+        array.reshape(-1).take(_row_numbers(array.shape[:-1]) * array.shape[-1] + index)
+    )
+
+
+def _row_numbers(shape: tuple[int, ...]) -> IntArray:
+    """The numbers 0, 1, ... in an array of a shape."""
+    return np.arange(math.prod(shape)).reshape(shape)
 
 
 def stage_times(
@@ -144,7 +152,7 @@ def stage_times(
     Returns:
         What each stage takes, and how long each fetches what memory cannot hold, (R, ...) s.
     """
-    work, bits = _before(scenario.chain.work), scenario.chain.bits
+    work, bits = scenario.work_before, scenario.chain.bits
     # Who is absent has no rates; what is computed with its 1 is not used.
     speed = np.where(slot.speed > 0, slot.speed, 1.0)
     link = np.where(slot.link > 0, slot.link, 1.0).reshape(*slot.link.shape[:-2], -1)
@@ -172,7 +180,7 @@ def needed_memory(stages: Stages, scenario: Scenario) -> FloatArray:
     Returns:
         The needs, (R, ...) bit; 0 where there is no stage.
     """
-    weights, outputs = _before(scenario.chain.weights), _before(scenario.chain.outputs)
+    weights, outputs = scenario.weights_before, scenario.outputs_before
     q, order = scenario.microbatches, scenario.schedule
     kept = np.array([warm_up(r, q, order) for r in range(len(stages.device))]) * scenario.samples
     held = (scenario.state_copies + 1.0) * (weights[stages.last + 1] - weights[stages.first])
@@ -189,11 +197,6 @@ def _fetching(stages: Stages, slot: Slot, scenario: Scenario, pick: Pick) -> Flo
     return np.asarray(np.maximum(excess, 0.0) / pick(store, stages.device))
 
 
-def _before(blocks: FloatArray) -> FloatArray:
-    """The sum over all blocks before each one, (L + 1,)."""
-    return np.concatenate([[0.0], np.cumsum(blocks)])
-
-
 def transfer_seconds(slot: Slot, place: IntArray, scenario: Scenario) -> FloatArray:
     """Compute how long it takes to bring each block to each device, (..., L, M) s.
 
@@ -207,10 +210,9 @@ def transfer_seconds(slot: Slot, place: IntArray, scenario: Scenario) -> FloatAr
     """
     rate = np.concatenate([slot.link, slot.store[..., None, :]], axis=-2)  # (..., M + 1, M)
     holder = held_by(slot.present, place)
-    index = np.where(holder == NOWHERE, scenario.devices, holder)[..., None]
-    index = np.broadcast_to(index, (*holder.shape, scenario.devices))
-    rate = np.broadcast_to(rate, (*holder.shape[:-1], *rate.shape[-2:]))
-    from_holder = np.take_along_axis(rate, index, axis=-2)
+    row = _row_numbers(rate.shape[:-2])[..., None] * (scenario.devices + 1)
+    row = row + np.where(holder == NOWHERE, scenario.devices, holder)
+    from_holder = rate.reshape(-1, scenario.devices).take(row, axis=0)
     size = scenario.state_copies * scenario.chain.weights[:, None]
     seconds = size / np.where(from_holder > 0, from_holder, np.inf)  # who is absent has no rates
     return np.where(holder[..., None] == np.arange(scenario.devices), 0.0, seconds)
@@ -218,18 +220,8 @@ def transfer_seconds(slot: Slot, place: IntArray, scenario: Scenario) -> FloatAr
 
 def held_by(present: BoolArray, place: IntArray) -> IntArray:
     """Return which device that is present holds each block, (..., L); -1 if none does."""
-    known = (place != NOWHERE) & pick_blocks(present, np.maximum(place, 0))
-    return np.where(known, place, NOWHERE)
-
-
-def pick_blocks(array: npt.NDArray[np.generic], place: IntArray) -> npt.NDArray[np.generic]:
-    """Take the entry (..., M) of each block's device, (..., L)."""
-    shape = np.broadcast_shapes(array.shape[:-1], place.shape[:-1])
-    return np.take_along_axis(
-        np.broadcast_to(array, (*shape, array.shape[-1])),
-        np.broadcast_to(place, (*shape, place.shape[-1])),
-        axis=-1,
-    )
+    holds = place[..., None] == np.arange(present.shape[-1])
+    return np.where((holds & present[..., None, :]).any(axis=-1), place, NOWHERE)
 
 
 def perfect_seconds(slot: Slot, scenario: Scenario) -> FloatArray:

@@ -174,6 +174,21 @@ class Scenario:
         _ = self.chain  # it checks the network
 
     @cached_property
+    def work_before(self) -> FloatArray:
+        """The work of all blocks before each one, and of all, (L + 1,) FLOP per sample."""
+        return _sums_before(self.chain.work)
+
+    @cached_property
+    def weights_before(self) -> FloatArray:
+        """The weights of all blocks before each one, and of all, (L + 1,) bit."""
+        return _sums_before(self.chain.weights)
+
+    @cached_property
+    def outputs_before(self) -> FloatArray:
+        """The outputs of all blocks before each one, and of all, (L + 1,) bit per sample."""
+        return _sums_before(self.chain.outputs)
+
+    @cached_property
     def chain(self) -> Blocks:
         """The network as L blocks, per sample."""
         try:
@@ -255,6 +270,10 @@ def history(present: BoolArray, notice: int) -> tuple[FloatArray, FloatArray, Fl
     for t in range(present.shape[1] - 2, -1, -1):
         leaves[:, t] = here[:, t] * np.minimum(leaves[:, t + 1] + 1, notice + 1)
     return seen, departures, leaves
+
+
+def _sums_before(blocks: FloatArray) -> FloatArray:
+    return np.concatenate([[0.0], np.cumsum(blocks)])
 
 
 def _rates(
