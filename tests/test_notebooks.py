@@ -73,7 +73,7 @@ def test_links(path):
         page = path.parent / place
         assert page.exists(), link
         if anchor:
-            heading = "^#+ " + anchor.replace("-", "[^a-z0-9\n]+") + "$"
+            heading = "^#+ " + anchor.replace("-", "[^a-z0-9\n]+") + r"[^\w\n]*$"
             text = page.read_text(encoding="utf-8")
             assert re.search(heading, text, re.MULTILINE | re.IGNORECASE), link
 
