@@ -134,16 +134,18 @@ def _run(
     free = [np.zeros(times.forward.shape[1:]) for _ in range(stages)]  # when each stage is free
     up, down = free.copy(), free.copy()  # when the links to a stage and from it are free
     arrived: list[FloatArray | None] = [None] * len(order)
+    duration = list(times.forward), list(times.backward)
+    up_s, down_s = list(times.up), list(times.down)
     receivers = _receivers(stages, microbatches, schedule)
     # What an operation sends comes before whoever waits for it, so the list is read as it fills.
     for operation, receiver, input_at in zip(order, receivers, arrived, strict=True):
         r, backward, _ = operation
         end = free[r] if input_at is None else np.maximum(free[r], input_at)
-        end = free[r] = end + (times.backward[r] if backward else times.forward[r])
+        end = free[r] = end + duration[backward][r]
         if receiver >= 0 and backward:
-            arrived[receiver] = down[r] = np.maximum(down[r], end) + times.down[r]
+            arrived[receiver] = down[r] = np.maximum(down[r], end) + down_s[r]
         elif receiver >= 0:
-            arrived[receiver] = up[r - 1] = np.maximum(up[r - 1], end) + times.up[r - 1]
+            arrived[receiver] = up[r - 1] = np.maximum(up[r - 1], end) + up_s[r - 1]
         if ends:
             ends[operation] = end
     return free[-1]  # the first stage ends last

@@ -76,21 +76,22 @@ def valid_plan(present: BoolArray, speed: FloatArray, place: IntArray) -> IntArr
     Returns:
         The device of each block, (..., L); -1 if nobody is present.
     """
-    devices = present.shape[-1]
-    ids = np.arange(devices)
-    fastest = np.where(present, speed, -1.0).argmax(axis=-1)
-    free = np.broadcast_to(present, np.broadcast_shapes(present.shape, (*place.shape[:-1], 1)))
-    free = free.copy()
-    now = np.broadcast_to(fastest, free.shape[:-1])
-    plan = np.empty((*free.shape[:-1], place.shape[-1]), dtype=np.int64)
+    batch = np.broadcast_shapes(present.shape[:-1], place.shape[:-1])
+    # Whether each device is free, as one flat array; the last entry of a row stands for NOWHERE.
+    free = np.zeros((*batch, present.shape[-1] + 1), dtype=np.bool_)
+    free[..., :-1] = present
+    width = free.shape[-1]
+    row = _row_numbers(batch) * width
+    free = free.reshape(-1)
+    now = np.broadcast_to(np.where(present, speed, -1.0).argmax(axis=-1), batch)
+    plan = np.empty((*batch, place.shape[-1]), dtype=np.int64)
     for block in range(place.shape[-1]):
-        wanted = ids == place[..., block, None]
-        possible = (wanted & free).any(axis=-1)
-        now = np.where(possible, place[..., block], now)
+        wanted = place[..., block]
+        now = np.where(free.take(row + wanted % width), wanted, now)
         plan[..., block] = now
         # Whoever has a stage gets no other one; the current one goes on as "the block before".
-        free &= ids != now[..., None]
-    plan[~np.broadcast_to(present.any(axis=-1), plan.shape[:-1])] = NOWHERE
+        free[row + now] = False
+    plan[~np.broadcast_to(present.any(axis=-1), batch)] = NOWHERE
     return plan
 
 
