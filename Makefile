@@ -23,29 +23,31 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
 	touch $@
 
-demo: $(VENV)/.installed  ## train on every environment, compare everything, draw
-	$(BIN)/python -m train ppo --out $(DEMO)/ppo
-	$(BIN)/python -m train compare --out $(DEMO)/compare \
+demo: $(VENV)/.installed  ## train on every environment, compare, draw: a small version of the README's commands
+	$(BIN)/python -m train ppo --total-timesteps 400_000 --out $(DEMO)/ppo
+	$(BIN)/python -m train compare --out $(DEMO)/compare --episodes 100 \
 	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
 	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
-	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/ppo
+	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v1 --total-timesteps 150_000 \
+	  --out $(DEMO)/early-exit/ppo
 	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/compare \
-	  --agents price exact dapdee dads mincut device-only random ppo:$(DEMO)/early-exit/ppo
+	  --episodes 100 --agents price exact dapdee dads mincut device-only random \
+	  ppo:$(DEMO)/early-exit/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo \
 	  --episodes 100 --picture $(DEMO)/early-exit/episode.png
 	$(BIN)/python -m train reproduce early-exit --out $(DEMO)/early-exit/paper
-	$(BIN)/python -m train ppo --env mec/DistributedInference-v1 --total-timesteps 200_000 \
+	$(BIN)/python -m train ppo --env mec/DistributedInference-v1 --total-timesteps 80_000 \
 	  --out $(DEMO)/inference/ppo
-	$(BIN)/python -m train mtl-a3c --env mec/DistributedInference-v1 --total-timesteps 100_000 \
+	$(BIN)/python -m train mtl-a3c --env mec/DistributedInference-v1 --total-timesteps 80_000 \
 	  --out $(DEMO)/inference/mtl-a3c
 	$(BIN)/python -m train compare --env mec/DistributedInference-v1 --out $(DEMO)/inference/compare \
-	  --episodes 200 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
+	  --episodes 100 --agents ppo:$(DEMO)/inference/ppo mtl-a3c:$(DEMO)/inference/mtl-a3c \
 	  deadline-descent coordinate-descent sequential-greedy greedy neurosurgeon edge-only \
 	  device-only clairvoyant
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/inference/ppo \
 	  --episodes 100 --picture $(DEMO)/inference/episode.png
-	$(BIN)/python -m train ppo --env mec/PipelineTraining-v0 --total-timesteps 50_000 \
+	$(BIN)/python -m train ppo --env mec/PipelineTraining-v0 --total-timesteps 40_000 \
 	  --out $(DEMO)/pipeline/ppo
 	$(BIN)/python -m train compare --env mec/PipelineTraining-v0 --out $(DEMO)/pipeline/compare \
 	  --episodes 100 --agents patience hysteresis replan keep single-device clairvoyant \
