@@ -10,7 +10,7 @@ to be moved, and devices leave and return. The setting is that of [Wang2023], se
 
 from mec_gym.core.entry import Entry
 from mec_gym.pipeline_training.problem import PipelineTraining
-from mec_gym.pipeline_training.scenario import PRESETS, Scenario, history
+from mec_gym.pipeline_training.scenario import PRESETS, Scenario, from_profile, history
 
 __all__ = ["ENVIRONMENTS", "PRESETS", "PipelineTraining", "Scenario", "history"]
 
@@ -21,5 +21,6 @@ ENVIRONMENTS = {
         scenario_type=Scenario,
         presets=PRESETS,
         default="default",
+        sources={"profile": from_profile},
     ),
 }

@@ -193,7 +193,7 @@ def needed_memory(stages: Stages, scenario: Scenario) -> FloatArray:
 def _fetching(stages: Stages, slot: Slot, scenario: Scenario, pick: Pick) -> FloatArray:
     if scenario.memory is None:
         return np.zeros(())
-    excess = needed_memory(stages, scenario) - np.array(scenario.memory)[stages.device]
+    excess = needed_memory(stages, scenario) - scenario.memory_limits[stages.device]
     store = np.where(slot.store > 0, slot.store, 1.0)
     return np.asarray(np.maximum(excess, 0.0) / pick(store, stages.device))
 

@@ -6,8 +6,9 @@ Devices that come and go train one network together, as [Wang2023] describes it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,7 +17,7 @@ from mec_gym.core.checks import LARGEST, check_fields, in_order, numbers, positi
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import BoolArray, FloatArray
 from mec_gym.dnn.blocks import Blocks, cut_chain
-from mec_gym.dnn.graph import LayerGraph
+from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import resolve
 from mec_gym.network.gaussian import correlate, white_noise
 
@@ -67,8 +68,9 @@ class Scenario:
         state_copies: What moves with a block, as a multiple of its weights: 2 for weights and
             momentum. In memory, gradients come on top of it.
         restart_s: The time that it takes to start again after blocks have moved, s.
-        memory: The memory for training of each device, bit. What a stage needs beyond it is
-            fetched from the store anew in each pass of each microbatch. None sets no limit.
+        memory: The memory for training, bit: of all devices, or several numbers for one each. What
+            a stage needs beyond it is fetched from the store anew in each pass of each
+            microbatch, which makes such plans very slow. None sets no limit.
         speed: The median speed of the devices, FLOP/s; several numbers give each device its own.
         speed_spread: Standard deviation of the logarithm of a device's mean speed, which is
             drawn per episode.
@@ -83,7 +85,8 @@ class Scenario:
         memory_of_load: Correlation of loads and of fading in two consecutive slots, in [0, 1].
         stay: Range (low, high) of a device's mean stay, slots. It is drawn per episode and
             device, uniformly on a logarithmic scale, and is not observed; how often a device has
-            left is. Stays are geometric. None lets all devices stay for ever.
+            left is. Stays are geometric. Each device is present at least once per episode. None
+            lets all devices stay for ever.
         away: The mean time for which a device is away, slots; it is geometric, too.
         notice: The number of slots ahead for which departures are announced; 0 announces none.
 
@@ -103,7 +106,7 @@ class Scenario:
     slot_s: float = 60.0
     state_copies: float = 2.0
     restart_s: float = 5.0
-    memory: tuple[float, ...] | None = None
+    memory: float | tuple[float, ...] | None = None
     speed: float | tuple[float, ...] = 50 * GIGA
     speed_spread: float = 0.6
     load_spread: float = 0.35
@@ -125,12 +128,12 @@ class Scenario:
             positive=(
                 "weight_factor",
                 "slot_s",
+                "state_copies",
                 "link",
                 "store",
                 "away",
             ),
             non_negative=(
-                "state_copies",
                 "restart_s",
                 "speed_spread",
                 "load_spread",
@@ -140,7 +143,6 @@ class Scenario:
                 "notice",
             ),
             fraction=("memory_of_load",),
-            kinds={"notice": (int, np.integer)},
             at_most={
                 "devices": 64,
                 "microbatches": 1024,
@@ -151,12 +153,19 @@ class Scenario:
                 "fading": 3.0,
             },
         )
+        if self.state_copies < 1:
+            raise ValueError(f"state_copies must be at least 1, got {self.state_copies!r}")
+        if isinstance(self.notice, bool) or not isinstance(self.notice, (int, np.integer)):
+            raise ValueError(f"notice must be a whole number of at least 0, got {self.notice!r}")
         if isinstance(self.speed, (int, float, np.number)):
             positive("speed", self.speed)
             object.__setattr__(self, "speed", float(self.speed))  # JSON knows none of numpy's
         else:
             object.__setattr__(self, "speed", numbers("speed", self.speed, self.devices))
-        if self.memory is not None:
+        if isinstance(self.memory, (int, float, np.number)):
+            positive("memory", self.memory)
+            object.__setattr__(self, "memory", float(self.memory))
+        elif self.memory is not None:
             object.__setattr__(self, "memory", numbers("memory", self.memory, self.devices))
         if self.stay is not None:
             object.__setattr__(self, "stay", in_order("stay", self.stay))
@@ -198,10 +207,24 @@ class Scenario:
             raise ValueError(f"network: {error}") from error
         if not cut.work.sum() > 0:
             raise ValueError(f"network must compute something, {graph.name} has 0 FLOP")
+        tables = [layer.name for layer in graph.layers if "embedding" in layer.operation]
+        if tables:
+            raise ValueError(
+                f"network must not hold embeddings, got {', '.join(tables)} in {graph.name}: a "
+                "sample reads a few of their rows, so a profile does not tell what has to be moved"
+            )
         weights = cut.weights * self.weight_factor
         if weights.sum() > LARGEST:
-            raise ValueError(f"weight_factor must leave weights of at most {LARGEST:g} bit")
+            raise ValueError(
+                f"weight_factor must leave weights of at most {LARGEST:g} bit, got "
+                f"{self.weight_factor!r}, which makes {weights.sum():g}"
+            )
         return Blocks(bits=cut.bits, work=cut.work, weights=weights, outputs=cut.outputs)
+
+    @property
+    def memory_limits(self) -> FloatArray:
+        """The memory of each device, (M,) bit; infinite without a limit."""
+        return np.full(self.devices, np.inf if self.memory is None else self.memory)
 
     @cached_property
     def speed_scale(self) -> float:
@@ -244,9 +267,18 @@ class Scenario:
         for t in range(1, self.horizon):
             changes = dice[t] < np.where(present[t - 1], 1.0 / stay, 1.0 / self.away)
             present[t] = present[t - 1] ^ changes
-        # Short episodes would leave some devices out; these look in at the beginning.
-        present[0] |= ~present.any(axis=0)
+        self._let_all_come(rng, present, stay)
         return np.ascontiguousarray(np.swapaxes(present, 0, 1))
+
+    def _let_all_come(self, rng: np.random.Generator, present: BoolArray, stay: FloatArray) -> None:
+        """Give devices that would be away for a whole episode one stay, from some slot on."""
+        episodes, devices = np.nonzero(~present.any(axis=0))
+        if not len(episodes):
+            return
+        comes = rng.integers(self.horizon, size=len(episodes))
+        stays = rng.geometric(1.0 / stay[episodes, devices])
+        t = np.arange(self.horizon)[:, None]
+        present[:, episodes, devices] = (comes <= t) & (t < comes + stays)
 
 
 def history(present: BoolArray, notice: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -294,6 +326,16 @@ def _rates(
         np.clip(noise, -MOST_SPREAD, MOST_SPREAD, out=noise)
         exponent += change * np.swapaxes(noise, 0, 1)
     return np.asarray(np.exp(exponent))
+
+
+def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """Make a scenario with another network.
+
+    Args:
+        path: A JSON profile of the network.
+        scenario: What all else is taken from; by default the default scenario.
+    """
+    return replace(scenario or Scenario(), network=load_graph(path))
 
 
 PRESETS: dict[str, Preset[Scenario]] = {

@@ -56,7 +56,9 @@ def least_period(
     """
     devices, blocks = speed.shape[-1], work.shape[-1]
     if devices > MOST_DEVICES:
-        raise ValueError(f"speed has {devices} devices, more than {MOST_DEVICES}")
+        raise ValueError(
+            f"devices must be at most {MOST_DEVICES} for the program over subsets, got {devices}"
+        )
     _check_last_axes("bits", bits, (blocks + 1,))
     _check_last_axes("link", link, (devices, devices))
     _check_last_axes("present", present, (devices,))

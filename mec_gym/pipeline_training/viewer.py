@@ -145,9 +145,7 @@ def draw_pipeline(
     draw_gantt(axes, times, microbatches, schedule, labels)
     idle = idle_share(times, microbatches, schedule)
     end = _seconds(float(minibatch_seconds(times, microbatches, schedule)))
-    style(
-        axes, f"{SCHEDULES[schedule]}: {end} per minibatch, {idle:.1%} idle (bubbles)", "time (s)"
-    )
+    style(axes, f"{SCHEDULES[schedule]}: {end} per minibatch, {idle:.1%} idle", "time (s)")
     return figure
 
 
@@ -331,7 +329,7 @@ def draw_slot(axes: Axes, scenario: Scenario, episode: History) -> None:
         before = f"moving {_seconds(moving)}, nothing trained; "
     text = (
         f"{when}: {before}{_seconds(took)} per minibatch (perfect sharing: {_seconds(best)}), "
-        f"{idle:.0%} idle (bubbles)"
+        f"{idle:.0%} idle"
     )
     style(axes, "", "time since the minibatch began (s)")
     axes.set_title(text, loc="left", fontsize=10, pad=21)  # above the legend
@@ -352,7 +350,7 @@ def draw_memory(axes: Axes, scenario: Scenario, episode: History) -> None:
     stages = _last_stages(scenario, episode)
     count = len(stages.device)
     needs = needed_memory(stages, scenario)[::-1] / BYTES
-    limits = np.array(scenario.memory)[stages.device][::-1] / BYTES
+    limits = scenario.memory_limits[stages.device][::-1] / BYTES
     rows = np.arange(count)
     over = np.maximum(needs - limits, 0.0)
     axes.barh(rows, needs - over, HEIGHT, color=GREY, label="needed")

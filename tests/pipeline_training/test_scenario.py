@@ -12,8 +12,10 @@ from pipeline_training import oracle
 
 from mec_gym.core import arrays
 from mec_gym.core.plain import from_plain
+from mec_gym.dnn.graph import Exit, Layer, LayerGraph, save_graph
 from mec_gym.dnn.zoo import load_profile
-from mec_gym.pipeline_training.scenario import PRESETS, Scenario, history
+from mec_gym.pipeline_training.scenario import PRESETS, Scenario, from_profile, history
+from mec_gym.registration import make_problem
 
 COUNTS = ("blocks", "devices", "microbatches", "samples", "horizon")
 RATES = ("weight_factor", "slot_s", "link", "store", "speed")
@@ -29,7 +31,8 @@ SPREADS = ("speed_spread", "load_spread", "link_spread", "store_spread", "fading
         *[(n, v) for n in RATES for v in (0, -1.5, math.inf, math.nan, 1e19, 1e-13, "fast", True)],
         *[(n, v) for n in ("link", "store", "slot_s") for v in (None, (1e6, 2e6))],
         *[(n, v) for n in SPREADS for v in (-0.1, math.nan, 3.1, "wide")],
-        *[(n, v) for n in ("state_copies", "restart_s") for v in (-1, math.inf)],
+        *[("state_copies", v) for v in (0.5, 0, -1, math.inf)],
+        *[("restart_s", v) for v in (-1, math.inf)],
         *[("memory_of_load", v) for v in (-0.1, 1.1, math.nan)],
         *[("schedule", v) for v in ("GPipe", "2f2b", None, 5)],
         *[("notice", v) for v in (-1, 2.5, True, "30", None)],
@@ -39,7 +42,8 @@ SPREADS = ("speed_spread", "load_spread", "link_spread", "store_spread", "fading
         ("stay", (60.0, 6.0)),
         ("stay", (0.5, 60.0)),
         ("stay", "ever"),
-        ("memory", 1e9),
+        ("memory", 0.0),
+        ("memory", "8 GB"),
         ("memory", (1e9, 1e9, 1e9)),
         ("memory", ()),
         ("speed", (1e9, 2e9, 3e9)),
@@ -247,6 +251,45 @@ def test_every_device_is_there_at_least_once():
         (trace.seen, trace.departures, trace.leaves), history(trace.present, 0), strict=True
     ):
         assert np.array_equal(found, expected)
+
+
+def test_who_would_be_away_comes_once_at_any_time():
+    # Hardly anybody is there by itself: a stay of two slots on average, at a place that is uniform.
+    s = Scenario(devices=1, horizon=10, stay=(2.0, 2.0), away=1e9)
+    present = s.sample(np.random.default_rng(8), 20_000).present[..., 0]
+    comes = present.argmax(axis=1)
+    assert np.abs(np.bincount(comes, minlength=10) / 20_000 - 0.1).max() < 0.01
+    # It stays for one stretch, whose length is geometric of mean 2 where the end is far enough.
+    assert (np.diff(present.astype(int), axis=1) == 1).sum(axis=1).max() <= 1
+    long = present[comes == 0].sum(axis=1)
+    for k in (1, 2, 3):
+        assert np.mean(long == k) == pytest.approx(0.5**k, abs=0.04)
+
+
+def test_one_memory_for_all():
+    assert Scenario(memory=8e9).memory_limits.tolist() == [8e9] * 4
+    assert Scenario(memory=(1e9, 2e9, 3e9, 4e9)).memory_limits.tolist() == [1e9, 2e9, 3e9, 4e9]
+    assert np.isinf(Scenario().memory_limits).all()
+    assert Scenario(memory=np.float32(8e9)).memory == 8e9
+
+
+def test_networks_with_embeddings_are_refused():
+    layers = (
+        Layer("input", "input", 0.0, 0.0, 64.0),
+        Layer("words", "embedding", 0.0, 1e3, 4e3),
+        Layer("head", "linear", 1e6, 1e6, 1e3),
+    )
+    graph = LayerGraph("reader", layers, ((0, 1), (1, 2)), (Exit("exit", 2),))
+    with pytest.raises(ValueError, match="network must not hold embeddings, got words in reader"):
+        Scenario(network=graph, blocks=2)
+
+
+def test_a_profile_of_ones_own(tmp_path):
+    path = tmp_path / "own.json"
+    save_graph(path, load_profile("alexnet"))
+    problem = make_problem("mec/PipelineTraining-v0", f"profile:{path}")
+    assert problem.scenario == dataclasses.replace(Scenario(), network=load_profile("alexnet"))
+    assert from_profile(path, Scenario(devices=3)).devices == 3
 
 
 def test_in_a_stable_fleet_nobody_leaves():

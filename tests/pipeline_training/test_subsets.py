@@ -157,5 +157,5 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match=r"present .*\(2,\).*\(1,\)"):
         least_period(work, bits, speed, link, present[:1])
     many = draw(np.random.default_rng(5), 3, MOST_DEVICES + 1)
-    with pytest.raises(ValueError, match=rf"{MOST_DEVICES + 1} devices.*{MOST_DEVICES}"):
+    with pytest.raises(ValueError, match=rf"^devices .*{MOST_DEVICES} .*{MOST_DEVICES + 1}$"):
         least_period(*many)

@@ -127,7 +127,7 @@ def test_a_pipeline_by_hand():
     assert axes.yaxis_inverted()  # so the first stage is on top
     assert rows(axes) == ["first", "last"]
     assert busy(axes) == ["68% busy", "41% busy"]  # 15 and 9 of 22 s
-    assert axes.get_title("left") == "1F1B: 22 s per minibatch, 45.5% idle (bubbles)"
+    assert axes.get_title("left") == "1F1B: 22 s per minibatch, 45.5% idle"
 
 
 def test_gpipe_does_the_backward_passes_in_reverse():
@@ -137,9 +137,7 @@ def test_gpipe_does_the_backward_passes_in_reverse():
         boxes(axes, "_backward")[3:], [(1, 7.5, 10.5), (1, 10.5, 13.5), (1, 13.5, 16.5)]
     )
     assert rows(axes) == ["stage 0", "stage 1"]
-    assert (
-        axes.get_title("left") == "GPipe: 18.8 s per minibatch, 36.0% idle (bubbles)"
-    )  # 24 of 37.5 s
+    assert axes.get_title("left") == "GPipe: 18.8 s per minibatch, 36.0% idle"  # 24 of 37.5 s
 
 
 @pytest.mark.parametrize("schedule", ["1f1b", "gpipe"])
@@ -186,7 +184,7 @@ def test_the_pipeline_of_the_last_slot():
     idle = 1.0 - 2 * 3.0 * (first + last) / (2.0 * end)
     assert pipeline.get_title("left") == (
         f"Slot 2 of 6: moving {moving:.3g} s, then {end:.3g} s per minibatch "
-        f"(perfect sharing: {best:.3g} s), {idle:.0%} idle (bubbles)"
+        f"(perfect sharing: {best:.3g} s), {idle:.0%} idle"
     )
 
 
