@@ -66,7 +66,7 @@ class Scenario:
         horizon: The number of slots per episode, T.
         slot_s: The length of a slot, s.
         state_copies: What moves with a block, as a multiple of its weights: 2 for weights and
-            momentum. In memory, gradients come on top of it.
+            momentum, and 0 if moving is to be free. In memory, gradients come on top of it.
         restart_s: The time that it takes to start again after blocks have moved, s.
         memory: The memory for training, bit: of all devices, or several numbers for one each. What
             a stage needs beyond it is fetched from the store anew in each pass of each
@@ -128,12 +128,12 @@ class Scenario:
             positive=(
                 "weight_factor",
                 "slot_s",
-                "state_copies",
                 "link",
                 "store",
                 "away",
             ),
             non_negative=(
+                "state_copies",
                 "restart_s",
                 "speed_spread",
                 "load_spread",
@@ -153,8 +153,6 @@ class Scenario:
                 "fading": 3.0,
             },
         )
-        if self.state_copies < 1:
-            raise ValueError(f"state_copies must be at least 1, got {self.state_copies!r}")
         if isinstance(self.notice, bool) or not isinstance(self.notice, (int, np.integer)):
             raise ValueError(f"notice must be a whole number of at least 0, got {self.notice!r}")
         if isinstance(self.speed, (int, float, np.number)):
