@@ -80,7 +80,7 @@ REFERENCES = {
 
 HEADS = {
     "plans": HeadEntry(
-        "how long a plan lasts and what each device costs; the best of all plans decides",
+        "how long a plan lasts and how often each device leaves; the best of all plans decides",
         PlanHead,
     ),
 }

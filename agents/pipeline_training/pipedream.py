@@ -166,8 +166,8 @@ class PipeDreamSolver:
                 continue
             between = link[i][np.ix_(who, who)][~np.eye(len(who), dtype=np.bool_)]
             found = pipedream(
-                3.0 * s.samples * s.chain.work / speed[i, who].mean(),
-                s.samples * s.chain.bits,
+                s.microbatch_work / speed[i, who].mean(),
+                s.microbatch_bits,
                 s.chain.weights,
                 len(who),
                 between.mean() if len(who) > 1 else s.link,

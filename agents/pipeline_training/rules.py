@@ -9,7 +9,7 @@ import numpy as np
 from agents.protocol import Solution
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.pipeline_training.exact import plan_shares, slot_optimum
-from mec_gym.pipeline_training.model import Decision, State, valid_plan
+from mec_gym.pipeline_training.model import NOWHERE, Decision, State, valid_plan
 from mec_gym.pipeline_training.plans import all_plans
 from mec_gym.pipeline_training.scenario import Scenario, Slot
 from mec_gym.pipeline_training.subsets import least_period
@@ -55,8 +55,8 @@ class SingleDeviceSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of slots, fields (...)."""
-        fastest = np.where(slot.present, slot.speed, -1.0).argmax(axis=-1)
-        plan = np.broadcast_to(fastest[..., None], state.place.shape)
+        # Where nothing is asked for, everything goes to the fastest device.
+        plan = valid_plan(slot.present, slot.speed, np.full_like(state.place, NOWHERE))
         return Solution(decision=Decision(place=plan), evaluations=0)
 
 
@@ -109,11 +109,6 @@ class BalancedSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of slots, fields (...)."""
         s = self.scenario
-        _, plan = least_period(
-            3.0 * s.samples * s.chain.work,
-            s.samples * s.chain.bits,
-            slot.speed,
-            slot.link,
-            slot.present,
-        )
+        work, bits = s.microbatch_work, s.microbatch_bits
+        _, plan = least_period(work, bits, slot.speed, slot.link, slot.present)
         return Solution(decision=Decision(place=plan), evaluations=1)

@@ -215,9 +215,8 @@ def _moving_between(
 
 def _period_at_least(slot: Slot, scenario: Scenario) -> FloatArray:
     """A time that any pipeline takes per microbatch at least, (...) s; inf with nobody."""
-    work = 3.0 * scenario.samples * scenario.chain.work
+    work, bits = scenario.microbatch_work, scenario.microbatch_bits
     if scenario.devices <= MOST_DEVICES:
-        bits = scenario.samples * scenario.chain.bits
         return least_period(work, bits, slot.speed, slot.link, slot.present)[0]
     # No more devices work at once than there are blocks.
     speed = np.sort(np.where(slot.present, slot.speed, 0.0), axis=-1)
@@ -249,7 +248,7 @@ def episode_bound(trace: Slot, scenario: Scenario) -> FloatArray:
         share = pace(trace, shortest, scenario)
         return np.asarray(np.where(nobody, 0.0, share - 1.0).sum(axis=1))
     best = np.empty((n, horizon))
-    for t in range(horizon):
+    for t in range(1, horizon):
         share = plan_shares(arrays.slot_at(trace, t), scenario).max(axis=-1)
         best[:, t] = np.where(np.isfinite(share), share - 1.0, 0.0)
     first = arrays.slot_at(trace, 0)

@@ -153,14 +153,14 @@ def stage_times(
     Returns:
         What each stage takes, and how long each fetches what memory cannot hold, (R, ...) s.
     """
-    work, bits = scenario.work_before, scenario.chain.bits
+    work, bits = scenario.work_before, scenario.microbatch_bits
     # Who is absent has no rates; what is computed with its 1 is not used.
     speed = np.where(slot.speed > 0, slot.speed, 1.0)
     link = np.where(slot.link > 0, slot.link, 1.0).reshape(*slot.link.shape[:-2], -1)
     own = scenario.samples * (work[stages.last + 1] - work[stages.first])
     forward = own * stages.exists / pick(speed, stages.device)
     fetching = _fetching(stages, slot, scenario, pick)
-    sent = (scenario.samples * bits[stages.first] * stages.exists)[:-1] * stages.exists[1:]
+    sent = (bits[stages.first] * stages.exists)[:-1] * stages.exists[1:]
     here, before = stages.device[:-1], stages.device[1:]
     times = StageTimes(
         forward=forward + fetching,

@@ -219,6 +219,16 @@ class Scenario:
             )
         return Blocks(bits=cut.bits, work=cut.work, weights=weights, outputs=cut.outputs)
 
+    @cached_property
+    def microbatch_work(self) -> FloatArray:
+        """What each block computes per microbatch, forward and backward together, (L,) FLOP."""
+        return 3.0 * self.samples * self.chain.work
+
+    @cached_property
+    def microbatch_bits(self) -> FloatArray:
+        """What goes into each block per microbatch, and out of the last one, (L + 1,) bit."""
+        return self.samples * self.chain.bits
+
     @property
     def memory_limits(self) -> FloatArray:
         """The memory of each device, (M,) bit; infinite without a limit."""
