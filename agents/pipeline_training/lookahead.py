@@ -32,12 +32,11 @@ class LookAheadSolver:
 
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of slots, fields (...)."""
-        batch = state.place.shape[:-1]
-        slots = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[len(batch) :]), slot)
-        places = state.place.reshape(-1, self.scenario.blocks)
-        left = state.slots_left.reshape(-1)
+        axes = state.place.ndim - 1
+        slots, states = arrays.join_axes(slot, axes), arrays.join_axes(state, axes)
         plans = [
-            self._first(arrays.at(slots, i), places[i], int(left[i])) for i in range(len(places))
+            self._first(arrays.at(slots, i), place, int(left))
+            for i, (place, left) in enumerate(zip(states.place, states.slots_left, strict=True))
         ]
         plan = np.stack(plans).reshape(state.place.shape)
         return Solution(decision=Decision(place=plan), evaluations=self.horizon)

@@ -65,6 +65,16 @@ def slot_of(episode: T, t: int) -> T:
     return map_arrays(lambda array: array[t if len(array) > 1 else 0], episode)
 
 
+def join_axes(record: T, axes: int) -> T:
+    """Join the first axes of every field into one.
+
+    Args:
+        record: Fields with at least so many axes.
+        axes: The number of axes to join; with 0, fields get a first axis of length 1.
+    """
+    return map_arrays(lambda array: array.reshape(-1, *array.shape[axes:]), record)
+
+
 def stack(records: Sequence[T]) -> T:
     """Join records of equal shapes along a new first axis."""
     return map_arrays(lambda *arrays: np.stack(arrays), *records)

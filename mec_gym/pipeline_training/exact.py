@@ -42,7 +42,7 @@ def plan_shares(slot: Slot, scenario: Scenario) -> FloatArray:
     """
     plans = all_plans(scenario.blocks, scenario.devices)
     batch = slot.present.shape[:-1]
-    slots = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[len(batch) :]), slot)
+    slots = arrays.join_axes(slot, len(batch))
     count, at_once = len(slots.present), max(1, _AT_ONCE // len(plans.place))
     shares = np.empty((count, len(plans.place)))
     for begin in range(0, count, at_once):

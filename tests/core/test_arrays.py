@@ -49,6 +49,14 @@ def test_at():
     assert arrays.at(record, (np.array([0, 1]), np.array([3, 0]))).flat.tolist() == [3, 4]
 
 
+def test_join_axes():
+    joined = arrays.join_axes(pair(2, 4), 2)
+    assert joined.flat.tolist() == list(range(8))
+    assert joined.wide.shape == (8, 3) and joined.wide[5].tolist() == [115, 116, 117]
+    alone = arrays.join_axes(arrays.at(pair(2, 4), (1, 3)), 0)
+    assert alone.flat.tolist() == [7] and alone.wide.tolist() == [[121, 122, 123]]
+
+
 def test_slot_at_takes_what_holds_during_a_whole_episode_into_every_slot():
     trace = Pair(flat=pair(2, 4).flat, wide=pair(2, 1).wide)
     for t in range(4):
