@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from train.terminal import leaving_at_once, settle
+from train.terminal import leaving_at_once, settle, stopping_as_asked
 
 Work = Callable[[], Any]
 
@@ -158,9 +158,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if args is None else args)
     loading: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    working: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if args is None:
         settle()
-        loading = leaving_at_once()
+        loading, working = leaving_at_once(), stopping_as_asked()
     try:
         with loading:
             rest = _import_rooms(given)
@@ -176,7 +177,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
             with missing_extras_named(EXTRAS.get(name)):
                 work = command(into_scenario(rest[1:]))
-        with missing_extras_named(EXTRAS.get(name)):
+        with working, missing_extras_named(EXTRAS.get(name)):
             work()
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The process of a command and its terminal: pipes that close, Ctrl-C while libraries load."""
+"""The process of a command and its terminal: pipes that close, Ctrl-C at a bad moment."""
 
 from __future__ import annotations
 
@@ -69,5 +69,35 @@ def leaving_at_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, leave)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def stopping_as_asked() -> Iterator[None]:
+    """Let Ctrl-C end the work inside as a KeyboardInterrupt, whatever a library makes of it.
+
+    Libraries also load while work goes on, where they are first needed. One that is interrupted
+    may say that its import or its call failed; that is not what happened.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed and the work ended with an error after it.
+    """
+    asked = False
+
+    def ask(number: int, frame: Any) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    except Exception as error:
+        if asked:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)

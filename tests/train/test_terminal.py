@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from train import __main__ as main
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTLED = """
 import sys
@@ -98,6 +100,31 @@ print("loaded")
         assert (process.returncode, rest, errors) == (0, "loaded\n", "")
     else:
         assert (process.returncode, rest, errors) == (130, "", "stopped\n")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_ctrl_c_that_a_library_turns_into_its_own_error(monkeypatch, capsys, interrupted):
+    """As an extension module does that is loaded where it is first needed."""
+
+    def work():
+        try:
+            if interrupted:
+                signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            pass
+        raise ImportError("initialization failed")
+
+    monkeypatch.setitem(main.COMMANDS, "work", (lambda words: work, "do something"))
+    monkeypatch.setattr(sys, "argv", ["mec-gym", "work"])
+    monkeypatch.setattr(main, "settle", lambda: None)
+    before = signal.getsignal(signal.SIGINT)
+    if interrupted:
+        assert main.main() == 130
+        assert capsys.readouterr().err == "stopped\n"
+    else:
+        with pytest.raises(ImportError, match="initialization failed"):
+            main.main()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.slow

@@ -53,6 +53,9 @@ def stop_on_interrupt(running: Stoppable, moment: str) -> Iterator[None]:
 
     def ask(number: int, frame: Any) -> None:
         if running.stop:
+            outer = before[signal.SIGINT]
+            if callable(outer):  # who stops the whole command may want to know
+                outer(number, frame)
             raise KeyboardInterrupt
         running.stop = True
         print(f"\nstopping after this {moment}; Ctrl-C again to stop at once", flush=True)
