@@ -22,7 +22,13 @@ from mec_gym.core.plain import from_plain
 from mec_gym.core.problem import METHODS, AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 
-ROOMS = ("training_offload", "early_exit", "distributed_inference", "pipeline_training")
+ROOMS = (
+    "training_offload",
+    "early_exit",
+    "distributed_inference",
+    "pipeline_training",
+    "federated_training",
+)
 """The packages of mec_gym that hold a problem; a new one is added here and nowhere else."""
 
 

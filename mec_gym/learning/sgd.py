@@ -1,0 +1,81 @@
+"""Local training: stochastic gradient descent of many clients at once, each on its own images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.learning.images import Labelled
+from mec_gym.learning.perceptron import Perceptron, backward, cross_entropy, forward
+
+_TOGETHER = 64  # enough to outweigh the cost of a call, few enough for the cache of a core
+
+
+def train(
+    network: Perceptron,
+    start: FloatArray,
+    data: Labelled,
+    index: IntArray,
+    *,
+    rate: float,
+    steps: IntArray | None = None,
+    pull: float = 0.0,
+    correction: FloatArray | None = None,
+    gain: FloatArray | None = None,
+    class_weights: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Train a stack of J models, each for E minibatches of B of its own images.
+
+    The result for a model does not depend on who else is in the stack, bit for bit.
+
+    Args:
+        network: What the models compute.
+        start: Weights to start from, (J, P).
+        data: The images of all clients together.
+        index: Which images the minibatches hold, (J, E, B).
+        rate: The learning rate.
+        steps: How many of the E minibatches each model is trained on, (J,); by default all.
+        pull: FedProx's mu: the gradient of mu / 2 |w - start|^2 is added [LiT2020] eq. (2).
+        correction: What is added to every gradient, (J, P): SCAFFOLD's control variates
+            [Karimireddy2020] eq. (3).
+        gain: The factor of a client's images, (J,); pixels stay at most 1.
+        class_weights: The factor of a class's images in the loss, (J, classes) [HsuT2020].
+
+    Returns:
+        The trained weights, (J, P), and the root mean square of the losses of all images that
+        a model was trained on, (J,), which Oort's utility is made of [Lai2021].
+    """
+    count, made, _ = index.shape
+    most = np.full(count, made) if steps is None else steps
+    trained = np.empty_like(start)
+    loss = np.empty(count, dtype=start.dtype)
+    order = np.argsort(-most, kind="stable")  # those that are still trained come first
+    for begin in range(0, count, _TOGETHER):
+        rows = order[begin : begin + _TOGETHER]
+        weights, squares = start[rows], np.zeros(len(rows), dtype=start.dtype)
+        gradient = np.empty_like(weights)
+        active = 0
+        for number in range(int(most[rows[0]])):
+            if active != (active := int((most[rows] > number).sum())):
+                now, steepest, who = weights[:active], gradient[:active], rows[:active]
+                layers, into = network.matrices(now), network.matrices(steepest)
+            chosen = index[who, number]
+            images = data.images.take(chosen, axis=0)
+            labels = data.labels.take(chosen)
+            if gain is not None:
+                images = np.minimum(images * gain[who, None, None], 1)
+            values = forward(layers, images)
+            losses, slopes = cross_entropy(values[-1], labels)
+            squares[:active] += np.square(losses).mean(axis=-1)
+            if class_weights is not None:
+                slopes *= np.take_along_axis(class_weights[who], labels, axis=-1)[..., None]
+            backward(layers, values, slopes, into)
+            if pull:
+                steepest += pull * (now - start[who])
+            if correction is not None:
+                steepest += correction[who]
+            steepest *= rate
+            now -= steepest
+        trained[rows] = weights
+        loss[rows] = np.sqrt(squares / np.maximum(most[rows], 1))
+    return trained, loss
