@@ -12,8 +12,11 @@ KeyArray = npt.NDArray[np.uint64]
 GAMMA = np.uint64(0x9E3779B97F4A7C15)
 """The step of SplitMix64's counter, 2**64 divided by the golden ratio."""
 
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+_ROUNDS = (
+    (np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)),
+    (np.uint64(27), np.uint64(0x94D049BB133111EB)),
+)
+_LAST_SHIFT = np.uint64(31)
 _BELOW_53_BITS = np.uint64(11)
 
 
@@ -27,11 +30,19 @@ def mix(x: KeyArray) -> KeyArray:
         x: Any 64-bit numbers; products wrap around.
     """
     mixed = np.array(x, dtype=np.uint64)
-    for shift, factor in ((_SHIFTS[0], _FIRST), (_SHIFTS[1], _SECOND)):
-        mixed ^= mixed >> shift
-        mixed *= factor
-    mixed ^= mixed >> _SHIFTS[2]
+    _mix(mixed)
     return mixed
+
+
+def _mix(x: KeyArray) -> None:
+    """Do so in place, since new arrays take longer than the arithmetic."""
+    shifted = np.empty_like(x)
+    for shift, factor in _ROUNDS:
+        np.right_shift(x, shift, out=shifted)
+        np.bitwise_xor(x, shifted, out=x)
+        np.multiply(x, factor, out=x)
+    np.right_shift(x, _LAST_SHIFT, out=shifted)
+    np.bitwise_xor(x, shifted, out=x)
 
 
 def draw_indices(
@@ -57,7 +68,9 @@ def draw_indices(
     counter = np.arange(1, count + 1, dtype=np.uint64) * GAMMA
     with np.errstate(over="ignore"):  # numpy warns of a scalar that wraps, not of an array
         own = mix(keys + numbers * GAMMA)
-    top = mix(own[..., None] + counter) >> _BELOW_53_BITS
+    bits = own[..., None] + counter
+    _mix(bits)
+    bits >>= _BELOW_53_BITS
     # The product with u < 1 is rounded, but never up to the number of samples.
-    scaled: FloatArray = np.asarray(samples)[..., None] * (top * 2.0**-53)
+    scaled: FloatArray = bits * 2.0**-53 * np.asarray(samples)[..., None]
     return scaled.astype(np.int64)
