@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mec_gym.core.checks import non_negative, one_of, positive, positive_int
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
+from mec_gym.learning.strata import in_strata
 
 Kind = Literal["iid", "dirichlet", "shards"]
 """How images are dealt out: at random, by a mixture of classes per client, in shards of a class."""
@@ -154,24 +155,6 @@ def class_shares(
     *client, _ = np.nonzero(valid)
     np.add.at(counts, (*client, labels[own[valid]]), 1)
     return counts / np.maximum(held, 1)
-
-
-def in_strata(labels: IntArray, order: IntArray) -> IntArray:
-    """Reorder images so that wherever the list is cut, each class is there in its share.
-
-    The r-th image of a class with c images comes at (r - 1/2) / c, which is Sainte-Laguë's way of
-    sharing out seats.
-
-    Args:
-        labels: The classes of all images, (images,).
-        order: All images in random order. Images of a class keep it, and ties follow it.
-    """
-    by_class = np.argsort(labels[order], kind="stable")
-    counts = np.bincount(labels)
-    rank = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
-    place = np.empty(len(labels))
-    place[by_class] = (rank + 0.5) / np.repeat(counts, counts)
-    return order[np.argsort(place, kind="stable")]
 
 
 def _equal_sizes(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mec_gym.learning.images import digits
-from mec_gym.learning.partition import Kind, class_shares, in_strata, most_images, partition
+from mec_gym.learning.partition import Kind, class_shares, most_images, partition
 
 LABELS = digits().learn.labels
 EVEN = np.repeat(np.arange(5), 40)[np.random.default_rng(8).permutation(200)]
@@ -203,16 +203,6 @@ def test_shared_images_are_stratified_and_random():
     few = drawn(EVEN, 4, 60, kind="iid", shared=2).own[:, 0, 49:51]
     labels = EVEN[few]
     assert (labels[:, 0] != labels[:, 1]).all() and set(labels.ravel()) == set(range(5))
-
-
-def test_strata_by_hand():
-    # Class 0 at 1/8, 3/8, 5/8 and 7/8, class 1 at 1/4 and 3/4.
-    labels = np.array([1, 1, 0, 0, 0, 0])
-    assert in_strata(labels, np.array([4, 1, 0, 5, 2, 3])).tolist() == [4, 1, 5, 2, 0, 3]
-    # Ties follow the order: classes 0 and 1 at 1/4 and 3/4, class 2 at 1/2.
-    labels = np.array([0, 0, 1, 1, 2])
-    assert in_strata(labels, np.array([3, 0, 4, 1, 2])).tolist() == [3, 0, 4, 1, 2]
-    assert in_strata(labels, np.array([4, 1, 2, 0, 3])).tolist() == [1, 2, 4, 0, 3]
 
 
 def test_windows_over_time_are_random():
