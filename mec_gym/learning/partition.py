@@ -105,7 +105,6 @@ def partition(
     one_of("kind", kind, get_args(Kind))
     positive("alpha", alpha)
     positive_int("classes_each", classes_each)
-    _, labels = np.unique(labels, return_inverse=True)  # only classes that there are
     if kind == "shards" and classes_each > len(labels):
         raise ValueError(
             f"classes_each must be at most the {len(labels)} images, got {classes_each!r}"
