@@ -31,8 +31,17 @@ from mec_gym.registration import make_problem
 
 ENVIRONMENT = "mec/FederatedTraining-v0"
 COMMAND = "python -m agents.federated_training.search"
-BEGIN = {"one": 1.0, "computing": -1.0, "linking": -1.0}
-"""The weights that the search begins around: the fast half of the clients; all others are 0."""
+BEGIN = {
+    "one": 1.5,
+    "computing": -1.0,
+    "linking": -1.0,
+    "samples": 1.0,
+    "loss": 2.0,
+    "age": 2.0,
+    "taken": -2.0,
+}
+"""The weights that the search begins around; all others are 0. Fast clients come first, unless
+others have more to say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +64,9 @@ class Settings:
     seed: int = 0
     population: int = 24
     elite: int = 6
-    worlds: int = 8
-    spread: float = 1.0
-    noise: float = 0.5
+    worlds: int = 6
+    spread: float = 0.7
+    noise: float = 0.4
 
     def __post_init__(self) -> None:
         check_fields(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -16,10 +17,10 @@ from mec_gym.federated_training.scenario import Slot
 
 MOST_AT_ONCE = 384
 """Environments that are stepped together; one takes about a megabyte while it is stepped."""
-EPISODES = 8
-"""Tuning episodes per setting. Learning is real, so each costs about 0.3 s on ``semi-async``."""
+FEW, MORE = 4, 8
+"""Tuning episodes. Learning is real, so each costs about 0.3 s per setting on ``semi-async``."""
 
-SolverT = TypeVar("SolverT", bound=Solver)
+T = TypeVar("T")
 
 
 def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
@@ -55,15 +56,25 @@ def _play(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) ->
     return returns
 
 
-def best_solver(
-    problem: FederatedTraining, solvers: Sequence[SolverT], episodes: int = EPISODES
-) -> SolverT:
-    """Return the solver that returns most on average over episodes of their own.
+def best_setting(
+    problem: FederatedTraining, settings: Sequence[T], make: Callable[[T], Solver]
+) -> T:
+    """Return the setting with which a rule returns most on average over episodes of their own.
+
+    All settings play ``FEW`` episodes. The best third of them plays ``MORE`` others, too, and the
+    best one over all these episodes wins.
 
     Args:
         problem: The problem that is played.
-        solvers: The solvers.
-        episodes: The number of episodes that every solver is tried on.
+        settings: The settings.
+        make: Function that makes the solver of a setting.
     """
-    trace = tuning_episodes(problem, episodes)
-    return solvers[int(trial_returns(problem, solvers, trace).mean(axis=-1).argmax())]
+    if len(settings) == 1:
+        return settings[0]
+    trace = tuning_episodes(problem, FEW + MORE)
+    few, more = (arrays.at(trace, part) for part in (slice(FEW), slice(FEW, None)))
+    first = trial_returns(problem, [make(setting) for setting in settings], few).sum(axis=-1)
+    best = np.argsort(-first, kind="stable")[: max(2, math.ceil(len(settings) / 3))]
+    solvers = [make(settings[i]) for i in best]
+    total = first[best] + trial_returns(problem, solvers, more).sum(axis=-1)
+    return settings[best[total.argmax()]]
