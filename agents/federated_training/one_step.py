@@ -1,4 +1,4 @@
-"""The reference of federated training: it knows each slot, and tries decisions before it decides."""
+"""The reference of federated training: it tries decisions in the true slot, and takes one."""
 
 from __future__ import annotations
 
@@ -98,7 +98,8 @@ def candidates(
         place = np.where(idle, rng.random(idle.shape), np.inf).argsort(axis=-1).argsort(axis=-1)
         score = np.where(idle & (place < size), 1.0 - place / s.clients, -1.0)
         decisions.append(Decision(score=score, effort=full_effort(score, s)))
-    return arrays.stack(decisions)
+    tried: Decision = arrays.stack(decisions)
+    return tried
 
 
 def pace(accuracy: FloatArray, outcome: Outcome) -> FloatArray:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from agents.federated_training.linear import NAMES, LinearSolver, check_weights, read_weights
-from agents.federated_training.trials import trial_returns
+from agents.federated_training.trials import MOST_AT_ONCE, play
 from mec_gym.core.checks import check_fields, reason_of
 from mec_gym.core.files import write_whole
 from mec_gym.core.types import FloatArray
@@ -118,8 +118,12 @@ def next_generation(
     drawn = rng.normal(before.mean, before.deviation, (settings.population, len(NAMES)))
     drawn[0] = before.mean
     trace = problem.sample(rng, settings.worlds)
-    policies = [LinearSolver(problem.scenario, weights) for weights in drawn]
-    returns = trial_returns(problem, policies, trace).mean(axis=-1)
+    most = max(1, MOST_AT_ONCE // settings.worlds)
+    blocks = [drawn[i : i + most] for i in range(0, settings.population, most)]
+    policies = [LinearSolver(problem.scenario, block[:, None]) for block in blocks]
+    returns = np.concatenate(
+        [play(problem, policy, len(policy.weights), trace).mean(axis=-1) for policy in policies]
+    )
     best = np.argsort(-returns, kind="stable")[: settings.elite]
     noise = settings.noise * max(0.0, 1.0 - 1.5 * (number + 1) / generations)
     return Progress(
@@ -195,7 +199,8 @@ def run(
         ValueError: The scenario is unknown, or the file is there and is not to be gone on from,
             or cannot be.
     """
-    problem: FederatedTraining = make_problem(ENVIRONMENT, scenario_of(scenario))
+    problem = make_problem(ENVIRONMENT, scenario_of(scenario))
+    assert isinstance(problem, FederatedTraining)
     if out.exists() and not resume:
         raise ValueError(f"out {out} is already there: choose another file, or --resume")
     progress = resumed(out, scenario, settings) if out.exists() else begin(settings)
@@ -219,7 +224,9 @@ def main(args: Sequence[str] | None = None) -> int:
     usual = Settings()
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--scenario", default="semi-async", help="a preset, or a .json file with a scenario's fields"
+        "--scenario",
+        default="semi-async",
+        help="a preset, or a .json file with the fields of one",
     )
     parser.add_argument("--out", type=Path, required=True, help="the file for the weights")
     parser.add_argument("--generations", type=int, default=20)

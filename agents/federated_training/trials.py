@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from agents.protocol import Solver
+from agents.protocol import Solution, Solver
 from mec_gym.core import arrays
 from mec_gym.core.seeds import tuning_episodes
 from mec_gym.core.types import FloatArray
+from mec_gym.federated_training.model import State
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Slot
 
@@ -23,6 +25,21 @@ FEW, MORE = 4, 8
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Solvers side by side: each decides in its own entries of the first batch axis."""
+
+    solvers: Sequence[Solver]
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch of slots, fields (solvers, ...)."""
+        decisions = [
+            solver.solve(arrays.at(slot, i), arrays.at(state, i)).decision
+            for i, solver in enumerate(self.solvers)
+        ]
+        return Solution(arrays.stack(decisions), 0)
+
+
 def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
     """Play every episode with every solver, and return the returns, (solvers, n).
 
@@ -31,25 +48,28 @@ def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: 
         solvers: The solvers; they see no more than observations.
         trace: The episodes, fields (n, T, ...).
     """
-    n = len(trace.key)
-    most = max(1, MOST_AT_ONCE // n)
+    most = max(1, MOST_AT_ONCE // len(trace.key))
     blocks = [solvers[i : i + most] for i in range(0, len(solvers), most)]
-    return np.concatenate([_play(problem, block, trace) for block in blocks])
+    return np.concatenate([play(problem, Side(b), len(b), trace) for b in blocks])
 
 
-def _play(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
+def play(problem: FederatedTraining, solver: Solver, count: int, trace: Slot) -> FloatArray:
+    """Play every episode several times, and return the returns, (count, n).
+
+    Args:
+        problem: The problem that is played.
+        solver: It decides for batches (count, n), and sees no more than observations.
+        count: How often every episode is played.
+        trace: The episodes, fields (n, T, ...).
+    """
     start = problem.start(arrays.slot_at(trace, 0))
-    state = arrays.map_arrays(lambda a: np.broadcast_to(a, (len(solvers), *a.shape)), start)
-    returns = np.zeros((len(solvers), len(trace.key)))
+    state = arrays.map_arrays(lambda a: np.broadcast_to(a, (count, *a.shape)), start)
+    returns = np.zeros((count, len(trace.key)))
     for t in range(problem.horizon):
         slot = arrays.slot_at(trace, t)
-        seen, believed = problem.decode(problem.observe(slot, state))
-        decisions = [
-            solver.solve(arrays.at(seen, i), arrays.at(believed, i)).decision
-            for i, solver in enumerate(solvers)
-        ]
+        decision = solver.solve(*problem.decode(problem.observe(slot, state))).decision
         running = ~problem.done(state)
-        state, outcome = problem.step(slot, state, arrays.stack(decisions))
+        state, outcome = problem.step(slot, state, decision)
         returns += np.where(running, problem.reward(outcome), 0.0)
         if problem.done(state).all():
             break
@@ -77,4 +97,4 @@ def best_setting(
     best = np.argsort(-first, kind="stable")[: max(2, math.ceil(len(settings) / 3))]
     solvers = [make(settings[i]) for i in best]
     total = first[best] + trial_returns(problem, solvers, more).sum(axis=-1)
-    return settings[best[total.argmax()]]
+    return settings[int(best[total.argmax()])]
