@@ -18,6 +18,7 @@ from mec_gym.core.presets import Preset
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
 from mec_gym.federated_training import fleet
 from mec_gym.learning.compression import low_rank_bits, top_k_bits
+from mec_gym.learning.hashing import KeyArray
 from mec_gym.learning.images import Labelled, Split, digits, load_images
 from mec_gym.learning.partition import Kind, Partition, most_images, partition
 from mec_gym.learning.perceptron import Perceptron
@@ -43,7 +44,7 @@ class Slot:
     """
 
     jitter: FloatArray  # (..., N) factor of the work of a job that begins now
-    key: IntArray  # (...) uint64, from which the order of a job's minibatches follows
+    key: KeyArray  # (...) uint64, from which the order of a job's minibatches follows
     present: BoolArray  # (..., N, K) whether the client can be reached; whole episode
     speed: FloatArray  # (..., N, K) FLOP/s; whole episode
     uplink: FloatArray  # (..., N, K) bit/s; whole episode
@@ -429,7 +430,6 @@ class Scenario:
             initial=initial.astype(np.float32)[:, None],
             demand=fleet.demand(self, rng, n)[:, None],
         )
-
 
     def _partition(self, rng: np.random.Generator, n: int) -> Partition:
         return partition(

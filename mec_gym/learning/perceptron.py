@@ -9,10 +9,9 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from mec_gym.core.checks import positive_int
-from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.core.types import FloatArray, IntArray, RealArray
 
-
-Layers = list[tuple[FloatArray, FloatArray]]
+Layers = list[tuple[RealArray, RealArray]]
 """Each layer's matrix (..., inputs, outputs) and biases (..., outputs)."""
 
 
@@ -69,7 +68,7 @@ class Perceptron:
             weights[layer][: inputs * outputs] = math.sqrt(2 / inputs) * drawn
         return weights
 
-    def matrices(self, weights: FloatArray) -> Layers:
+    def matrices(self, weights: RealArray) -> Layers:
         """Return each layer's matrix (..., inputs, outputs) and biases (..., outputs), as views.
 
         Args:
@@ -90,7 +89,7 @@ class Perceptron:
             found.append((matrix, flat[..., inputs * outputs :]))
         return found
 
-    def forward(self, weights: FloatArray, images: FloatArray) -> list[FloatArray]:
+    def forward(self, weights: RealArray, images: RealArray) -> list[RealArray]:
         """Return what goes into each layer, and last the logits of the classes.
 
         Args:
@@ -102,9 +101,7 @@ class Perceptron:
         """
         return forward(self.matrices(weights), images)
 
-    def backward(
-        self, weights: FloatArray, values: list[FloatArray], slopes: FloatArray
-    ) -> FloatArray:
+    def backward(self, weights: RealArray, values: list[RealArray], slopes: RealArray) -> RealArray:
         """Return the gradient with respect to the weights, (..., P).
 
         It is that of the function that :meth:`forward` computes only if the weights are those of
@@ -121,8 +118,8 @@ class Perceptron:
         return gradient
 
     def gradient(
-        self, weights: FloatArray, images: FloatArray, labels: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
+        self, weights: RealArray, images: RealArray, labels: IntArray
+    ) -> tuple[RealArray, RealArray]:
         """Return the mean cross-entropy of a minibatch, (...), and its gradient, (..., P).
 
         Args:
@@ -134,7 +131,7 @@ class Perceptron:
         losses, slopes = cross_entropy(values[-1], labels)
         return losses.mean(axis=-1), self.backward(weights, values, slopes)
 
-    def accuracy(self, weights: FloatArray, images: FloatArray, labels: IntArray) -> FloatArray:
+    def accuracy(self, weights: RealArray, images: RealArray, labels: IntArray) -> RealArray:
         """Return the share of images whose most likely class is the right one, (...).
 
         Args:
@@ -143,11 +140,11 @@ class Perceptron:
             labels: Their classes, (..., B).
         """
         right = self.forward(weights, images)[-1].argmax(axis=-1) == labels
-        share: FloatArray = right.mean(axis=-1)
+        share: RealArray = right.mean(axis=-1)
         return share
 
 
-def forward(layers: Layers, images: FloatArray) -> list[FloatArray]:
+def forward(layers: Layers, images: RealArray) -> list[RealArray]:
     """Compute what :meth:`Perceptron.forward` does, given matrices and biases."""
     values = [images]
     for number, (matrix, biases) in enumerate(layers):
@@ -159,7 +156,7 @@ def forward(layers: Layers, images: FloatArray) -> list[FloatArray]:
     return values
 
 
-def backward(layers: Layers, values: list[FloatArray], slopes: FloatArray, into: Layers) -> None:
+def backward(layers: Layers, values: list[RealArray], slopes: RealArray, into: Layers) -> None:
     """Compute what :meth:`Perceptron.backward` does, given matrices and biases.
 
     Args:
@@ -177,7 +174,7 @@ def backward(layers: Layers, values: list[FloatArray], slopes: FloatArray, into:
             slopes *= below > 0
 
 
-def cross_entropy(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+def cross_entropy(logits: RealArray, labels: IntArray) -> tuple[RealArray, RealArray]:
     """Return -log softmax at the right class, and the slopes of its mean over the minibatch.
 
     Args:
