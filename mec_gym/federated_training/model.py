@@ -170,7 +170,7 @@ def evaluate(
     after, outcome = _step(world, before, asked, scenario)
 
     def back(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array.reshape(*batch, *array.shape[1:])
+        return array.reshape((*batch, *array.shape[1:]))
 
     return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
 
