@@ -28,7 +28,10 @@ from mec_gym.learning.merge import (
 def test_staleness_weights(kind, power, expected):
     found = staleness_weight(np.array([0, 1, 3, 8]), kind, power)
     assert found.tolist() == pytest.approx(expected, rel=1e-12)
-    assert staleness_weight(np.array([[3], [0]]), kind, power)[:, 0].tolist() == [found[2], found[0]]
+    assert staleness_weight(np.array([[3], [0]]), kind, power)[:, 0].tolist() == [
+        found[2],
+        found[0],
+    ]
 
 
 def test_unknown_staleness():
@@ -64,7 +67,9 @@ def test_fednova_by_hand():
     # Steps of a gradient d each: update_i = steps_i x d_i, so the model moves by tau_eff x mean d.
     directions = np.array([[1.0, -2.0], [5.0, 0.5]])
     moved = weighted_sum(steps[:, None] * directions, found)
-    assert moved.tolist() == pytest.approx((4 * (0.75 * directions[0] + 0.25 * directions[1])).tolist())
+    assert moved.tolist() == pytest.approx(
+        (4 * (0.75 * directions[0] + 0.25 * directions[1])).tolist()
+    )
     # With steps alike it is FedAvg.
     same = average_factors(counts, np.array([1.0, 0.5]), np.array([7.0, 7.0]))
     assert same.tolist() == pytest.approx([0.75, 0.125], rel=1e-12)
