@@ -487,7 +487,7 @@ def test_demand_that_drifts():
           [7 * 0.75 + 10 * (0.5 * 0.9 + 0.5 * 0.4) + 8 * 0.3])  # fmt: skip
     state = dataclasses.replace(start, recall=recall)
     nobody = Decision(score=-np.ones(4), effort=np.empty(0))
-    after, outcome = model.evaluate(world, state, nobody, dataclasses.replace(s, idle_s=25.0))
+    _, outcome = model.evaluate(world, state, nobody, dataclasses.replace(s, idle_s=25.0))
     expected = 10 * 0.75 + 10 * 0.65 + 5 * 0.3
     assert float(outcome.cost_s) == pytest.approx(expected, rel=1e-12)
     assert float(outcome.accuracy) == pytest.approx(0.7)  # by the demand of 25 s

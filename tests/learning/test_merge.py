@@ -35,7 +35,7 @@ def test_staleness_weights(kind, power, expected):
 
 
 def test_unknown_staleness():
-    with pytest.raises(ValueError, match="kind.*power.*'linear'"):
+    with pytest.raises(ValueError, match=r"kind.*power.*'linear'"):
         staleness_weight(np.array([0]), "linear", 0.5)
 
 
