@@ -102,7 +102,7 @@ def near(found, expected):
 def check_step(s, log, t, before, after, outcome):
     step = log[t]
     assert np.flatnonzero(after.taken > before.taken).tolist() == step.sent_off
-    assert near(float(after.clock), step.clock)
+    assert near(after.clock, step.clock)
     assert bool(after.over) == step.over
     version = int(before.version) + bool(step.merged)
     assert int(after.version) == version
@@ -110,7 +110,7 @@ def check_step(s, log, t, before, after, outcome):
     if step.merged:
         assert np.flatnonzero(after.merged_into == version).tolist() == sorted(step.merged)
         mean = sum(step.merged.values()) / len(step.merged)
-        assert near(float(outcome.staleness), mean)
+        assert near(outcome.staleness, mean)
         for client, seconds in step.durations.items():
             assert near(after.last_duration[client], seconds)
     else:
@@ -122,10 +122,10 @@ def check_step(s, log, t, before, after, outcome):
         assert sorted(after.client[after.client >= 0].tolist()) == step.flying
     computed = sum(job.computed_s for job in step.jobs)
     sent = sum(job.sent_s for job in step.jobs)
-    assert near(float(outcome.compute_j), s.compute_w * computed)
-    assert near(float(outcome.send_j), s.send_w * sent)
+    assert near(outcome.compute_j, s.compute_w * computed)
+    assert near(outcome.send_j, s.send_w * sent)
     bits = s.model_bits * sum(1 + job.sends for job in step.jobs)
-    assert near(float(outcome.sent_bits), bits)
+    assert near(outcome.sent_bits, bits)
 
 
 def check_variety(seen):
