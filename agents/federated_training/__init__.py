@@ -1,4 +1,4 @@
-"""What plays federated training: rules, a linear policy, and a reference that knows the slots."""
+"""What plays federated training: rules, a linear policy, a reference, and the heads of learners."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from agents.federated_training.fastest_share import (
     tune_schedule,
     tune_share,
 )
+from agents.federated_training.head import FreeWeightsHead, WeightsHead
 from agents.federated_training.linear import linear_solver
 from agents.federated_training.one_step import one_step_plan
 from agents.federated_training.oort import OortSolver, tune_oort
@@ -76,4 +77,7 @@ REFERENCES = {
     ),
 }
 
-HEADS: dict[str, HeadEntry] = {}
+HEADS = {
+    "weights": HeadEntry("the weights of the linear policy, at every step anew", WeightsHead),
+    "weights-unaided": HeadEntry("the same, from weights of 0", FreeWeightsHead),
+}

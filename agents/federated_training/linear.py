@@ -56,6 +56,17 @@ def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
     return np.concatenate([client, accuracy * client, flying], axis=-1)
 
 
+def score_of(seen: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted sum x of features as a score x / (1 + |x|), (..., N), in (-1, 1).
+
+    Args:
+        seen: The features, (..., N, weights).
+        weights: The weights, (..., weights).
+    """
+    total = (seen * weights[..., None, :]).sum(axis=-1)
+    return np.asarray(total / (1.0 + np.abs(total)))
+
+
 @dataclass(frozen=True, slots=True)
 class LinearSolver:
     """Sends off the clients whose weighted sum of features is above 0, the best ones first.
@@ -71,8 +82,7 @@ class LinearSolver:
     def solve(self, slot: Slot, state: State) -> Solution:
         """Solve a batch of slots, fields (...)."""
         seen = features(fleet_now(slot, state, self.scenario), self.scenario)
-        score = (seen * self.weights[..., None, :]).sum(axis=-1)
-        score = score / (1.0 + np.abs(score))
+        score = score_of(seen, self.weights)
         return Solution(Decision(score=score, effort=full_effort(score, self.scenario)), 0)
 
 

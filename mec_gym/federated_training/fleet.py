@@ -36,7 +36,7 @@ def presence(
         samples: How many they are, (n, N).
     """
     n, clients = samples.shape
-    begin = np.arange(scenario.bins) * scenario.bin_s
+    begin = np.arange(scenario.bins, dtype=np.float64) * scenario.bin_s
     if scenario.availability == "always":
         return np.ones((n, clients, scenario.bins), dtype=np.bool_)
     if scenario.availability == "hours":
@@ -69,7 +69,7 @@ def _stays(
     passed = np.zeros((*shape, len(begin)), dtype=np.int64)
     for turn in range(turns):
         passed += ends[..., turn, None] <= begin
-    return here[..., None] ^ (passed % 2 == 1)
+    return np.asarray(here[..., None] ^ (passed % 2 == 1))
 
 
 def speeds(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:

@@ -19,7 +19,13 @@ from mec_gym.federated_training import jobs
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World, known_images
 from mec_gym.learning.images import Labelled
-from mec_gym.learning.merge import average_factors, mix, staleness_weight, weighted_sum, with_momentum
+from mec_gym.learning.merge import (
+    average_factors,
+    mix,
+    staleness_weight,
+    weighted_sum,
+    with_momentum,
+)
 
 NEVER = -1
 """The version into which a client was merged last, if it never was."""
@@ -170,7 +176,7 @@ def evaluate(
     after, outcome = _step(world, before, asked, scenario)
 
     def back(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array.reshape(*batch, *array.shape[1:])
+        return array.reshape((*batch, *array.shape[1:]))
 
     return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
 
@@ -292,7 +298,7 @@ def _send_off(
     bits = s.model_bits + np.where(end > times.computed, learnt.bits, 0.0)
 
     def per_environment(values: FloatArray) -> FloatArray:
-        return np.bincount(z, values, minlength=len(before.clock))
+        return np.bincount(z, values, minlength=len(before.clock)).astype(np.float64)
 
     spent = _Spent(
         sent_off=per_environment(np.ones(len(z))),
@@ -346,9 +352,7 @@ def _stop(
     """
     active = client != jobs.FREE
     arrivals = np.sort(np.where(active & arrives, end, np.inf), axis=-1)
-    stop = np.minimum(
-        arrivals[:, scenario.quorum - 1], np.where(active, end, -np.inf).max(axis=-1)
-    )
+    stop = np.minimum(arrivals[:, scenario.quorum - 1], np.where(active, end, -np.inf).max(axis=-1))
     if scenario.deadline is not None:
         stop = np.minimum(stop, clock + scenario.deadline)
     return np.where(active.any(axis=-1), np.maximum(stop, clock), clock + scenario.idle_s)
@@ -378,7 +382,8 @@ def _merge(
     merged = arrived & (tau <= s.max_staleness)
     any_merged = merged.any(axis=-1)
     client = np.maximum(flight.client, 0)
-    weights, momentum, own, control = _new_model(world, flight, merged, tau, scenario)
+    with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
+        weights, momentum, own, control = _new_model(world, flight, merged, tau, scenario)
     broken = (merged & ~np.isfinite(flight.loss)).any(axis=-1)
     broken |= ~np.isfinite(weights).all(axis=-1)
     weights = np.where(broken[:, None], flight.weights, weights)
@@ -426,7 +431,8 @@ def _new_model(
 ) -> tuple[Float32Array, Float32Array, Float32Array, Float32Array]:
     """Return weights, momentum, and what clients and server remember, after a merge."""
     s = scenario
-    factors = np.where(merged, staleness_weight(np.maximum(tau, 0), s.staleness, s.staleness_power), 0)
+    weighs = staleness_weight(np.maximum(tau, 0), s.staleness, s.staleness_power)
+    factors = np.where(merged, weighs, 0.0)
     own, control, momentum = flight.own, flight.control, flight.momentum
     client = np.maximum(flight.client, 0)
     if s.merge == "average":
@@ -437,9 +443,10 @@ def _new_model(
         shares = average_factors(counts, factors, flight.steps if s.normalise else None)
         update = weighted_sum(flight.sent, shares)
         if s.server_momentum:
-            now = with_momentum(momentum[:, 0], update, s.server_momentum, merged.any(axis=-1))
+            some = np.asarray(merged.any(axis=-1))
+            now = with_momentum(momentum[:, 0], update, s.server_momentum, some)
             momentum = now[:, None]
-            update = np.where(merged.any(axis=-1)[:, None], now, 0)
+            update = np.where(some[:, None], now, 0)
         weights = flight.weights + np.float32(s.server_rate) * update
         remembered = flight.own_next
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from mec_gym.federated_training.model import NEVER, Decision, Outcome, State
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World, known_images
 from mec_gym.learning.partition import class_shares
+
+D = TypeVar("D", bound=np.generic)
 
 MOST_LOSS = 5.0
 MOST_AGE = 20.0
@@ -291,7 +293,7 @@ class FederatedTraining:
         """Weights that nobody has seen: zeros, which take no memory."""
         return np.broadcast_to(np.float32(0), (*batch, self.scenario.network.parameters))
 
-    def _for_ever(self, values: FloatArray) -> FloatArray:
+    def _for_ever(self, values: npt.NDArray[D]) -> npt.NDArray[D]:
         """A table in which all bins of time are alike, which takes no memory."""
         return np.broadcast_to(values[..., None], (*values.shape, self.scenario.bins))
 

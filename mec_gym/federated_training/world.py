@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mec_gym.core.types import BoolArray, FloatArray, IntArray
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.federated_training.clock import bin_of
 from mec_gym.federated_training.scenario import Scenario, Slot
 

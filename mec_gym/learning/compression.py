@@ -12,13 +12,13 @@ from itertools import pairwise
 import numpy as np
 
 from mec_gym.core.checks import non_negative, positive_int
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import RealArray
 from mec_gym.learning.perceptron import Perceptron
 
 BITS_PER_WEIGHT = 32
 
 
-def top_k(update: FloatArray, share: float) -> FloatArray:
+def top_k(update: RealArray, share: float) -> RealArray:
     """Keep the largest entries of each update and make the others 0, (..., P).
 
     Args:
@@ -56,8 +56,8 @@ def top_k_bits(parameters: int, share: float) -> float:
 
 
 def significant(
-    update: FloatArray, weights: FloatArray, threshold: float
-) -> tuple[FloatArray, FloatArray]:
+    update: RealArray, weights: RealArray, threshold: float
+) -> tuple[RealArray, RealArray]:
     """Keep the entries that change their weight by much [Hsieh2017].
 
     An entry is significant if its magnitude is more than ``threshold`` times that of its weight.
@@ -82,7 +82,7 @@ def significant(
     return np.where(kept | whole[..., None], update, 0), np.where(whole, 1.0, bits)
 
 
-def low_rank(update: FloatArray, network: Perceptron, rank: int) -> FloatArray:
+def low_rank(update: RealArray, network: Perceptron, rank: int) -> RealArray:
     """Replace the matrix of each layer by the best one of a given rank, (..., P) [Konecny2016].
 
     The best one, in the sum of squared differences, has the largest singular values only. Biases

@@ -6,12 +6,17 @@ who else is in the batch, bit for bit.
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
-from mec_gym.core.types import BoolArray, FloatArray, IntArray
+from mec_gym.core.types import BoolArray, IntArray, RealArray
+
+D = TypeVar("D", bound=np.floating[Any])
 
 
-def staleness_weight(staleness: IntArray, kind: str, power: float) -> FloatArray:
+def staleness_weight(staleness: IntArray, kind: str, power: float) -> RealArray:
     """Compute the weight of updates that were begun some merges ago.
 
     Args:
@@ -35,7 +40,7 @@ def staleness_weight(staleness: IntArray, kind: str, power: float) -> FloatArray
     raise ValueError(f"kind must be power, inverse, exponential or none, got {kind!r}")
 
 
-def weighted_sum(updates: FloatArray, factors: FloatArray) -> FloatArray:
+def weighted_sum(updates: npt.NDArray[D], factors: RealArray) -> npt.NDArray[D]:
     """Return the sum of updates (..., m, P), each times its factor (..., m); (..., P)."""
     total = np.zeros_like(updates[..., 0, :])
     for row in range(updates.shape[-2]):
@@ -43,7 +48,7 @@ def weighted_sum(updates: FloatArray, factors: FloatArray) -> FloatArray:
     return total
 
 
-def average_factors(counts: FloatArray, weights: FloatArray, steps: FloatArray | None) -> FloatArray:
+def average_factors(counts: RealArray, weights: RealArray, steps: RealArray | None) -> RealArray:
     """Compute the factors by which updates are added up, (..., m).
 
     They are n_i s_i / sum n_i [McMahan2017]. FedNova divides every update by its own number of
@@ -65,8 +70,8 @@ def average_factors(counts: FloatArray, weights: FloatArray, steps: FloatArray |
 
 
 def mix(
-    weights: FloatArray, sent: FloatArray, factors: FloatArray, order: IntArray
-) -> tuple[FloatArray, FloatArray]:
+    weights: npt.NDArray[D], sent: npt.NDArray[D], factors: RealArray, order: IntArray
+) -> tuple[npt.NDArray[D], npt.NDArray[D]]:
     """Move a model towards one client's weights after the other [Xie2020].
 
     Args:
@@ -90,8 +95,8 @@ def mix(
 
 
 def with_momentum(
-    momentum: FloatArray, update: FloatArray, decay: float, merged: BoolArray
-) -> FloatArray:
+    momentum: RealArray, update: RealArray, decay: float, merged: BoolArray
+) -> RealArray:
     """Return the server's momentum after an update, (..., P) [Hsu2019].
 
     Args:

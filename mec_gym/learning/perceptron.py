@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
 from mec_gym.core.checks import positive_int
-from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.core.types import FloatArray, IntArray, RealArray
 
+_LARGEST_EXPONENT = 80  # its exponential is finite in single precision
 
-Layers = list[tuple[FloatArray, FloatArray]]
+Layers = list[tuple[RealArray, RealArray]]
 """Each layer's matrix (..., inputs, outputs) and biases (..., outputs)."""
 
 
@@ -69,7 +71,7 @@ class Perceptron:
             weights[layer][: inputs * outputs] = math.sqrt(2 / inputs) * drawn
         return weights
 
-    def matrices(self, weights: FloatArray) -> Layers:
+    def matrices(self, weights: RealArray) -> Layers:
         """Return each layer's matrix (..., inputs, outputs) and biases (..., outputs), as views.
 
         Args:
@@ -90,7 +92,7 @@ class Perceptron:
             found.append((matrix, flat[..., inputs * outputs :]))
         return found
 
-    def forward(self, weights: FloatArray, images: FloatArray) -> list[FloatArray]:
+    def forward(self, weights: RealArray, images: RealArray) -> list[RealArray]:
         """Return what goes into each layer, and last the logits of the classes.
 
         Args:
@@ -102,9 +104,7 @@ class Perceptron:
         """
         return forward(self.matrices(weights), images)
 
-    def backward(
-        self, weights: FloatArray, values: list[FloatArray], slopes: FloatArray
-    ) -> FloatArray:
+    def backward(self, weights: RealArray, values: list[RealArray], slopes: RealArray) -> RealArray:
         """Return the gradient with respect to the weights, (..., P).
 
         It is that of the function that :meth:`forward` computes only if the weights are those of
@@ -121,8 +121,8 @@ class Perceptron:
         return gradient
 
     def gradient(
-        self, weights: FloatArray, images: FloatArray, labels: IntArray
-    ) -> tuple[FloatArray, FloatArray]:
+        self, weights: RealArray, images: RealArray, labels: IntArray
+    ) -> tuple[RealArray, RealArray]:
         """Return the mean cross-entropy of a minibatch, (...), and its gradient, (..., P).
 
         Args:
@@ -134,7 +134,7 @@ class Perceptron:
         losses, slopes = cross_entropy(values[-1], labels)
         return losses.mean(axis=-1), self.backward(weights, values, slopes)
 
-    def accuracy(self, weights: FloatArray, images: FloatArray, labels: IntArray) -> FloatArray:
+    def accuracy(self, weights: RealArray, images: RealArray, labels: IntArray) -> RealArray:
         """Return the share of images whose most likely class is the right one, (...).
 
         Args:
@@ -143,11 +143,11 @@ class Perceptron:
             labels: Their classes, (..., B).
         """
         right = self.forward(weights, images)[-1].argmax(axis=-1) == labels
-        share: FloatArray = right.mean(axis=-1)
+        share: RealArray = right.mean(axis=-1)
         return share
 
 
-def forward(layers: Layers, images: FloatArray) -> list[FloatArray]:
+def forward(layers: Layers, images: RealArray) -> list[RealArray]:
     """Compute what :meth:`Perceptron.forward` does, given matrices and biases."""
     values = [images]
     for number, (matrix, biases) in enumerate(layers):
@@ -159,7 +159,7 @@ def forward(layers: Layers, images: FloatArray) -> list[FloatArray]:
     return values
 
 
-def backward(layers: Layers, values: list[FloatArray], slopes: FloatArray, into: Layers) -> None:
+def backward(layers: Layers, values: list[RealArray], slopes: RealArray, into: Layers) -> None:
     """Compute what :meth:`Perceptron.backward` does, given matrices and biases.
 
     Args:
@@ -177,7 +177,7 @@ def backward(layers: Layers, values: list[FloatArray], slopes: FloatArray, into:
             slopes *= below > 0
 
 
-def cross_entropy(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+def cross_entropy(logits: RealArray, labels: IntArray) -> tuple[RealArray, RealArray]:
     """Return -log softmax at the right class, and the slopes of its mean over the minibatch.
 
     Args:
@@ -188,15 +188,20 @@ def cross_entropy(logits: FloatArray, labels: IntArray) -> tuple[FloatArray, Flo
         The loss of each image, (..., B), and the slopes with respect to the logits of their mean,
         (..., B, classes).
     """
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    sums = exponentials.sum(axis=-1)
+    shape = logits.shape[:-1]
     # Flat indices of the right classes: faster than take_along_axis.
-    rows = np.arange(math.prod(sums.shape)) * logits.shape[-1]
-    right = rows + np.broadcast_to(labels, sums.shape).reshape(-1)
-    losses = np.log(sums) - shifted.reshape(-1)[right].reshape(sums.shape)
-    slopes = exponentials
+    right = np.arange(math.prod(shape)) * logits.shape[-1]
+    right += np.broadcast_to(labels, shape).reshape(-1)
+    # Less the right logit, most numbers are small enough; to find each row's largest takes long.
+    shifted = logits - logits.reshape(-1)[right].reshape(*shape, 1)
+    excess: Any = 0
+    if shifted.max(initial=0) > _LARGEST_EXPONENT:
+        largest = shifted.max(axis=-1)
+        excess = np.where(largest > _LARGEST_EXPONENT, largest, 0)
+        shifted -= excess[..., None]
+    slopes = np.exp(shifted, out=shifted)
+    sums = slopes.sum(axis=-1)
     slopes /= sums[..., None]
     slopes.reshape(-1)[right] -= 1
     slopes /= logits.shape[-2]
-    return losses, slopes
+    return np.log(sums) + excess, slopes

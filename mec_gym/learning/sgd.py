@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.core.types import IntArray, RealArray
 from mec_gym.learning.images import Labelled
 from mec_gym.learning.perceptron import Perceptron, backward, cross_entropy, forward
 
-_TOGETHER = 64  # enough to outweigh the cost of a call, few enough for the cache of a core
+_TOGETHER = 192  # enough to outweigh the cost of calls, few enough to stay in the cache
 
 
 def train(
     network: Perceptron,
-    start: FloatArray,
+    start: RealArray,
     data: Labelled,
     index: IntArray,
     *,
     rate: float,
     steps: IntArray | None = None,
     pull: float = 0.0,
-    correction: FloatArray | None = None,
-    gain: FloatArray | None = None,
-    class_weights: FloatArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
+    correction: RealArray | None = None,
+    gain: RealArray | None = None,
+    class_weights: RealArray | None = None,
+) -> tuple[RealArray, RealArray]:
     """Train a stack of J models, each for E minibatches of B of its own images.
 
     The result for a model does not depend on who else is in the stack, bit for bit.
