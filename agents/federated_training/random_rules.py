@@ -55,6 +55,9 @@ class RandomSolver:
 def effort_to_finish(fleet: Fleet, quantile: float, scenario: Scenario) -> FloatArray:
     """Return the effort of every client with which they finish together, (..., N).
 
+    Local steps follow what a client can do in the time that there is, the idea of [Wang2019], who
+    adapt them for all clients alike.
+
     Fast clients take all steps; slower ones take so few that they are done when the last fast one
     is, but at least one.
 
