@@ -40,6 +40,7 @@ def test_candidates_are_those_of_the_rules_and_random_sets():
     np.testing.assert_allclose(drawn.mean(axis=(0, 1)), 1 / 3, atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_best_candidate_of_every_step_is_played():
     """Step by step with the public verbs, one episode at a time."""
     plan = one_step_plan(PROBLEM, TRACE)
@@ -71,6 +72,7 @@ class Fixed:
         return self.plan[:, t], t + 1
 
 
+@pytest.mark.slow
 def test_many_episodes_are_planned_in_parts(monkeypatch):
     monkeypatch.setattr(one_step, "EPISODES_AT_ONCE", 2)
     plan = one_step_plan(PROBLEM, TRACE)
