@@ -85,7 +85,7 @@ def check_vector(scenario, steps, num_envs=3, seed=5):
             assert np.array_equal(together[i], seen)
         states = vector.state()["state"]
         for i, env in enumerate(singles):
-            for name, values in arrays.as_dict(env.now()[1]).items():
+            for name, values in arrays.as_dict(env.now[1]).items():
                 assert np.array_equal(states[name][i], values), name
     return ends
 
