@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -101,7 +102,7 @@ def past(scenario: Scenario, episode: History) -> tuple[PastJobs, list[Merge]]:
 def _steps(states: Sequence[State]) -> list[tuple[State, State]]:
     """The states before and after each step, with one batch axis."""
     flat = [model.flatten(state, 0, ()) for state in states]
-    return list(zip(flat[:-1], flat[1:], strict=True))
+    return list(pairwise(flat))
 
 
 def _records(found: list[dict[str, Any]]) -> PastJobs:
