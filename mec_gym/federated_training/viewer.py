@@ -172,7 +172,8 @@ def draw_timeline(axes: Axes, scenario: Scenario, episode: History, sight: Sight
     _draw_fates(axes, scenario, sight)
     merges = [merge.time for merge in sight.merges if merge.time >= sight.begin]
     low, high = axes.get_ylim()
-    axes.vlines(merges, low, high, color=GREEN, lw=0.6, alpha=0.7, zorder=1, label="_merges")
+    width = 0.6 if len(merges) < 60 else 0.3
+    axes.vlines(merges, low, high, color=GREEN, lw=width, alpha=0.7, zorder=1, label="_merges")
     step = -(-len(sight.rows) // NAMED)
     shown = range(0, len(sight.rows), step)
     axes.set_yticks(shown, [str(sight.rows[row]) for row in shown])
