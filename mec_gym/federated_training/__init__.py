@@ -11,7 +11,7 @@ Learning is real, and the clock is modelled. The setting is that of [Wang2023], 
 
 from mec_gym.core.entry import Entry
 from mec_gym.federated_training.problem import FederatedTraining
-from mec_gym.federated_training.scenario import PRESETS, Scenario
+from mec_gym.federated_training.scenario import PRESETS, Scenario, from_images, from_profile
 
 __all__ = ["ENVIRONMENTS", "PRESETS", "FederatedTraining", "Scenario"]
 
@@ -22,5 +22,6 @@ ENVIRONMENTS = {
         scenario_type=Scenario,
         presets=PRESETS,
         default="semi-async",
+        sources={"profile": from_profile, "images": from_images},
     ),
 }

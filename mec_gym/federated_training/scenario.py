@@ -7,8 +7,9 @@ A server and clients of unequal speed, which come and go, train one model togeth
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 from mec_gym.core.checks import check_fields
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
+from mec_gym.dnn.blocks import cut_chain
+from mec_gym.dnn.graph import load_graph
 from mec_gym.federated_training import fleet
 from mec_gym.learning.compression import low_rank_bits, top_k_bits
 from mec_gym.learning.hashing import KeyArray
@@ -443,6 +446,38 @@ class Scenario:
             size_spread=self.size_spread,
             shared=self.shared,
         )
+
+
+def from_images(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """Make a scenario in which the user's own images are learnt.
+
+    Args:
+        path: An ``.npz`` file with ``images`` (n, ...) and ``labels`` (n,).
+        scenario: What all else is taken from; by default the default scenario.
+    """
+    return replace(scenario or Scenario(), images=str(path))
+
+
+def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """Make a scenario whose clock charges what another network costs.
+
+    Args:
+        path: A JSON profile of the network, as ``mec-gym profile`` writes it; of several exits, the
+            last one counts.
+        scenario: What all else is taken from; by default the default scenario.
+
+    Raises:
+        ValueError: The file is no profile, or the network has no work or no weights.
+    """
+    graph = load_graph(path)
+    whole = cut_chain(graph.at_exit(len(graph.exits) - 1), 1)
+    work, bits = float(whole.work.sum()), float(whole.weights.sum())
+    if not work > 0 or not bits > 0:
+        raise ValueError(
+            f"profile must be of a network that has work and weights, {graph.name} has {work:g} "
+            f"FLOP and {bits:g} bit"
+        )
+    return replace(scenario or Scenario(), forward_flop=work, model_bits=bits)
 
 
 PRESETS: dict[str, Preset[Scenario]] = {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
 from mec_gym.core.checks import positive_int
 from mec_gym.core.types import FloatArray, IntArray, RealArray
+
+_LARGEST_EXPONENT = 80  # its exponential is finite in single precision
 
 Layers = list[tuple[RealArray, RealArray]]
 """Each layer's matrix (..., inputs, outputs) and biases (..., outputs)."""
@@ -185,15 +188,20 @@ def cross_entropy(logits: RealArray, labels: IntArray) -> tuple[RealArray, RealA
         The loss of each image, (..., B), and the slopes with respect to the logits of their mean,
         (..., B, classes).
     """
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    sums = exponentials.sum(axis=-1)
+    shape = logits.shape[:-1]
     # Flat indices of the right classes: faster than take_along_axis.
-    rows = np.arange(math.prod(sums.shape)) * logits.shape[-1]
-    right = rows + np.broadcast_to(labels, sums.shape).reshape(-1)
-    losses = np.log(sums) - shifted.reshape(-1)[right].reshape(sums.shape)
-    slopes = exponentials
+    right = np.arange(math.prod(shape)) * logits.shape[-1]
+    right += np.broadcast_to(labels, shape).reshape(-1)
+    # Less the right logit, most numbers are small enough; to find each row's largest takes long.
+    shifted = logits - logits.reshape(-1)[right].reshape(*shape, 1)
+    excess: Any = 0
+    if shifted.max(initial=0) > _LARGEST_EXPONENT:
+        largest = shifted.max(axis=-1)
+        excess = np.where(largest > _LARGEST_EXPONENT, largest, 0)
+        shifted -= excess[..., None]
+    slopes = np.exp(shifted, out=shifted)
+    sums = slopes.sum(axis=-1)
     slopes /= sums[..., None]
     slopes.reshape(-1)[right] -= 1
     slopes /= logits.shape[-2]
-    return losses, slopes
+    return np.log(sums) + excess, slopes

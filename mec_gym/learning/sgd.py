@@ -8,7 +8,7 @@ from mec_gym.core.types import IntArray, RealArray
 from mec_gym.learning.images import Labelled
 from mec_gym.learning.perceptron import Perceptron, backward, cross_entropy, forward
 
-_TOGETHER = 64  # enough to outweigh the cost of a call, few enough for the cache of a core
+_TOGETHER = 192  # enough to outweigh the cost of calls, few enough to stay in the cache
 
 
 def train(

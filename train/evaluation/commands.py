@@ -17,7 +17,7 @@ from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem
 from train.config import DEFAULT_ENV, CompareRun, EvaluateRun
-from train.evaluation.evaluate import Result, compare, make_agents, results_of
+from train.evaluation.evaluate import Result, compare, make_agents, results_of, with_best_known
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
@@ -54,7 +54,8 @@ def _compare(run: CompareRun) -> list[Result]:
     )
     bound = problem.bound(trace)
     playing = results_of(players, problem, trace, bound)
-    results = list(tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False))
+    played = tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False)
+    results = with_best_known(list(played))
     save_trace(run.out / "trace.npz", trace)
     write_csv(run.out / "results.csv", [flat_row(result) for result in results])
     write_figure(run.out / "comparison.png", comparison_figure(results, bound, env_id))

@@ -35,6 +35,9 @@ class Result:
         gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`, over the episodes that
             have one; None without any.
         gap_percent_ci95: 95 % bootstrap interval of that mean; None without any.
+        behind_best_mean: Mean return that is missing to the best known: the best of all compared
+            agents on the same episode. None if nobody else has played.
+        behind_best_ci95: 95 % bootstrap interval of that mean; None likewise.
         difference_mean: Mean return minus the first agent's on the same episodes.
         difference_ci95: 95 % paired bootstrap interval of that mean.
         decision_ms: Wall time per decision when all episodes decide in one batch, ms.
@@ -49,6 +52,8 @@ class Result:
     return_mean: float
     gap_percent_mean: float | None
     gap_percent_ci95: tuple[float, float] | None
+    behind_best_mean: float | None
+    behind_best_ci95: tuple[float, float] | None
     difference_mean: float
     difference_ci95: tuple[float, float]
     decision_ms: float
@@ -127,6 +132,8 @@ def summarise(
         return_mean=float(played.returns.mean()),
         gap_percent_mean=None if gaps is None else float(gaps.mean()),
         gap_percent_ci95=None if gaps is None else interval(gaps),
+        behind_best_mean=None,
+        behind_best_ci95=None,
         difference_mean=float(differences.mean()),
         difference_ci95=interval(differences),
         decision_ms=decision_ms(played),
@@ -139,6 +146,22 @@ def summarise(
         },
         rollout=played,
     )
+
+
+def behind_best(results: Sequence[Result]) -> list[FloatArray]:
+    """Return what each result's returns lack to the best of all on the same episode, (n,) each."""
+    best = np.max([result.rollout.returns for result in results], axis=0)
+    return [best - result.rollout.returns for result in results]
+
+
+def with_best_known(results: Sequence[Result]) -> list[Result]:
+    """Return results of the same episodes that also say how far they are behind the best."""
+    if len(results) < 2:
+        return list(results)
+    return [
+        replace(result, behind_best_mean=float(lack.mean()), behind_best_ci95=interval(lack))
+        for result, lack in zip(results, behind_best(results), strict=True)
+    ]
 
 
 def play_all(problem: AnyProblem, agent: Agent, trace: Any) -> Rollout:
@@ -210,7 +233,7 @@ def compare(
     trace = (
         sample_episodes(problem, seed, episodes) if trace is None else check_trace(problem, trace)
     )
-    return list(results_of(players, problem, trace, problem.bound(trace)))
+    return with_best_known(list(results_of(players, problem, trace, problem.bound(trace))))
 
 
 def make_agents(

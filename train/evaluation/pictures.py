@@ -11,7 +11,7 @@ from mec_gym.core import arrays
 from mec_gym.core.pictures import new_figure
 from mec_gym.core.rollout import Rollout
 from mec_gym.core.types import FloatArray
-from train.evaluation.evaluate import Result, interval, known_gaps
+from train.evaluation.evaluate import Result, behind_best, interval, known_gaps
 from train.evaluation.tables import short_name
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title: str) -> Figure:
     """Draw each agent's mean gap with its interval, and the share of episodes within a gap.
 
-    Without a bound, what stands in the place of gaps is the return that each agent loses
-    against the best agent of the comparison, on the same episodes.
+    Without a bound, what stands in the place of gaps is the return that is missing to the best
+    known, that of the best agent of the comparison on the same episode.
 
     Args:
         results: One result per agent.
@@ -35,9 +35,8 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
     values: list[FloatArray] = [gap for gap in gaps if gap is not None]
     label, unit = "gap to the bound, %", " %"
     if len(values) < len(results):
-        best = max(results, key=lambda r: r.return_mean).rollout.returns
-        values = [best - r.rollout.returns for r in results]
-        label, unit = "return less than the best agent's", ""
+        values = behind_best(results)
+        label, unit = "return that is missing to the best known", ""
     figure = new_figure(11, 0.45 * len(results) + 2.6)
     bars, shares = figure.subplots(1, 2)
     names = [short_name(r.agent) for r in results]

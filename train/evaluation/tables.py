@@ -46,6 +46,12 @@ def _gap(result: Result) -> str:
     return f"{result.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}"
 
 
+def _behind(result: Result) -> str:
+    assert result.behind_best_mean is not None and result.behind_best_ci95 is not None
+    low, high = result.behind_best_ci95
+    return f"{result.behind_best_mean:.3g} ± {(high - low) / 2:.2g}"
+
+
 def _difference(result: Result) -> str:
     low, high = result.difference_ci95
     return f"{result.difference_mean:+.4g} [{low:+.4g}, {high:+.4g}]"
@@ -53,6 +59,8 @@ def _difference(result: Result) -> str:
 
 def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> None:
     """Print results; ± is half of the 95 % bootstrap interval.
+
+    Where no bound is known, a column says how far each agent is behind the best known return.
 
     Args:
         results: One result per agent; differences are to the first one.
@@ -65,6 +73,8 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
     wide: list[Column] = []
     if results[0].gap_percent_mean is not None:
         wide.append(("gap %", _gap))
+    elif results[0].behind_best_mean is not None:
+        wide.append(("behind the best", _behind))
     if len(results) > 1:
         wide.append(
             ("return minus the first's", lambda r: "" if r is results[0] else _difference(r))

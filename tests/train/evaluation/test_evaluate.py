@@ -1,6 +1,7 @@
 """Results are sums and means of the episodes, and comparisons are paired."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from train.evaluation.evaluate import (
     interval,
     known_gaps,
     summarise,
+    with_best_known,
 )
 
 module = sys.modules["train.evaluation.evaluate"]  # the package has a function of that name
@@ -81,6 +83,22 @@ def test_a_problem_without_a_bound_has_no_gap():
     (result,) = compare({"me": Always(1, 1)}, NoBound(), trace=by_hand())
     assert result.gap_percent_mean is None and result.gap_percent_ci95 is None
     assert result.return_mean == -1.75
+
+
+def test_the_best_known_is_the_best_of_all_on_the_same_episode():
+    """With a single unit, latencies are 8, then 4 and 9; with all of "fast", 1, then 2.5."""
+    (alone,) = compare({"me": Always(1, 1)}, NoBound(), trace=by_hand())
+    assert alone.behind_best_mean is None and alone.behind_best_ci95 is None
+    agents = {"fast": Always(1, 1), "slow": Always(0, 0)}
+    fast, slow = compare(agents, NoBound(), trace=by_hand())
+    assert fast.behind_best_mean == 0.0 and slow.behind_best_mean == (7.0 + 10.5) / 2
+    assert slow.behind_best_ci95 == pytest.approx((7.0, 10.5))
+    # Nobody has to be the best everywhere.
+    returns = np.array([[-1.0, -5.0, -2.0], [-3.0, -1.0, -2.0]])
+    mixed = with_best_known(
+        [replace(fast, rollout=replace(fast.rollout, returns=one)) for one in returns]
+    )
+    assert [result.behind_best_mean for result in mixed] == pytest.approx([4 / 3, 2 / 3])
 
 
 def test_gap_is_relative_to_the_bound():

@@ -24,9 +24,9 @@ def test_a_bar_and_a_line_for_every_agent(bound):
     widths = [bar.get_width() for bar in bars.patches]
     if bound is None:
         assert "best" in bars.get_xlabel() and "gap" not in bars.get_xlabel()
-        best = max(result.return_mean for result in results)
+        best = np.max([result.rollout.returns for result in results], axis=0).mean()
         assert widths == pytest.approx([best - result.return_mean for result in results])
-        assert min(widths) == 0.0
+        assert min(widths) > 0.0  # nobody is the best in every episode
     else:
         assert "gap to the bound, %" in bars.get_xlabel()
         assert widths == pytest.approx([result.gap_percent_mean for result in results])

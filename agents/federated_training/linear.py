@@ -1,0 +1,140 @@
+"""A score that is linear in what is known of a client, with weights that were searched for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.federated_training.fleet import Fleet, fleet_now, full_effort
+from agents.protocol import Solution
+from mec_gym.core.types import FloatArray
+from mec_gym.federated_training.model import Decision, State
+from mec_gym.federated_training.problem import MOST_AGE, MOST_LOSS
+from mec_gym.federated_training.scenario import Scenario, Slot
+
+SHIPPED = Path(__file__).parent / "linear_weights.json"
+"""Weights that were found by ``python -m agents.federated_training.search``, by scenario."""
+CLIENT = ("one", "computing", "linking", "samples", "loss", "never", "age", "taken")
+"""The features of a client, each between 0 and 1."""
+NAMES = (*CLIENT, *(f"accuracy * {name}" for name in CLIENT), "in flight")
+"""The names of the weights, in order."""
+
+
+def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
+    """Return the features of every client, (..., N, weights), as ``NAMES`` orders them.
+
+    Times, samples and counts are x / (x + the usual value), so that weights fit fleets of any
+    size.
+
+    Args:
+        fleet: The clients.
+        scenario: The parameters.
+    """
+    s = scenario
+    usual_samples = len(s.data.learn.labels) / s.clients
+    client = np.stack(
+        [
+            np.ones(fleet.samples.shape),
+            fleet.computing_s / (fleet.computing_s + s.compute_scale),
+            fleet.linking_s / (fleet.linking_s + s.link_scale),
+            fleet.samples / (fleet.samples + usual_samples),
+            np.minimum(fleet.loss / MOST_LOSS, 1.0),
+            fleet.never.astype(np.float64),
+            np.where(fleet.never, 1.0, np.minimum(fleet.age / MOST_AGE, 1.0)),
+            fleet.taken / (fleet.taken + 1.0),
+        ],
+        axis=-1,
+    )
+    flying = np.broadcast_to((fleet.flying / s.at_once)[..., None, None], (*client.shape[:-1], 1))
+    accuracy = fleet.accuracy[..., None, None]
+    return np.concatenate([client, accuracy * client, flying], axis=-1)
+
+
+def score_of(seen: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return the weighted sum x of features as a score x / (1 + |x|), (..., N), in (-1, 1).
+
+    Args:
+        seen: The features, (..., N, weights).
+        weights: The weights, (..., weights).
+    """
+    total = (seen * weights[..., None, :]).sum(axis=-1)
+    return np.asarray(total / (1.0 + np.abs(total)))
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSolver:
+    """Sends off the clients whose weighted sum of features is above 0, the best ones first.
+
+    Attributes:
+        scenario: The parameters of the problem.
+        weights: One number per name in ``NAMES``; with leading axes, one policy per batch entry.
+    """
+
+    scenario: Scenario
+    weights: npt.NDArray[np.float64] = field(repr=False)
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch of slots, fields (...)."""
+        seen = features(fleet_now(slot, state, self.scenario), self.scenario)
+        score = score_of(seen, self.weights)
+        return Solution(Decision(score=score, effort=full_effort(score, self.scenario)), 0)
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read what a search has written.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The file does not hold as many finite weights as there are features.
+    """
+    try:
+        found = json.loads(path.read_text())
+        check_weights(found["weights"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no weights of a linear policy: {error}") from error
+    return dict(found)
+
+
+def check_weights(weights: Any) -> FloatArray:
+    """Return weights by name as an array in the order of ``NAMES``.
+
+    Raises:
+        ValueError: Names are missing or unknown, or a weight is not a finite number.
+    """
+    if not isinstance(weights, dict) or set(weights) != set(NAMES):
+        raise ValueError(f"weights must name {', '.join(NAMES)}, got {weights!r}")
+    numbers = np.array([weights[name] for name in NAMES], dtype=np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"weights must be finite, got {weights!r}")
+    return numbers
+
+
+@cache
+def shipped_weights(name: str) -> FloatArray:
+    """Return the weights that were searched for on a preset.
+
+    Args:
+        name: The name of the preset, ``semi-async`` or ``sync``.
+    """
+    return check_weights(json.loads(SHIPPED.read_text())[name]["weights"])
+
+
+def linear_solver(scenario: Scenario) -> LinearSolver:
+    """Return the linear policy for a scenario, with the shipped weights.
+
+    Where late clients are dropped, the weights are those of ``sync``, elsewhere those of
+    ``semi-async``.
+
+    Args:
+        scenario: The parameters.
+    """
+    name = "sync" if scenario.late == "drop" else "semi-async"
+    return LinearSolver(scenario, shipped_weights(name))

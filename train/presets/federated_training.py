@@ -1,0 +1,50 @@
+"""Training settings for federated training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agents.a3c.settings import A3CSettings
+from agents.ppo.settings import PPOSettings
+from train.presets import TrainingPreset
+
+_PPO = PPOSettings(
+    head="weights",
+    num_envs=32,
+    n_steps=64,
+    gamma=0.995,
+    reward_scale=30.0,
+    learning_rate=5e-4,
+    log_std_init=-1.0,
+    minibatches=8,
+)
+
+PPO_PRESETS = {
+    "federated": TrainingPreset(
+        "learn when to weigh clients otherwise than the linear policy does", _PPO, 300_000
+    ),
+    "federated-unaided": TrainingPreset(
+        "learn to weigh clients from scratch", replace(_PPO, head="weights-unaided"), 500_000
+    ),
+}
+_A3C = A3CSettings(
+    head="weights",
+    num_envs=8,
+    n_steps=64,
+    gamma=0.995,
+    reward_scale=30.0,
+    ent_coef=0.0,
+    learning_rate=5e-4,
+    log_std_init=-1.0,
+)
+
+A3C_PRESETS = {
+    "federated": TrainingPreset(
+        "learn when to weigh clients otherwise than the linear policy does", _A3C, 300_000
+    ),
+    "mtl-federated": TrainingPreset(
+        "multi-task: the same, a branch for each weight",
+        replace(_A3C, network="branches", multi_task=True),
+        300_000,
+    ),
+}
