@@ -56,9 +56,7 @@ def test_jobs_add_up_to_the_outcomes(changed):
     assert len(merges) == episode.states[-1].version
     stale = sum(float(outcome.staleness * outcome.merged) for outcome in episode.outcomes)
     assert found.staleness.sum() == pytest.approx(stale)
-    np.testing.assert_array_equal(
-        np.bincount(found.client, minlength=6), episode.states[-1].taken
-    )
+    np.testing.assert_array_equal(np.bincount(found.client, minlength=6), episode.states[-1].taken)
     assert (found.begin < found.until).all() and (found.received < found.computed).all()
 
 
