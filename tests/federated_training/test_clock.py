@@ -79,7 +79,7 @@ def passed_by(rate, begin, end, bin_s):
         edge += 1
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     rate=st.lists(POSITIVE, min_size=1, max_size=8),
     begin=st.floats(0.0, 60.0),
@@ -109,7 +109,7 @@ def test_against_a_sum_over_short_intervals(rate, begin, seconds, bin_s):
     assert end == pytest.approx(begin + seconds, abs=error + 1e-9)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     rate=st.lists(POSITIVE, min_size=1, max_size=8),
     begin=st.floats(0.0, 60.0),
@@ -128,7 +128,7 @@ def test_two_amounts_take_as_long_as_their_sum(rate, begin, first, second, bin_s
     assert together >= ends(begin, first) - 1e-9
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(
     present=st.lists(st.booleans(), min_size=1, max_size=12),
     time=st.floats(0.0, 80.0),
