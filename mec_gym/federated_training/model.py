@@ -205,6 +205,21 @@ def _step(
     world: World, before: State, asked: Decision, scenario: Scenario
 ) -> tuple[State, Outcome]:
     """Do what :func:`evaluate` does, with one batch axis of Z environments."""
+    sent_off = choose(world, before, asked, scenario)
+    flight, spent, stop = _send_off(world, before, sent_off, scenario)
+    now = _merge(world, flight, stop, ~before.over, scenario)
+    return _account(world, before, now, spent, scenario)
+
+
+def choose(world: World, before: State, asked: Decision, scenario: Scenario) -> jobs.Jobs:
+    """Return the jobs of those that are sent off.
+
+    Args:
+        world: Nature's tables.
+        before: The states, fields (Z, ...).
+        asked: The decisions, fields (Z, ...).
+        scenario: The parameters.
+    """
     s = scenario
     running = ~before.over
     ready = world.now("present", before.clock) & ~jobs.busy(before.client, s.clients)
@@ -215,16 +230,13 @@ def _step(
     if s.control_steps:
         wish = (asked.effort[environment, client] + 1.0) / 2.0
         steps = 1 + np.rint((s.local_steps - 1) * wish).astype(np.int64)
-    sent_off = jobs.Jobs(
+    return jobs.Jobs(
         environment=environment,
         row=row,
         client=client,
         begin=before.clock[environment],
         steps=steps,
     )
-    flight, spent, stop = _send_off(world, before, sent_off, scenario)
-    now = _merge(world, flight, stop, running, scenario)
-    return _account(world, before, now, spent, scenario)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,7 +291,7 @@ def _send_off(
         "based_on": with_jobs(before.based_on, before.version[z]),
         "steps": with_jobs(before.steps, sent_off.steps),
     }
-    stop = _stop(rows["client"], rows["end"], rows["arrives"], before.clock, scenario)
+    stop = stops(rows["client"], rows["end"], rows["arrives"], before.clock, scenario)
     if s.payload != "significant":
         useful = arrives & (end + s.server_s <= s.budget_s)
         if s.late == "drop":
@@ -342,13 +354,20 @@ def _learn(
         into.own[useful] = learnt.own
 
 
-def _stop(
+def stops(
     client: IntArray, end: FloatArray, arrives: BoolArray, clock: FloatArray, scenario: Scenario
 ) -> FloatArray:
     """Compute when the server stops waiting, (Z,) s.
 
     It waits for the quorum, or until nobody is on their way any more, but not longer than the
     deadline. If nobody is on their way to begin with, ``idle_s`` passes.
+
+    Args:
+        client: Who uses each row, (Z, m).
+        end: When its update arrives, or when it is lost, (Z, m) s.
+        arrives: Whether it arrives, (Z, m).
+        clock: The time of the decision, (Z,) s.
+        scenario: The parameters.
     """
     active = client != jobs.FREE
     arrivals = np.sort(np.where(active & arrives, end, np.inf), axis=-1)
