@@ -50,18 +50,28 @@ def stops(
 class Merged:
     """A state after merging, and what was merged, (Z,) each."""
 
-    state: State
-    broken: BoolArray
-    merged: FloatArray
-    lost: FloatArray
-    dropped: FloatArray
-    staleness: FloatArray
+    state: State  # its recall and what counts the errors are those of before
+    broken: BoolArray  # whether the new model has numbers that are not finite
+    merged: FloatArray  # updates that were merged
+    lost: FloatArray  # updates of clients that left
+    dropped: FloatArray  # updates that nobody waited for, or that were too stale
+    staleness: FloatArray  # mean staleness of what was merged; 0 if nothing was
 
 
 def merge(
     world: World, flight: State, stop: FloatArray, running: BoolArray, scenario: Scenario
 ) -> Merged:
-    """Merge what has arrived when the server stops waiting, and free rows."""
+    """Merge what has arrived when the server stops waiting, and free rows.
+
+    What would be merged after the budget is dropped. A model that has diverged is not taken over.
+
+    Args:
+        world: Nature's tables.
+        flight: The states with all jobs on their way, fields (Z, ...).
+        stop: When the server stops waiting, (Z,) s.
+        running: Whether the episode has not ended before, (Z,).
+        scenario: The parameters.
+    """
     s = scenario
     active = (flight.client != jobs.FREE) & running[:, None]
     come = active & (flight.end <= stop[:, None])
