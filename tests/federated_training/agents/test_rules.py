@@ -210,9 +210,7 @@ def test_oort_explores_less_and_less():
 
 def test_tiers_of_high_loss_are_drawn_more_often():
     members = np.eye(5, dtype=bool)  # a tier each
-    slot, state = five(
-        merged_into=[1, 1, 1, 1, 1], last_loss=[1.0, 3.0, 2.0, 5.0, 4.0], version=1
-    )
+    slot, state = five(merged_into=[1, 1, 1, 1, 1], last_loss=[1.0, 3.0, 2.0, 5.0, 4.0], version=1)
     fleet = fleet_now(slot, state, FIVE)
     np.testing.assert_allclose(tier_chances(fleet, members), np.array([1, 3, 2, 5, 4]) / 15)
     # One that has not reported counts as the worst; one with nobody idle is not drawn.
