@@ -54,9 +54,7 @@ SCENARIOS = {
     # With six steps even of waiting, nobody reaches the end of the budget.
     "clients": (
         CLIENTS,
-        Federated(
-            clients=6, at_once=3, quorum=1, hidden=4, local_steps=1, batch=4, decisions=6
-        ),
+        Federated(clients=6, at_once=3, quorum=1, hidden=4, local_steps=1, batch=4, decisions=6),
     ),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
