@@ -16,7 +16,7 @@ from mec_gym.federated_training.model import State
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 
-SHARES = (0.1, 0.2, 0.3, 0.5, 1.0)
+SHARES = (0.1, 0.3, 0.5, 0.7, 1.0)
 ROWS = (0.3, 0.6, 1.0)
 
 

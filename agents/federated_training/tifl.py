@@ -10,15 +10,15 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.federated_training.model import State
 from mec_gym.federated_training.scenario import Scenario, Slot
 
-TIERS = 5
+MOST_TIERS = 5
 CREDIT = 1.5
 
 
 class TierSolver:
     """Draws a tier of clients of like speed, and clients of that tier, as TiFL [Chai2020] does.
 
-    Clients are sorted into tiers by the time that their last update took, or by how long a job is
-    expected to take if there was none. A tier whose accuracy is low is drawn more often
+    Clients that can be reached are sorted into tiers of equal size by the time that their last
+    update took, or by how long a job is expected to take if there was none. A tier whose accuracy is low is drawn more often
     (algorithm 2 of the paper), and every tier has credits that it uses up, the slower the fewer.
 
     Two things are read differently, as observations do not tell them. The paper tests the model on
@@ -30,11 +30,14 @@ class TierSolver:
     Args:
         scenario: The parameters of the problem.
         seed: Seeds the solver's own generator.
+        tiers: The number of tiers; by default as many as leave each enough clients for all rows,
+            at least 2 and at most 5.
     """
 
-    def __init__(self, scenario: Scenario, seed: int = 0) -> None:
+    def __init__(self, scenario: Scenario, seed: int = 0, tiers: int | None = None) -> None:
         self.scenario = scenario
-        self.tiers = min(TIERS, scenario.clients)
+        enough = min(max(scenario.clients // scenario.at_once, 2), MOST_TIERS)
+        self.tiers = enough if tiers is None else tiers
         self.rng = np.random.default_rng(seed)
 
     def solve(self, slot: Slot, state: State) -> Solution:
@@ -42,7 +45,10 @@ class TierSolver:
         s = self.scenario
         fleet = fleet_now(slot, state, s)
         duration = np.where(fleet.never, fleet.seconds, state.last_duration)
-        tier = rank(duration) * self.tiers // s.clients
+        reached = fleet.idle | fleet.busy
+        place = rank(np.where(reached, duration, np.inf))
+        tier = place * self.tiers // np.maximum(reached.sum(axis=-1, keepdims=True), 1)
+        tier = np.where(reached, tier, self.tiers)
         members = tier[..., None, :] == np.arange(self.tiers)[:, None]  # (..., tiers, N)
         chances = tier_chances(fleet, members)
         # The logarithm of a chance plus a Gumbel number is largest with that chance.

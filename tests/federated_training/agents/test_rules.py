@@ -234,10 +234,10 @@ def test_tiers_of_high_loss_are_drawn_more_often():
 
 
 def test_tifl_draws_within_one_tier():
-    scenario = dataclasses.replace(FIVE, clients=5)
+    scenario = FIVE
     slot, state = five(merged_into=[NEVER, 1, 1, 1, 1], version=1, last_duration=[0, 1, 2, 3, 4])
     # Five tiers of one client: the one that has not reported is drawn most often.
-    drawn = many(TierSolver(scenario, seed=2), slot, state, times=2000)
+    drawn = many(TierSolver(scenario, seed=2, tiers=5), slot, state, times=2000)
     assert (drawn.sum(axis=-1) == 1).all()
     assert drawn.mean(axis=0).argmax() == 0
     # Ten clients: two per tier, fastest ones together.
@@ -246,9 +246,14 @@ def test_tifl_draws_within_one_tier():
     slot = arrays.slot_at(problem.sample(np.random.default_rng(1), 1), 0)
     start = problem.start(slot)
     pairs = rank(fleet_now(slot, start, ten).seconds)[0] // 2
-    drawn = many(TierSolver(ten), arrays.at(slot, 0), arrays.at(start, 0))
+    drawn = many(TierSolver(ten, tiers=5), arrays.at(slot, 0), arrays.at(start, 0))
     assert {frozenset(pairs[row]) for row in drawn} == {frozenset({tier}) for tier in range(5)}
     assert (drawn.sum(axis=-1) == 2).all()
+    # By default a tier has enough for all three rows, of those who can be reached.
+    assert TierSolver(ten).tiers == 3 and TierSolver(FIVE).tiers == 2
+    slot, state = five(absent=[0])
+    drawn = many(TierSolver(FIVE), slot, state)
+    assert {tuple(np.flatnonzero(row)) for row in drawn} == {(1, 3), (2, 4)}
 
 
 def test_many_settings_in_one_batch_are_what_each_plays_alone():
