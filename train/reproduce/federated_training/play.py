@@ -30,9 +30,10 @@ POINTS = 81
 TARGET = 0.8
 """The accuracy whose time is kept."""
 
-Who = Literal["any", "in-time", "staying", "tier"]
+Who = Literal["any", "in-time", "staying", "tier", "by-size"]
 """Who may be drawn: anybody; who is expected to be done by the deadline; who stays long enough;
-one of three tiers of like speed, which is drawn."""
+one of three tiers of like speed, which is drawn; anybody, with chances in proportion to the
+number of images."""
 Effort = Literal["full", "by-speed", "by-samples"]
 """How many steps clients take: all; so many that they are done when the median client is; in
 proportion to their images."""
@@ -74,8 +75,10 @@ class Played:
 
     error: FloatArray  # (n,) mean error of the model in service over the budget
     test_accuracy: FloatArray  # (n,) on test images at the end
-    reached_s: FloatArray  # (n,) s, when the accuracy was first at least TARGET; inf if never
-    reached_merges: FloatArray  # (n,) how often the server had merged by then; inf if never
+    reached: BoolArray  # (n,) whether the accuracy was ever at least TARGET
+    reached_s: FloatArray  # (n,) s until then, or the whole budget
+    reached_merges: FloatArray  # (n,) how often the server had merged by then, or ever
+    reached_bits: FloatArray  # (n,) bit that clients had sent by then, or ever
     merges: FloatArray  # (n,) how often the server merged
     merge_s: FloatArray  # (n,) s from one merge to the next, on average
     up_bits: FloatArray  # (n,) bit that clients sent
@@ -131,14 +134,16 @@ def play(case: Case, worlds: int) -> Played:
     rng = np.random.default_rng((SEED, 1))
     state = problem.start(arrays.slot_at(trace, 0))
     time_s = np.linspace(0.0, scenario.budget_s, POINTS)
-    demand = arrays.slot_at(trace, 0).demand[:, 0]
-    accuracy = np.repeat((demand * state.recall).sum(axis=-1)[:, None], POINTS, axis=-1)
+    begin = (arrays.slot_at(trace, 0).demand[:, 0] * state.recall).sum(axis=-1)
+    accuracy = np.repeat(begin[:, None], POINTS, axis=-1)
     total = {
         name: np.zeros(worlds)
-        for name in ("cost_s", "sent_off", "lost", "dropped", "sent_bits", "test_accuracy")
+        for name in ("cost_s", "sent_off", "lost", "dropped", "test_accuracy")
     }
+    up_bits = np.zeros(worlds)
     merged, stale, last = np.zeros(worlds), np.zeros(worlds), np.zeros(worlds)
-    reached_s, reached_merges = np.full(worlds, np.inf), np.full(worlds, np.inf)
+    reached = np.zeros(worlds, dtype=np.bool_)
+    reached_s, reached_merges, reached_bits = (np.zeros(worlds) for _ in range(3))
     for t in range(problem.horizon):
         slot = arrays.slot_at(trace, t)
         running = ~problem.done(state)
@@ -152,19 +157,24 @@ def play(case: Case, worlds: int) -> Played:
         last[some] = state.clock[some]
         later = running[:, None] & (time_s >= state.clock[:, None])
         accuracy = np.where(later, outcome.accuracy[:, None], accuracy)
-        first = running & (outcome.accuracy >= TARGET) & np.isinf(reached_s)
-        reached_s[first], reached_merges[first] = state.clock[first], state.version[first]
+        waiting = running & ~reached
+        reached_s[waiting], reached_merges[waiting] = state.clock[waiting], state.version[waiting]
+        up_bits += np.where(running, outcome.sent_bits - scenario.model_bits * outcome.sent_off, 0)
+        reached_bits[waiting] = up_bits[waiting]
+        reached |= waiting & (outcome.accuracy >= TARGET)
         if problem.done(state).all():
             break
     merges = state.version.astype(np.float64)
     return Played(
         error=total["cost_s"] / scenario.budget_s,
         test_accuracy=total["test_accuracy"],
+        reached=reached,
         reached_s=reached_s,
         reached_merges=reached_merges,
+        reached_bits=reached_bits,
         merges=merges,
         merge_s=last / np.maximum(merges, 1),
-        up_bits=total["sent_bits"] - scenario.model_bits * total["sent_off"],
+        up_bits=up_bits,
         jobs=total["sent_off"],
         useless=(total["lost"] + total["dropped"]) / np.maximum(total["sent_off"], 1),
         staleness=stale / np.maximum(merged, 1),
@@ -188,6 +198,8 @@ def decide(
     score = 1.0 - rng.random((len(state.clock), scenario.clients))  # in (0, 1]
     tier = rng.integers(TIERS, size=(len(state.clock), 1))
     fleet = fleet_now(slot, state, scenario)
+    if case.who == "by-size":  # the order of draws without replacement by [Efraimidis2006]
+        score = score ** (fleet.samples.mean(axis=-1, keepdims=True) / fleet.samples)
     allowed = _allowed(case.who, fleet, tier, slot, state, scenario)
     return Decision(
         score=np.where(allowed, score, -1.0), effort=_effort(case.effort, fleet, scenario)
