@@ -15,7 +15,7 @@ import numpy as np
 from agents.federated_training.fleet import Fleet, fleet_now, rank
 from mec_gym.core import arrays
 from mec_gym.core.checks import one_of
-from mec_gym.core.types import BoolArray, FloatArray
+from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.federated_training.model import Decision, State
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
@@ -207,7 +207,7 @@ def decide(
 
 
 def _allowed(
-    who: Who, fleet: Fleet, tier: FloatArray, slot: Slot, state: State, scenario: Scenario
+    who: Who, fleet: Fleet, tier: IntArray, slot: Slot, state: State, scenario: Scenario
 ) -> BoolArray:
     """Return who may be drawn, (n, N)."""
     if who == "in-time":

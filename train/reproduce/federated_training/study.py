@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import BoolArray, FloatArray
 from train.evaluation.evaluate import interval
 from train.reproduce.federated_training.families import (
     CASES,
@@ -378,5 +378,5 @@ def skews(plays: Plays) -> list[SkewRow]:
     return rows
 
 
-def _mean(values: FloatArray) -> float:
+def _mean(values: FloatArray | BoolArray) -> float:
     return float(np.mean(values))
