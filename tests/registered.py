@@ -17,9 +17,12 @@ class Registered:
         horizon: T of that scenario.
         drawn: Place in the observation of a number that nature draws anew for each slot, or
             places of which one has to differ.
-        left: Place in the observation of a number that says how much is left to do.
+        left: Place in the observation of a number that says how much is left to do when an
+            episode is played to the end.
         own: Fields of a scenario of its own, of four steps.
         longer: Fields to change in the default scenario for a longer horizon.
+        to_the_end: Fields of a scenario whose episodes have as many steps as they can have; None
+            if those of the default scenario do.
         positive: Name of a field that has to be positive.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
@@ -34,6 +37,7 @@ class Registered:
     longer: Mapping[str, Any]
     reward: Callable[[Mapping[str, float]], float]
     positive: str = "battery"
+    to_the_end: Mapping[str, Any] | None = None
     slow_presets: frozenset[str] = frozenset()
     slow_agents: frozenset[str] = frozenset()
 

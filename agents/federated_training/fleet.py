@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,10 +55,10 @@ def fleet_now(slot: Slot, state: State, scenario: Scenario) -> Fleet:
     bins = slot.speed.shape[-1]
     now = bin_of(state.clock, s.bin_s, bins)
 
-    def read(table: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def read(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         index = np.broadcast_to(now[..., None, None], (*now.shape, clients, 1))
         wide = np.broadcast_to(table, (*now.shape, clients, bins))
-        return np.take_along_axis(wide, index, axis=-1)[..., 0]
+        return np.asarray(np.take_along_axis(wide, index, axis=-1)[..., 0])
 
     busy = jobs.busy(state.client, clients)
     demand = slot.demand

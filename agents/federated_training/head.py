@@ -1,4 +1,4 @@
-"""The head for federated training: a network weighs what is known of clients, at every step anew."""
+"""The head for federated training: a network weighs what is known of clients, step by step."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ NAMES = (*CLIENT, *(f"accuracy * {name}" for name in CLIENT), "in flight")
 def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
     """Return the features of every client, (..., N, weights), as ``NAMES`` orders them.
 
-    Times, samples and counts are x / (x + the usual value), so that weights fit fleets of any
-    size.
+    Times, samples and how often a client was taken are x / (x + the usual value), so that weights
+    fit fleets of any size.
 
     Args:
         fleet: The clients.
@@ -47,7 +47,7 @@ def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
             np.minimum(fleet.loss / MOST_LOSS, 1.0),
             fleet.never.astype(np.float64),
             np.where(fleet.never, 1.0, np.minimum(fleet.age / MOST_AGE, 1.0)),
-            fleet.taken / (fleet.taken + 1.0),
+            fleet.taken / (fleet.taken + fleet.taken.mean(axis=-1, keepdims=True) + 1.0),
         ],
         axis=-1,
     )

@@ -2,7 +2,7 @@
 
     python -m agents.federated_training.search --scenario semi-async --out weights.json
 
-The search is the cross-entropy method with noise [Szita2006]. In every generation, policies are
+The search is the cross-entropy method with noise [SzitaLorincz2006]. In every generation, policies are
 drawn from a normal distribution, all of them play the same worlds, and the best ones say from where
 the next generation is drawn. Worlds are new in every generation, so that weights do not fit
 a few of them. The file is written after every generation; ``--resume`` goes on from it.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from agents.federated_training.linear import NAMES, LinearSolver, check_weights, read_weights
-from agents.federated_training.trials import trial_returns
+from agents.federated_training.trials import MOST_AT_ONCE, play
 from mec_gym.core.checks import check_fields, reason_of
 from mec_gym.core.files import write_whole
 from mec_gym.core.types import FloatArray
@@ -31,8 +31,17 @@ from mec_gym.registration import make_problem
 
 ENVIRONMENT = "mec/FederatedTraining-v0"
 COMMAND = "python -m agents.federated_training.search"
-BEGIN = {"one": 1.0, "computing": -1.0, "linking": -1.0}
-"""The weights that the search begins around: the fast half of the clients; all others are 0."""
+BEGIN = {
+    "one": 1.5,
+    "computing": -1.0,
+    "linking": -1.0,
+    "samples": 1.0,
+    "loss": 2.0,
+    "age": 2.0,
+    "taken": -2.0,
+}
+"""The weights that the search begins around; all others are 0. Fast clients come first, unless
+others have more to say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +64,9 @@ class Settings:
     seed: int = 0
     population: int = 24
     elite: int = 6
-    worlds: int = 8
-    spread: float = 1.0
-    noise: float = 0.5
+    worlds: int = 6
+    spread: float = 0.7
+    noise: float = 0.4
 
     def __post_init__(self) -> None:
         check_fields(
@@ -109,8 +118,12 @@ def next_generation(
     drawn = rng.normal(before.mean, before.deviation, (settings.population, len(NAMES)))
     drawn[0] = before.mean
     trace = problem.sample(rng, settings.worlds)
-    policies = [LinearSolver(problem.scenario, weights) for weights in drawn]
-    returns = trial_returns(problem, policies, trace).mean(axis=-1)
+    most = max(1, MOST_AT_ONCE // settings.worlds)
+    blocks = [drawn[i : i + most] for i in range(0, settings.population, most)]
+    policies = [LinearSolver(problem.scenario, block[:, None]) for block in blocks]
+    returns = np.concatenate(
+        [play(problem, policy, len(policy.weights), trace).mean(axis=-1) for policy in policies]
+    )
     best = np.argsort(-returns, kind="stable")[: settings.elite]
     noise = settings.noise * max(0.0, 1.0 - 1.5 * (number + 1) / generations)
     return Progress(
@@ -186,7 +199,8 @@ def run(
         ValueError: The scenario is unknown, or the file is there and is not to be gone on from,
             or cannot be.
     """
-    problem: FederatedTraining = make_problem(ENVIRONMENT, scenario_of(scenario))
+    problem = make_problem(ENVIRONMENT, scenario_of(scenario))
+    assert isinstance(problem, FederatedTraining)
     if out.exists() and not resume:
         raise ValueError(f"out {out} is already there: choose another file, or --resume")
     progress = resumed(out, scenario, settings) if out.exists() else begin(settings)
@@ -210,7 +224,9 @@ def main(args: Sequence[str] | None = None) -> int:
     usual = Settings()
     parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--scenario", default="semi-async", help="a preset, or a .json file with a scenario's fields"
+        "--scenario",
+        default="semi-async",
+        help="a preset, or a .json file with the fields of one",
     )
     parser.add_argument("--out", type=Path, required=True, help="the file for the weights")
     parser.add_argument("--generations", type=int, default=20)

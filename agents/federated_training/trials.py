@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from agents.protocol import Solver
+from agents.protocol import Solution, Solver
 from mec_gym.core import arrays
 from mec_gym.core.seeds import tuning_episodes
 from mec_gym.core.types import FloatArray
+from mec_gym.federated_training.model import State
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Slot
 
 MOST_AT_ONCE = 384
 """Environments that are stepped together; one takes about a megabyte while it is stepped."""
-EPISODES = 8
-"""Tuning episodes per setting. Learning is real, so each costs about 0.3 s on ``semi-async``."""
+FEW, MORE = 4, 8
+"""Tuning episodes. Learning is real, so each costs about 0.3 s per setting on ``semi-async``."""
 
-SolverT = TypeVar("SolverT", bound=Solver)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Solvers side by side: each decides in its own entries of the first batch axis."""
+
+    solvers: Sequence[Solver]
+
+    def solve(self, slot: Slot, state: State) -> Solution:
+        """Solve a batch of slots, fields (solvers, ...)."""
+        decisions = [
+            solver.solve(arrays.at(slot, i), arrays.at(state, i)).decision
+            for i, solver in enumerate(self.solvers)
+        ]
+        return Solution(arrays.stack(decisions), 0)
 
 
 def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
@@ -30,40 +48,53 @@ def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: 
         solvers: The solvers; they see no more than observations.
         trace: The episodes, fields (n, T, ...).
     """
-    n = len(trace.key)
-    most = max(1, MOST_AT_ONCE // n)
+    most = max(1, MOST_AT_ONCE // len(trace.key))
     blocks = [solvers[i : i + most] for i in range(0, len(solvers), most)]
-    return np.concatenate([_play(problem, block, trace) for block in blocks])
+    return np.concatenate([play(problem, Side(b), len(b), trace) for b in blocks])
 
 
-def _play(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
+def play(problem: FederatedTraining, solver: Solver, count: int, trace: Slot) -> FloatArray:
+    """Play every episode several times, and return the returns, (count, n).
+
+    Args:
+        problem: The problem that is played.
+        solver: It decides for batches (count, n), and sees no more than observations.
+        count: How often every episode is played.
+        trace: The episodes, fields (n, T, ...).
+    """
     start = problem.start(arrays.slot_at(trace, 0))
-    state = arrays.map_arrays(lambda a: np.broadcast_to(a, (len(solvers), *a.shape)), start)
-    returns = np.zeros((len(solvers), len(trace.key)))
+    state = arrays.map_arrays(lambda a: np.broadcast_to(a, (count, *a.shape)), start)
+    returns = np.zeros((count, len(trace.key)))
     for t in range(problem.horizon):
         slot = arrays.slot_at(trace, t)
-        seen, believed = problem.decode(problem.observe(slot, state))
-        decisions = [
-            solver.solve(arrays.at(seen, i), arrays.at(believed, i)).decision
-            for i, solver in enumerate(solvers)
-        ]
+        decision = solver.solve(*problem.decode(problem.observe(slot, state))).decision
         running = ~problem.done(state)
-        state, outcome = problem.step(slot, state, arrays.stack(decisions))
+        state, outcome = problem.step(slot, state, decision)
         returns += np.where(running, problem.reward(outcome), 0.0)
         if problem.done(state).all():
             break
     return returns
 
 
-def best_solver(
-    problem: FederatedTraining, solvers: Sequence[SolverT], episodes: int = EPISODES
-) -> SolverT:
-    """Return the solver that returns most on average over episodes of their own.
+def best_setting(
+    problem: FederatedTraining, settings: Sequence[T], make: Callable[[T], Solver]
+) -> T:
+    """Return the setting with which a rule returns most on average over episodes of their own.
+
+    All settings play ``FEW`` episodes. The best third of them plays ``MORE`` others, too, and the
+    best one over all these episodes wins.
 
     Args:
         problem: The problem that is played.
-        solvers: The solvers.
-        episodes: The number of episodes that every solver is tried on.
+        settings: The settings.
+        make: Function that makes the solver of a setting.
     """
-    trace = tuning_episodes(problem, episodes)
-    return solvers[int(trial_returns(problem, solvers, trace).mean(axis=-1).argmax())]
+    if len(settings) == 1:
+        return settings[0]
+    trace = tuning_episodes(problem, FEW + MORE)
+    few, more = (arrays.at(trace, part) for part in (slice(FEW), slice(FEW, None)))
+    first = trial_returns(problem, [make(setting) for setting in settings], few).sum(axis=-1)
+    best = np.argsort(-first, kind="stable")[: max(2, math.ceil(len(settings) / 3))]
+    solvers = [make(settings[i]) for i in best]
+    total = first[best] + trial_returns(problem, solvers, more).sum(axis=-1)
+    return settings[int(best[total.argmax()])]

@@ -9,7 +9,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "pettingzoo": "multi-agent",
     "rich": "cli",
-    "sklearn": "exits",
+    "sklearn": "learning",
     "stable_baselines3": "train",
     "tensorboard": "train",
     "torch": "train",

@@ -382,7 +382,8 @@ def _merge(
     merged = arrived & (tau <= s.max_staleness)
     any_merged = merged.any(axis=-1)
     client = np.maximum(flight.client, 0)
-    weights, momentum, own, control = _new_model(world, flight, merged, tau, scenario)
+    with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
+        weights, momentum, own, control = _new_model(world, flight, merged, tau, scenario)
     broken = (merged & ~np.isfinite(flight.loss)).any(axis=-1)
     broken |= ~np.isfinite(weights).all(axis=-1)
     weights = np.where(broken[:, None], flight.weights, weights)

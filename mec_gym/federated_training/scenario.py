@@ -315,7 +315,6 @@ class Scenario:
                 "hidden": 1000,
                 "bin_s": self.budget_s,
                 "decisions": 100_000,
-                "drift_classes": self.network.sizes[-1],
                 **dict.fromkeys(
                     (
                         "size_spread",
@@ -334,6 +333,12 @@ class Scenario:
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
                 raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+        classes = self.network.sizes[-1]
+        if self.drift_s is not None and self.drift_classes > classes:
+            raise ValueError(
+                f"drift_classes must be at most {classes}, the number of classes, got "
+                f"{self.drift_classes!r}"
+            )
         self._partition(np.random.default_rng(0), 0)  # it checks its parameters
         if self.look_ahead and not self.server_momentum:
             raise ValueError("look_ahead must be False without server_momentum, got True")

@@ -37,6 +37,10 @@ def run(code, libraries=tuple(EXTRAS), folder=ROOT):
     )
 
 
+LEARNS = "mec/FederatedTraining-v0"
+"""It learns images, which scikit-learn brings."""
+
+
 @pytest.mark.slow
 def test_environments_agents_and_evaluation_need_none_of_them():
     done = run(
@@ -45,7 +49,7 @@ def test_environments_agents_and_evaluation_need_none_of_them():
         import mec_gym
         from agents.registry import agents_for, references_for
 
-        for env_id in mec_gym.ENVIRONMENTS:
+        for env_id in set(mec_gym.ENVIRONMENTS) - {"mec/FederatedTraining-v0"}:
             env = gym.make(env_id)
             env.reset(seed=0)
             env.step(env.action_space.sample())
@@ -106,7 +110,9 @@ CASES = [
             "plots",
         )
         for env_id in list(mec_gym.ENVIRONMENTS)[1:]
+        if env_id != LEARNS
     ),
+    (f"{PLAIN}gymnasium.make({LEARNS!r})", ["sklearn"], "learning"),
 ]
 FIRST_OF_EACH_EXTRA = {extra: (*case, extra) for *case, extra in reversed(CASES)}.values()
 

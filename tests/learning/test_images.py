@@ -61,7 +61,7 @@ def test_nobody_changes_the_images_of_others():
 
 def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(MissingExtra, match=r"sklearn.*pip install 'mec-gym\[exits\]'"):
+    with pytest.raises(MissingExtra, match=r"sklearn.*pip install 'mec-gym\[learning\]'"):
         digits.__wrapped__()
 
 

@@ -15,6 +15,8 @@ from mec_gym.distributed_inference.problem import DistributedInference
 from mec_gym.distributed_inference.scenario import Scenario as Inference
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario as EarlyExit
+from mec_gym.federated_training.problem import FederatedTraining
+from mec_gym.federated_training.scenario import Scenario as Federated
 from mec_gym.pipeline_training.problem import PipelineTraining
 from mec_gym.pipeline_training.scenario import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
@@ -26,6 +28,7 @@ PROBLEMS = {
     "exits": EarlyExitPartition(EarlyExit(horizon=10)),
     "places": DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1)),
     "plans": PipelineTraining(Pipeline(blocks=3, devices=2, horizon=4, microbatches=2)),
+    "clients": FederatedTraining(Federated(clients=5, at_once=2, quorum=1, hidden=4)),
     "tiny": TinyProblem(),
 }
 FITS = {where: heads_of(room_of(problem)) for where, problem in PROBLEMS.items()}
@@ -38,6 +41,7 @@ def test_which_heads_there_are():
     assert set(FITS["exits"]) == {"flat", "congestion"}
     assert set(FITS["places"]) >= {"flat", "pairs"}
     assert set(FITS["plans"]) == {"flat", "plans"}
+    assert set(FITS["clients"]) == {"flat", "weights", "weights-unaided"}
     assert set(FITS["tiny"]) == {"flat"}
 
 

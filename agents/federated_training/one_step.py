@@ -1,0 +1,115 @@
+"""The reference of federated training: it tries decisions in the true slot, and takes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.federated_training.fastest_share import fixed_share
+from agents.federated_training.fleet import fleet_now, full_effort
+from agents.federated_training.linear import linear_solver
+from agents.federated_training.oort import OortSolver
+from agents.protocol import Solver
+from mec_gym.core import arrays
+from mec_gym.core.types import FloatArray
+from mec_gym.federated_training.model import Decision, Outcome, State
+from mec_gym.federated_training.problem import FederatedTraining
+from mec_gym.federated_training.scenario import Scenario, Slot
+
+CANDIDATES = 16
+EPISODES_AT_ONCE = 24
+
+
+def one_step_plan(problem: FederatedTraining, trace: Slot) -> npt.NDArray[np.float32]:
+    """Plan every episode by trying decisions in the true slot, and taking the best one.
+
+    The candidates are what rules would decide, and random sets of clients of random size. Each is
+    played for one step from the true state: it is known how long jobs will take, who will leave,
+    and what will be learnt. No proof says that the plan is good, as what a decision does to later
+    steps does not count.
+
+    Args:
+        problem: The problem that is played.
+        trace: The episodes, fields (n, T, ...).
+
+    Returns:
+        The actions, (n, T, ...).
+    """
+    n = len(trace.key)
+    parts = [slice(i, i + EPISODES_AT_ONCE) for i in range(0, n, EPISODES_AT_ONCE)]
+    return np.concatenate([_plan(problem, arrays.at(trace, part)) for part in parts])
+
+
+def _plan(problem: FederatedTraining, trace: Slot) -> npt.NDArray[np.float32]:
+    n, rng = len(trace.key), np.random.default_rng(0)
+    rules = rules_to_try(problem.scenario)
+    actions = np.zeros((n, problem.horizon, *problem.action_space.shape), dtype=np.float32)
+    state = problem.start(arrays.slot_at(trace, 0))
+    for t in range(problem.horizon):
+        if problem.done(state).all():
+            break
+        slot = arrays.slot_at(trace, t)
+        tried = candidates(problem, rules, slot, state, rng)
+        after, outcome = problem.step(slot, state, tried)
+        accuracy = fleet_now(slot, state, problem.scenario).accuracy
+        best = pace(accuracy, outcome).argmax(axis=0), np.arange(n)
+        actions[:, t] = problem.encode(arrays.at(tried, best))
+        state = arrays.at(after, best)
+    return actions
+
+
+def rules_to_try(scenario: Scenario) -> list[Solver]:
+    """Return the rules whose decisions are tried in every step.
+
+    Args:
+        scenario: The parameters.
+    """
+    shares = [
+        fixed_share(scenario, share, rows)
+        for share, rows in ((0.1, 0.3), (0.1, 1.0), (0.3, 0.3), (0.3, 1.0), (0.6, 0.6), (1.0, 1.0))
+    ]
+    return [linear_solver(scenario), OortSolver(scenario, 0.3, 2.0, 1.0), *shares]
+
+
+def candidates(
+    problem: FederatedTraining,
+    rules: Sequence[Solver],
+    slot: Slot,
+    state: State,
+    rng: np.random.Generator,
+) -> Decision:
+    """Return the decisions that are tried, fields (P, n, ...).
+
+    Args:
+        problem: The problem that is played.
+        rules: Rules; they see no more than observations.
+        slot: The slots, fields (n, ...).
+        state: The states, fields (n, ...).
+        rng: The source of random sets.
+    """
+    s = problem.scenario
+    seen = problem.decode(problem.observe(slot, state))
+    decisions = [rule.solve(*seen).decision for rule in rules]
+    idle = fleet_now(*seen, s).idle
+    for _ in range(CANDIDATES - len(rules)):
+        size = rng.integers(1, s.at_once + 1, size=(*idle.shape[:-1], 1))
+        place = np.where(idle, rng.random(idle.shape), np.inf).argsort(axis=-1).argsort(axis=-1)
+        score = np.where(idle & (place < size), 1.0 - place / s.clients, -1.0)
+        decisions.append(Decision(score=score, effort=full_effort(score, s)))
+    tried: Decision = arrays.stack(decisions)
+    return tried
+
+
+def pace(accuracy: FloatArray, outcome: Outcome) -> FloatArray:
+    """Compute by how much the error falls per second, (P, n) 1/s.
+
+    Steps take different times, so what a step earns, or how good the model is after it, would
+    favour short or long ones. The fall of the error per second is what can be kept up.
+
+    Args:
+        accuracy: The accuracy before the step, (n,).
+        outcome: The outcomes, fields (P, n).
+    """
+    return np.asarray((outcome.accuracy - accuracy) / np.maximum(outcome.seconds, 1e-9))
