@@ -50,23 +50,22 @@ def family_table(rows: Sequence[FamilyRow], number: int) -> Table:
         number: The number of the table.
     """
     table = _columns(
-        f"{TITLES[number]}: this / without it, means over worlds\n"
-        "(error: mean over the budget, with the paired 95 % interval of the difference)",
+        f"{TITLES[number]}\n"
+        "(error: mean over the budget, and how it differs from without, with the paired 95 % "
+        "interval; others with / without)",
         ("reference", "what it changes"),
-        ("error", "difference", "test, %", "s to 80 %", "MB up", "useless, %", "stale"),
+        ("error", "difference", "test, %", "s to 80 %", "MB up"),
     )
     for r in rows:
         if r.table == number:
             table.add_row(
                 r.reference.replace("[", r"\["),
                 r.what,
-                f"{r.error:.3f} / {r.base_error:.3f}",
+                f"{r.error:.3f}",
                 _change(r).replace("[", r"\["),
                 f"{100 * r.test_accuracy:.1f} / {100 * r.base_test_accuracy:.1f}",
                 f"{r.reached_s:.0f} / {r.base_reached_s:.0f}",
                 f"{r.up_mb:.0f} / {r.base_up_mb:.0f}",
-                f"{100 * r.useless:.0f}",
-                f"{r.staleness:.1f}",
             )
     return table
 
