@@ -311,6 +311,7 @@ def test_tables_show_the_rows(plays):
     assert {row.verdict for row in claims} <= {"agrees", "open", "does not agree"}
 
 
+@pytest.mark.slow  # new processes load everything
 def test_processes_do_not_matter(monkeypatch):
     cases = {"a": Case(TINY), "b": Case({**TINY, "late": "drop"})}
     monkeypatch.setattr(study, "CASES", cases)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 
@@ -195,7 +197,14 @@ def play_all(worlds: int, workers: int) -> dict[str, Played]:
     one = partial(play, worlds=worlds)
     if workers == 1:
         return {name: one(case) for name, case in CASES.items()}
-    with ProcessPoolExecutor(workers) as pool:
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        # Ctrl-C ends a worker without a word of its own.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_DFL),
+    )
+    with pool:
         return dict(zip(CASES, pool.map(one, CASES.values()), strict=True))
 
 
