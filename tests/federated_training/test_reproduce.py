@@ -268,12 +268,12 @@ def test_verdicts(low, high, verdict):
 
 
 def test_claims_and_families_by_hand(plays):
-    (row,) = [r for r in study.claims(plays) if r.source == "[Zhao2018]"]
-    ours, base = plays["equal, shared"], plays["equal"]
+    (row,) = [r for r in study.claims(plays) if r.source == "[WangJ2020]"]
+    ours, base = plays["equal, normalised"], plays["equal, steps"]
     assert row.ours_better == pytest.approx(1 - ours.test_accuracy.mean())
     assert row.difference == pytest.approx((base.test_accuracy - ours.test_accuracy).mean())
     assert row.low <= row.difference <= row.high
-    (row,) = [r for r in study.families(plays) if r.reference.startswith("[103]")]
+    (row,) = [r for r in study.families(plays) if r.reference.startswith("[101]")]
     assert row.difference == pytest.approx((ours.error - base.error).mean())
     assert row.base_up_mb == pytest.approx(base.up_bits.mean() / 8e6)
     values = played([0.1], reached_s=[7.0], reached_merges=[3.0], reached_bits=[16e6])

@@ -22,7 +22,7 @@ class FederatedTrainingRun(ReproduceRun):
         workers: The number of processes.
     """
 
-    worlds: int = 12
+    worlds: int = 8
     workers: int = 2
 
     def __post_init__(self) -> None:

@@ -292,7 +292,7 @@ def claims(plays: Plays) -> list[ClaimRow]:
         rows.append(
             ClaimRow(
                 source=claim.source,
-                says=" ".join(claim.says.split()),
+                says=claim.says,
                 measure=claim.measure,
                 better=claim.better,
                 worse=claim.worse,

@@ -73,9 +73,7 @@ def family_table(rows: Sequence[FamilyRow], number: int) -> Table:
 def quorum_table(rows: Sequence[QuorumRow]) -> Table:
     """K-sync beside K-async."""
     table = _columns(
-        "[65] waiting for K of 10: the others are dropped (K-sync) / go on (K-async)".replace(
-            "[", r"\["
-        ),
+        "Waiting for K of 10: others\ndropped (K-sync) / kept (K-async)",
         ("K",),
         ("s per merge", "error", "test, %", "stale"),
     )
@@ -119,7 +117,7 @@ def claim_table(rows: Sequence[ClaimRow]) -> Table:
         ("source", "what it says", "measure"),
         ("ours: said to be\nbetter / worse", "paired difference,\n95 % interval"),
     )
-    table.add_column("")
+    table.add_column("verdict")
     for r in rows:
         digits = 0 if r.ours_worse >= 100 else 1 if r.ours_worse >= 1 else 3
         table.add_row(
