@@ -23,7 +23,7 @@ TITLES = {
 REMARK = (
     "Clients are drawn at random, so that only the mechanism differs; worlds are the same. "
     "Orderings are compared, not values: the publications train other networks on other images, "
-    "and parameters here are set once, not tuned per row. Not redone: "
+    "and parameters here are not tuned per row. Not redone: "
     + "; ".join(f"{number} ({reason})" for number, reason in LEFT_OUT.items())
     + ". The README of train/reproduce/federated_training says more."
 )
