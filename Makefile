@@ -54,6 +54,12 @@ demo: $(VENV)/.installed  ## train on every environment, compare, draw: a small 
 	  ppo:$(DEMO)/pipeline/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/pipeline/ppo \
 	  --episodes 100 --picture $(DEMO)/pipeline/episode.png
+	$(BIN)/python -m train ppo --env mec/FederatedTraining-v0 --total-timesteps 8_192 \
+	  --eval-episodes 4 --out $(DEMO)/federated/ppo
+	$(BIN)/python -m train compare --env mec/FederatedTraining-v0 --out $(DEMO)/federated/compare \
+	  --episodes 8 --agents linear random-m random ppo:$(DEMO)/federated/ppo
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/federated/ppo \
+	  --episodes 1 --picture $(DEMO)/federated/episode.png
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 test: $(VENV)/.installed  ## the fast tests: a few minutes on 2 cores

@@ -187,6 +187,19 @@ def room_of(problem: AnyProblem | str) -> Room | None:
     return None
 
 
+def usual_episodes(problem: AnyProblem) -> int:
+    """The number of episodes over which agents of a problem are compared by default.
+
+    Args:
+        problem: A Problem; 500 for one whose class nobody has registered.
+    """
+    for room in rooms():
+        for entry in room.environments.values():
+            if isinstance(problem, entry.problem):
+                return entry.episodes
+    return 500
+
+
 def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     """The Problem behind an environment id, for solvers and batch evaluation.
 

@@ -105,7 +105,7 @@ def ppo_run(out: Path, env: str, preset: str | None = None, **changes: Any) -> P
         ValueError: The environment or the preset is unknown, or a field has a bad value.
     """
     name, chosen = find_ppo_preset(env, preset)
-    values = {"total_timesteps": chosen.total_timesteps, "settings": chosen.settings, **changes}
+    values = {**chosen.lengths, "settings": chosen.settings, **changes}
     return PPORun(out=out, env=env, preset=name, **values)
 
 
@@ -131,7 +131,7 @@ def a3c_run(
         ValueError: The environment or the preset is unknown, or a field has a bad value.
     """
     name, chosen = find_a3c_preset(env, preset, multi_task)
-    values = {"total_timesteps": chosen.total_timesteps, "settings": chosen.settings, **changes}
+    values = {**chosen.lengths, "settings": chosen.settings, **changes}
     return A3CRun(out=out, env=env, preset=name, **values)
 
 
@@ -146,19 +146,21 @@ class PlayRun:
             if the run decides the environment, else the environment's own.
             With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
             it, and --max-gap, in median steps.
-        episodes: Number of episodes.
+        episodes: Number of episodes; by default 500, or 40 of federated training, whose episodes
+            take long.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         overwrite: Whether files that are already there are replaced.
     """
 
     env: str | None = None
     scenario: str | None = None
-    episodes: int = 500
+    episodes: int | None = None
     seed: int = 0
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        positive_int("episodes", self.episodes)
+        if self.episodes is not None:
+            positive_int("episodes", self.episodes)
         seed_number("seed", self.seed)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mec_gym.core.checks import positive_int
 from mec_gym.core.presets import Preset
 
 
@@ -24,9 +25,12 @@ class Entry:
         sources: Functions that make a scenario of a file of the user's own, by kind: such a
             scenario is named ``KIND:PATH``, with options of the function as ``+NAME=TEXT`` behind
             it. Kinds are combined with ``+`` if their functions take a ``scenario`` to begin from.
+        episodes: The number of episodes over which agents are compared unless another one is asked
+            for; fewer where an episode takes long.
 
     Raises:
-        ValueError: ``default`` is not among the presets, or ``problem`` is not a class.
+        ValueError: ``default`` is not among the presets, ``problem`` is not a class, or
+            ``episodes`` is not a whole number of at least 1.
     """
 
     about: str
@@ -35,10 +39,12 @@ class Entry:
     presets: Mapping[str, Preset[Any]]
     default: str
     sources: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    episodes: int = 500
 
     def __post_init__(self) -> None:
         if not isinstance(self.problem, type):
             raise ValueError(f"problem must be a class, got {self.problem!r}")
+        positive_int("episodes", self.episodes)
         if self.default not in self.presets:
             raise ValueError(
                 f"default must be one of {', '.join(self.presets)}, got {self.default!r}"

@@ -22,6 +22,7 @@ ENVIRONMENTS = {
         scenario_type=Scenario,
         presets=PRESETS,
         default="semi-async",
+        episodes=40,
         sources={"profile": from_profile, "images": from_images},
     ),
 }

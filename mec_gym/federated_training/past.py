@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mec_gym.core import arrays
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
-from mec_gym.federated_training import jobs, model
+from mec_gym.federated_training import jobs, model, server
 from mec_gym.federated_training.model import Decision, Outcome, State
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World
@@ -79,7 +79,7 @@ def past(scenario: Scenario, episode: History) -> tuple[PastJobs, list[Merge]]:
             }
             found.append(flying[row])
         end, arrives = after.end, after.arrives
-        stop = float(model.stops(client, end, arrives, before.clock, scenario)[0])
+        stop = float(server.stops(client, end, arrives, before.clock, scenario)[0])
         merged = 0
         for row in list(flying):
             job, last = flying[row], float(end[0, row])

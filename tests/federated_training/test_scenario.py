@@ -277,7 +277,7 @@ def test_always():
 
 def test_churn_is_stationary():
     """On for 120 s and off for 40 s, in bins of 10 s: the chances of a chain in continuous time."""
-    s, trace = draw(150, availability="churn", on_s=120.0, off_s=40.0, bin_s=10.0, budget_s=1000.0)
+    _, trace = draw(150, availability="churn", on_s=120.0, off_s=40.0, bin_s=10.0, budget_s=1000.0)
     present = trace.present[:, 0]
     assert present.shape == (150, 20, 100)
     episodes, share = 3000, 0.75

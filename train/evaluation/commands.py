@@ -15,7 +15,7 @@ from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
-from mec_gym.registration import make_problem
+from mec_gym.registration import make_problem, usual_episodes
 from train.config import DEFAULT_ENV, CompareRun, EvaluateRun
 from train.evaluation.evaluate import Result, compare, make_agents, results_of, with_best_known
 from train.evaluation.pictures import comparison_figure
@@ -48,7 +48,7 @@ def _compare(run: CompareRun) -> list[Result]:
     names = run.agents or (*agents_for(problem), *references_for(problem))
     players = make_agents({name: name for name in names}, problem, run.seed, env_id)
     trace = (
-        sample_episodes(problem, run.seed, run.episodes)
+        sample_episodes(problem, run.seed, run.episodes or usual_episodes(problem))
         if run.trace is None
         else load_trace(run.trace, problem)
     )

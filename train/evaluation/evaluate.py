@@ -18,7 +18,7 @@ from mec_gym.core.problem import AnyProblem, check_is_problem
 from mec_gym.core.rollout import Rollout, rollout, sample_episodes
 from mec_gym.core.traces import check_trace
 from mec_gym.core.types import FloatArray
-from mec_gym.registration import make_problem
+from mec_gym.registration import make_problem, usual_episodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +177,7 @@ def play_all(problem: AnyProblem, agent: Agent, trace: Any) -> Rollout:
 def evaluate(
     agent: str | Agent,
     problem: str | AnyProblem,
-    episodes: int = 500,
+    episodes: int | None = None,
     seed: int = 0,
     trace: Any = None,
 ) -> Result:
@@ -186,7 +186,7 @@ def evaluate(
     Args:
         agent: A name, see :func:`agents.registry.make_agent`, or anything with SB3's ``predict``.
         problem: A Problem, or the id of an environment.
-        episodes: Number of episodes.
+        episodes: Number of episodes; by default 500, or fewer where an episode takes long.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
             ``episodes`` and ``seed`` choose none.
@@ -201,7 +201,7 @@ def evaluate(
 def compare(
     agents: Sequence[str] | Mapping[str, str | Agent],
     problem: str | AnyProblem,
-    episodes: int = 500,
+    episodes: int | None = None,
     seed: int = 0,
     trace: Any = None,
 ) -> list[Result]:
@@ -211,7 +211,7 @@ def compare(
         agents: Names, see :func:`agents.registry.make_agent`; or agents by the names that their
             lines shall have.
         problem: A Problem, or the id of an environment.
-        episodes: Number of episodes.
+        episodes: Number of episodes; by default 500, or fewer where an episode takes long.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
             ``episodes`` and ``seed`` choose none.
@@ -227,6 +227,7 @@ def compare(
     named = dict(agents) if isinstance(agents, Mapping) else {name: name for name in agents}
     if len(named) < len(agents):
         raise ValueError(f"agents must hold each name once, got {', '.join(map(str, agents))}")
+    episodes = usual_episodes(problem) if episodes is None else episodes
     positive_int("episodes", episodes)
     seed_number("seed", seed)
     players = make_agents(named, problem, seed, env_id)

@@ -25,11 +25,23 @@ class TrainingPreset(Generic[S]):
         about: One line that says what is learnt.
         settings: Everything that shapes learning.
         total_timesteps: Number of environment steps after which no more is learnt.
+        eval_every: Number of steps between two evaluations.
+        eval_episodes: Number of episodes per evaluation.
+        checkpoint_every: Number of steps between two checkpoints.
     """
 
     about: str
     settings: S
     total_timesteps: int
+    eval_every: int = 250_000
+    eval_episodes: int = 200
+    checkpoint_every: int = 250_000
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Everything that says how long a run takes, by the names that a run's options have."""
+        names = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+        return {name: getattr(self, name) for name in names}
 
 
 PPO_FLAT = TrainingPreset(

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from train.presets import TrainingPreset
+from train.presets import S, TrainingPreset
+
+# Learning is real, so an episode takes a third of a second.
+_EVALUATION = {"eval_every": 50_000, "eval_episodes": 20, "checkpoint_every": 25_000}
+
+
+def _preset(about: str, settings: S, total_timesteps: int) -> TrainingPreset[S]:
+    return TrainingPreset(about, settings, total_timesteps, **_EVALUATION)
+
 
 _PPO = PPOSettings(
     head="weights",
@@ -20,10 +28,10 @@ _PPO = PPOSettings(
 )
 
 PPO_PRESETS = {
-    "federated": TrainingPreset(
+    "federated": _preset(
         "learn when to weigh clients otherwise than the linear policy does", _PPO, 300_000
     ),
-    "federated-unaided": TrainingPreset(
+    "federated-unaided": _preset(
         "learn to weigh clients from scratch", replace(_PPO, head="weights-unaided"), 500_000
     ),
 }
@@ -39,10 +47,10 @@ _A3C = A3CSettings(
 )
 
 A3C_PRESETS = {
-    "federated": TrainingPreset(
+    "federated": _preset(
         "learn when to weigh clients otherwise than the linear policy does", _A3C, 300_000
     ),
-    "mtl-federated": TrainingPreset(
+    "mtl-federated": _preset(
         "multi-task: the same, a branch for each weight",
         replace(_A3C, network="branches", multi_task=True),
         300_000,

@@ -300,8 +300,10 @@ def test_a_small_network_learns():
 
 def test_a_run_that_diverges_is_told_as_such():
     accuracy = accuracies("predicted", Setting(rate=0.5), seeds=3, updates=60)
-    # In the others all neurons have died: their weights are finite, they answer one class only.
-    assert (accuracy[:, 0] > 0).all() and accuracy[:, -1].tolist() == [0.1, 0.1, 0]
+    # Either weights are no longer finite, or all neurons have died, and one class is all that is
+    # answered. Which of them comes first is a matter of rounding.
+    assert (accuracy[:, 0] > 0).all()
+    assert 0.0 in accuracy[:, -1] and set(accuracy[:, -1]) <= {0.0, 0.1}
 
 
 def test_updates_until():
