@@ -23,7 +23,7 @@ import numpy as np
 
 from agents.federated_training.linear import NAMES, LinearSolver, check_weights, read_weights
 from agents.federated_training.trials import MOST_AT_ONCE, play
-from mec_gym.core.checks import check_fields, reason_of
+from mec_gym.core.checks import check_fields, positive_int, reason_of
 from mec_gym.core.files import write_whole
 from mec_gym.core.types import FloatArray
 from mec_gym.federated_training.problem import FederatedTraining
@@ -199,6 +199,7 @@ def run(
         ValueError: The scenario is unknown, or the file is there and is not to be gone on from,
             or cannot be.
     """
+    positive_int("generations", generations)
     problem = make_problem(ENVIRONMENT, scenario_of(scenario))
     assert isinstance(problem, FederatedTraining)
     if out.exists() and not resume:

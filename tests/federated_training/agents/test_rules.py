@@ -260,6 +260,7 @@ def test_many_settings_in_one_batch_are_what_each_plays_alone():
     np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.slow
 def test_the_best_setting_is_that_of_the_tuning_episodes():
     problem = FederatedTraining(SMALL)
     trace = tuning_episodes(problem, FEW + MORE)
