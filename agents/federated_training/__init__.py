@@ -72,7 +72,7 @@ AGENTS = {
 
 REFERENCES = {
     "one-step-search": AgentEntry(
-        "knows every slot: tries 16 decisions in it, and takes the one after which least is to be lost",
+        "knows every slot: tries 16 decisions in it, one step ahead, and takes the best one",
         lambda problem, seed: PlannedAgent(partial(one_step_plan, problem)),
     ),
 }

@@ -2,9 +2,9 @@
 
     python -m agents.federated_training.search --scenario semi-async --out weights.json
 
-The search is the cross-entropy method with noise [SzitaLorincz2006]. In every generation, policies are
-drawn from a normal distribution, all of them play the same worlds, and the best ones say from where
-the next generation is drawn. Worlds are new in every generation, so that weights do not fit
+The search is the cross-entropy method with noise [SzitaLorincz2006]. In every generation, policies
+are drawn from a normal distribution, all of them play the same worlds, and the best ones say from
+where the next generation is drawn. Worlds are new in every generation, so that weights do not fit
 a few of them. The file is written after every generation; ``--resume`` goes on from it.
 """
 

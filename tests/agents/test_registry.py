@@ -28,9 +28,11 @@ from agents.registry import (
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
 from agents.training_offload.exact import ExactSolver
+from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference import Scenario as Inference
 from mec_gym.early_exit import Scenario as EarlyExit
+from mec_gym.federated_training import Scenario as Federated
 from mec_gym.pipeline_training import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
 from mec_gym.testing import check_agent
@@ -41,6 +43,7 @@ PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
 EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
 PLANS = "mec/PipelineTraining-v0"
+CLIENTS = "mec/FederatedTraining-v0"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {
     "paper": (PAPER, Scenario()),
@@ -48,6 +51,11 @@ SCENARIOS = {
     "exits": (EXITS, EarlyExit(horizon=6, arrival_rates=(30.0,))),
     "places": (PLACES, Inference(devices=3, servers=2, blocks=3, tasks=2)),
     "plans": (PLANS, Pipeline(blocks=3, devices=3, horizon=4, microbatches=2)),
+    # With six steps even of waiting, nobody reaches the end of the budget.
+    "clients": (
+        CLIENTS,
+        Federated(clients=6, at_once=3, quorum=1, hidden=4, local_steps=1, batch=4, decisions=6),
+    ),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
 # Every name with every problem that it plays.
@@ -70,18 +78,28 @@ NAMES = {
         "patience", "hysteresis", "look-ahead-2", "look-ahead-6", "myopic", "replan", "balanced",
         "pipedream", "keep", "single-device", "random",
     ),
+    "federated_training": (
+        "linear", "scheduled", "oort", "fastest-share", "tifl", "backup", "adaptive-steps",
+        "random-m", "random",
+    ),
 }  # fmt: skip
+REFERENCES = {
+    "distributed_inference": ("clairvoyant",),
+    "pipeline_training": ("clairvoyant",),
+    "federated_training": ("one-step-search",),
+}
 HEADS = {
     "training_offload": ["flat", "price"],
     "early_exit": ["flat", "congestion"],
     "distributed_inference": ["flat", "pairs", "pairs-2", "pairs-0"],
     "pipeline_training": ["flat", "plans"],
+    "federated_training": ["flat", "weights", "weights-unaided"],
 }
 
 
 def observations(problem, seed, n):
-    slot = sample_episodes(problem, seed, n)
-    return problem.observe(slot, problem.start(slot))[:, 0]
+    slot = arrays.slot_at(sample_episodes(problem, seed, n), 0)
+    return problem.observe(slot, problem.start(slot))
 
 
 @pytest.mark.parametrize(("name", "where"), PLAYED)
@@ -121,8 +139,7 @@ def test_names_heads_and_references_of_every_problem():
     for room in rooms():
         assert tuple(agents_of(room)) == NAMES[room.name], "who plays the new one?"
         assert list(heads_of(room)) == HEADS[room.name]
-        knows = room.name in ("distributed_inference", "pipeline_training")
-        references = ("clairvoyant",) if knows else ()
+        references = REFERENCES.get(room.name, ())
         assert tuple(references_of(room)) == references
         for env_id in room.environments:
             problem = mec_gym.make_problem(env_id)
@@ -200,7 +217,7 @@ def test_references_are_better_than_whoever_does_not_foresee(where):
         assert returns.mean() > played.returns.mean()
 
 
-@pytest.mark.parametrize("where", ["short", "exits", "places", "plans"])
+@pytest.mark.parametrize("where", ["short", "exits", "places", "plans", "clients"])
 def test_unknown_names_and_agents_of_other_problems(where):
     problem = PROBLEMS[where]
     own = room_of(problem).name
@@ -217,7 +234,7 @@ def test_unknown_names_and_agents_of_other_problems(where):
         with pytest.raises(ValueError, match=rf"random, ppo:PATH.*TinyProblem.*plays {plays}\)"):
             make_agent(name, TinyProblem())
     if not references_for(problem):
-        plays = ", ".join(room.name for room in rooms() if references_of(room))
+        plays = ", ".join(room for room, known in REFERENCES.items() if "clairvoyant" in known)
         assert plays.startswith("distributed_inference")
         with pytest.raises(ValueError, match=rf"'clairvoyant' plays {plays}\)"):
             make_agent("clairvoyant", problem)
@@ -268,6 +285,7 @@ def test_random_plays_any_problem():
 
 def test_the_seed_is_the_agents_own():
     drawing = {"random", "random-split", "sparrow", "sparrow-textbook"}
+    drawing |= {"tifl", "backup", "adaptive-steps", "random-m"}
     for name, where in PLAYED:
         problem = PROBLEMS[where]
         seen = observations(problem, 0, 5)

@@ -32,9 +32,7 @@ def test_candidates_are_those_of_the_rules_and_random_sets():
     seen = PROBLEM.decode(PROBLEM.observe(slot, state))
     for rule, score in zip(rules, tried.score, strict=False):
         np.testing.assert_array_equal(rule.solve(*seen).decision.score, score)
-    drawn = np.concatenate(
-        [candidates(PROBLEM, [], slot, state, rng).score > 0 for _ in range(40)]
-    )
+    drawn = np.concatenate([candidates(PROBLEM, [], slot, state, rng).score > 0 for _ in range(40)])
     sizes = np.bincount(drawn.sum(axis=-1).ravel(), minlength=7)
     assert (sizes[1:4] > 0.25 * drawn[..., 0].size).all() and sizes[[0, 4, 5, 6]].sum() == 0
     np.testing.assert_allclose(drawn.mean(axis=(0, 1)), 1 / 3, atol=0.05)
