@@ -343,11 +343,11 @@ def test_files(tmp_path, capsys):
         assert text in printed
     assert "…" not in printed
     # What is so clear that two worlds show it.
-    verdicts = {(r["source"], r["better"]): r["verdict"] for r in records}
+    verdicts = {(r["better"], r["worse"], r["measure"]): r["verdict"] for r in records}
     for claim in (
-        ("[Hsu2019]", "equal, iid"),
-        ("[Chen2016]", "spare"),
-        ("[Nishio2019]", "in time"),
+        ("equal, iid", "equal", "test error"),
+        ("spare", "sync", "s to 80 %"),
+        ("in time", "sync", "s to 80 %"),
     ):
         assert verdicts[claim] == "agrees"
 
