@@ -18,12 +18,14 @@ from agents.runs import CONFIG_FILE
 from agents.trained_agent import TrainedAgent
 from benchmarks.measure import Report, Row
 from mec_gym import ENVIRONMENTS, make_problem
+from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.seeds import TEST_SEED
 from mec_gym.core.types import FloatArray
+from mec_gym.registration import usual_episodes
 from train.config import a3c_run, ppo_run
-from train.evaluation.evaluate import gap_percent, interval, play_all
+from train.evaluation.evaluate import interval, known_gaps, play_all
 from train.runs.a3c import train_a3c
 from train.runs.folder import checkpoints
 from train.runs.ppo import train_ppo
@@ -64,9 +66,20 @@ PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
     },
     ("mec/PipelineTraining-v0", "heavy"): {"PPO": ("pipeline",), "A3C": ("pipeline",)},
     ("mec/PipelineTraining-v0", "timetable"): {"PPO": ("pipeline",), "A3C": ("pipeline",)},
+    ("mec/FederatedTraining-v0", "semi-async"): {
+        "PPO": ("federated", "federated-unaided"),
+        "A3C": ("federated",),
+        "multi-task A3C": ("mtl-federated",),
+    },
+    ("mec/FederatedTraining-v0", "sync"): {"PPO": ("federated",), "A3C": ("federated",)},
+    ("mec/FederatedTraining-v0", "churn"): {"PPO": ("federated",), "A3C": ("federated",)},
+    ("mec/FederatedTraining-v0", "drift"): {"PPO": ("federated",), "A3C": ("federated",)},
 }
 """What is learnt by whom: the default preset of an environment, then those for comparison."""
-RULES = {"mec/PipelineTraining-v0": ("patience", "hysteresis")}
+RULES = {
+    "mec/PipelineTraining-v0": ("patience", "hysteresis"),
+    "mec/FederatedTraining-v0": ("linear", "oort"),
+}
 """Whom returns are compared with; elsewhere it is the first rule of the environment."""
 
 
@@ -76,19 +89,15 @@ class Test:
     Attributes:
         problem: The problem that is played.
         trace: The episodes.
-        bound: The bound of each episode, (n,).
-
-    Raises:
-        ValueError: The problem has no bound.
+        bound: The bound of each episode, (n,); NaN where none can be proved.
     """
 
-    def __init__(self, problem: AnyProblem, episodes: int = EPISODES) -> None:
+    def __init__(self, problem: AnyProblem, episodes: int | None = None) -> None:
         self.problem = problem
-        self.trace = sample_episodes(problem, TEST_SEED, episodes)
+        self.trace = sample_episodes(problem, TEST_SEED, episodes or usual_episodes(problem))
         bound = problem.bound(self.trace)
-        if bound is None:
-            raise ValueError(f"problem must have a bound, got {type(problem).__name__}")
-        self.bound = bound
+        episodes = len(next(iter(arrays.as_dict(self.trace).values())))
+        self.bound = np.full(episodes, np.nan) if bound is None else bound
 
     def returns(self, agent: Any) -> FloatArray:
         """The return of every episode, (n,)."""
@@ -100,8 +109,9 @@ class Test:
 
 
 def mean_gap(returns: FloatArray, to: FloatArray) -> float:
-    """The mean gap to bounds or to other returns, %; episodes whose bound is 0 have none."""
-    return float(np.nanmean(gap_percent(returns, to)))
+    """The mean gap to bounds or to other returns, %; NaN if no episode has one."""
+    gaps = known_gaps(returns, to)
+    return float("nan") if gaps is None else float(gaps.mean())
 
 
 def _learn(task: Task, learner: str, preset: str, seed: int) -> tuple[TrainedAgent, float]:
@@ -137,7 +147,9 @@ def _rows(test: Test, rules: dict[str, FloatArray], run: tuple[Task, str, str]) 
             "preset": preset,
             "seconds": f"{median(seconds for _, seconds in runs):.0f}",
             "return": f"{returns.mean():.3f}",
-            "gap, %": f"{median(gaps):.1f} ({min(gaps):.1f} to {max(gaps):.1f})",
+            "gap, %": "none"
+            if np.isnan(gaps).any()
+            else f"{median(gaps):.1f} ({min(gaps):.1f} to {max(gaps):.1f})",
             "rule": rule,
             "return minus the rule's": _with_interval((returns - to_beat).mean(axis=0)),
             "by training seed": ", ".join(map(_with_interval, returns - to_beat)),
@@ -169,8 +181,13 @@ def measure(seconds: float, repeats: int) -> Report:
         for learner, presets in learners.items():
             for preset in presets:
                 rows += _rows(test, rules, (task, learner, preset))
+    fewer = ", ".join(
+        f"{entry.episodes} of {env_id.removeprefix('mec/')}"
+        for env_id, entry in ENVIRONMENTS.items()
+        if entry.episodes != EPISODES
+    )
     notes = [
-        f"{EPISODES} test episodes, {SEEDS} training seeds ({FEW} for comparisons); "
+        f"{EPISODES} test episodes ({fewer}), {SEEDS} training seeds ({FEW} for comparisons); "
         "intervals are of 95 %, over episodes",
         "the gap is that of the median seed (smallest to largest); an episode's difference is that "
         "of the mean over the seeds",

@@ -40,6 +40,7 @@ def test_there_are_notebooks():
         "03_early_exit",
         "04_distributed_inference",
         "05_pipeline_training",
+        "06_federated_training",
     ]
 
 

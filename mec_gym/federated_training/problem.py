@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.problem import Episode
+from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.federated_training import jobs, model
 from mec_gym.federated_training.model import NEVER, Decision, Outcome, State
@@ -175,16 +176,16 @@ class FederatedTraining:
         never = now.merged_into == NEVER
         age = now.version[:, None] - now.merged_into
         rows = [
-            _squash(computing, s.compute_scale),
-            _squash(linking, s.link_scale),
-            _squash(samples, self.usual_samples),
+            squash(computing, s.compute_scale),
+            squash(linking, s.link_scale),
+            squash(samples, self.usual_samples),
             np.minimum(now.last_loss / MOST_LOSS, 1.0),
             never,
             np.where(never, 1.0, np.minimum(age / MOST_AGE, 1.0)),
             now.taken / (1.0 + now.taken),
             idle,
             busy,
-            _squash(now.last_duration, s.compute_scale + s.link_scale),
+            squash(now.last_duration, s.compute_scale + s.link_scale),
         ]
         if s.timetable:
             rows.append(np.minimum((world.leaves(now.clock) - now.clock[:, None]) / s.budget_s, 1))
@@ -221,8 +222,8 @@ class FederatedTraining:
             seen[..., self.columns * n : self.columns * n + 5], -1, 0
         )
         clock = passed * s.budget_s
-        computing = _stretch(rows[..., 0, :], s.compute_scale)
-        linking = _stretch(rows[..., 1, :], s.link_scale)
+        computing = stretch(rows[..., 0, :], s.compute_scale)
+        linking = stretch(rows[..., 1, :], s.link_scale)
         receiving = linking * (s.model_bits / s.downlink / s.link_scale)
         idle, busy = rows[..., 7, :] > 0.5, rows[..., 8, :] > 0.5
         recall = np.broadcast_to(accuracy[..., None], (*batch, self.classes))
@@ -284,9 +285,9 @@ class FederatedTraining:
             control=self._unseen((*batch, int(s.control_variates))),
             momentum=self._unseen((*batch, int(s.server_momentum > 0))),
             last_loss=rows[..., 3, :] * MOST_LOSS,
-            last_duration=_stretch(rows[..., 9, :], s.compute_scale + s.link_scale),
+            last_duration=stretch(rows[..., 9, :], s.compute_scale + s.link_scale),
             merged_into=np.where(rows[..., 4, :] > 0.5, NEVER, version[..., None] - age),
-            taken=np.rint(_stretch(rows[..., 6, :], 1.0)),
+            taken=np.rint(stretch(rows[..., 6, :], 1.0)),
         )
 
     def _unseen(self, batch: tuple[int, ...]) -> Float32Array:
@@ -311,7 +312,7 @@ class FederatedTraining:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Images by numbers: those of the shares that privileged agents see, or the first one."""
         s, batch = self.scenario, clock.shape
-        count = np.maximum(np.rint(_stretch(known, self.usual_samples)), 1)
+        count = np.maximum(np.rint(stretch(known, self.usual_samples)), 1)
         if s.growth_s is not None:
             passed = 0.0 if s.sliding else np.minimum(clock / s.growth_s, 1.0)[..., None]
             count = np.floor(count / (s.growth_from + (1 - s.growth_from) * passed) + 1e-6)
@@ -369,14 +370,3 @@ class FederatedTraining:
         from mec_gym.federated_training.viewer import draw_episode
 
         return draw_episode(self.scenario, episode)
-
-
-def _squash(value: npt.NDArray[Any], usual: float) -> FloatArray:
-    """Map numbers from 0 on to [0, 1)."""
-    return np.asarray(value / (value + usual))
-
-
-def _stretch(share: FloatArray, usual: float) -> FloatArray:
-    """Invert :func:`_squash`."""
-    share = np.minimum(share, 1.0 - 1e-7)
-    return np.asarray(usual * share / (1.0 - share))

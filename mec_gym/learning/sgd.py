@@ -39,7 +39,8 @@ def train(
         correction: What is added to every gradient, (J, P): SCAFFOLD's control variates
             [Karimireddy2020] eq. (3).
         gain: The factor of a client's images, (J,); pixels stay at most 1.
-        class_weights: The factor of a class's images in the loss, (J, classes) [HsuT2020].
+        class_weights: How much the images of each class weigh, (J, classes); the loss is the
+            weighted mean over a minibatch, so that the rate keeps its meaning [HsuT2020].
 
     Returns:
         The trained weights, (J, P), and the root mean square of the losses of all images that
@@ -68,7 +69,8 @@ def train(
             losses, slopes = cross_entropy(values[-1], labels)
             squares[:active] += np.square(losses).mean(axis=-1)
             if class_weights is not None:
-                slopes *= np.take_along_axis(class_weights[who], labels, axis=-1)[..., None]
+                weighs = np.take_along_axis(class_weights[who], labels, axis=-1)
+                slopes *= (weighs / weighs.mean(axis=-1, keepdims=True))[..., None]
             backward(layers, values, slopes, into)
             if pull:
                 steepest += pull * (now - start[who])

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core.problem import Episode
+from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.pipeline_training import model
 from mec_gym.pipeline_training.exact import episode_bound
@@ -144,8 +145,8 @@ class PipelineTraining:
         seen = np.empty((*batch, *self.observation_space.shape), dtype=np.float32)
         rows = [
             slot.present,
-            _squash(slot.speed, s.speed_scale) * slot.present,
-            _squash(slot.store, s.store) * slot.present,
+            squash(slot.speed, s.speed_scale) * slot.present,
+            squash(slot.store, s.store) * slot.present,
             slot.seen / s.horizon,
             slot.departures / s.horizon,
             slot.leaves / (s.notice + 1),
@@ -153,7 +154,7 @@ class PipelineTraining:
         for column, row in enumerate(rows):
             seen[..., column * m : (column + 1) * m] = row
         begin = self._columns * m
-        link = _squash(slot.link, s.link)
+        link = squash(slot.link, s.link)
         link = link * (slot.present[..., :, None] & slot.present[..., None, :])
         seen[..., begin : begin + m * m] = link.reshape(*batch, m * m)
         begin += m * m
@@ -171,12 +172,12 @@ class PipelineTraining:
         rows = seen[..., : self._columns * m].reshape(*seen.shape[:-1], self._columns, m)
         present = rows[..., 0, :] > 0.5
         begin = self._columns * m
-        link = _stretch(seen[..., begin : begin + m * m], s.link)
+        link = stretch(seen[..., begin : begin + m * m], s.link)
         begin += m * m
         slot = Slot(
             present=present,
-            speed=_stretch(rows[..., 1, :], s.speed_scale),
-            store=_stretch(rows[..., 2, :], s.store),
+            speed=stretch(rows[..., 1, :], s.speed_scale),
+            store=stretch(rows[..., 2, :], s.store),
             link=link.reshape(*seen.shape[:-1], m, m),
             seen=np.rint(rows[..., 3, :] * s.horizon),
             departures=np.rint(rows[..., 4, :] * s.horizon),
@@ -217,14 +218,3 @@ class PipelineTraining:
         from mec_gym.pipeline_training.viewer import draw_episode
 
         return draw_episode(self.scenario, episode)
-
-
-def _squash(rate: FloatArray, usual: float) -> FloatArray:
-    """Map rates from 0 on to [0, 1)."""
-    return np.asarray(rate / (rate + usual))
-
-
-def _stretch(share: FloatArray, usual: float) -> FloatArray:
-    """Invert :func:`_squash`."""
-    share = np.minimum(share, 1.0 - 1e-7)
-    return np.asarray(usual * share / (1.0 - share))

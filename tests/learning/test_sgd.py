@@ -64,9 +64,11 @@ def by_torch(net, start, data, index, steps, *, pull=0.0, correction=None, gain=
             values = values @ parameters[k] + parameters[k + 1]
         each = functional.cross_entropy(values, labels, reduction="none")
         losses.append(each.detach().numpy())
-        if weights is not None:
-            each = each * torch.tensor(weights.astype(np.float64))[labels]
         loss = each.mean()
+        if weights is not None:
+            loss = functional.cross_entropy(
+                values, labels, weight=torch.tensor(weights.astype(np.float64))
+            )
         pairs = list(zip(parameters, first, strict=True))
         loss = loss + pull / 2 * sum(((p - f) ** 2).sum() for p, f in pairs)
         if added is not None:  # a linear term has a constant gradient
@@ -134,7 +136,8 @@ def test_one_step_by_hand():
     # Class weights change what is learnt, not the reported loss.
     weights = np.array([[2.0, 6.0]])
     heavy, same = train(net, start, data, index, rate=0.4, class_weights=weights)
-    step = np.array([2 * -0.375, 2 * 0.375, 2 * -0.375 + 6 * 0.25, 2 * 0.375 - 6 * 0.25])
+    # Of 2 and 6, the shares of the sum are 1/4 and 3/4 instead of 1/2 each.
+    step = np.array([-0.375 / 2, 0.375 / 2, -0.375 / 2 + 0.25 * 1.5, 0.375 / 2 - 0.25 * 1.5])
     np.testing.assert_allclose(heavy[0], start[0] - 0.4 * step, rtol=1e-12)
     assert same[0] == loss[0]
 

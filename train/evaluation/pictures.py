@@ -83,14 +83,14 @@ MOST_COLOURS = 10
 def decisions_figure(played: Rollout) -> Figure:
     """Draw how each part of the decision is spread over episodes, step by step.
 
-    Parts of shape (n, T) are drawn, and parts of whole numbers (n, T, N), all N together.
+    Parts of shape (n, T) are drawn, and parts of shape (n, T, N), all N together.
     """
     from matplotlib import colormaps
 
     names = [
         name
         for name, field in arrays.as_dict(played.decisions).items()
-        if np.ndim(field) == 2 or (np.ndim(field) == 3 and np.issubdtype(field.dtype, np.integer))
+        if np.ndim(field) in (2, 3) and np.size(field)
     ]
     figure = new_figure(10, 2.2 * len(names))
     axes = figure.subplots(len(names), 1, squeeze=False)[:, 0]

@@ -29,10 +29,10 @@ _PPO = PPOSettings(
 
 PPO_PRESETS = {
     "federated": _preset(
-        "learn when to weigh clients otherwise than the linear policy does", _PPO, 300_000
+        "learn when to weigh clients otherwise than the linear policy does", _PPO, 200_000
     ),
     "federated-unaided": _preset(
-        "learn to weigh clients from scratch", replace(_PPO, head="weights-unaided"), 500_000
+        "learn to weigh clients from scratch", replace(_PPO, head="weights-unaided"), 200_000
     ),
 }
 _A3C = A3CSettings(
@@ -48,11 +48,11 @@ _A3C = A3CSettings(
 
 A3C_PRESETS = {
     "federated": _preset(
-        "learn when to weigh clients otherwise than the linear policy does", _A3C, 300_000
+        "learn when to weigh clients otherwise than the linear policy does", _A3C, 200_000
     ),
     "mtl-federated": _preset(
         "multi-task: the same, a branch for each weight",
         replace(_A3C, network="branches", multi_task=True),
-        300_000,
+        200_000,
     ),
 }

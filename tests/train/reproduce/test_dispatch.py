@@ -106,6 +106,7 @@ def test_unknown_names_are_told_what_there_is(tmp_path, capsys):
         "early-exit",
         "distributed-inference",
         "pipeline-training",
+        "federated-training",
     )
     with pytest.raises(ValueError, match=rf"what.*{', '.join(names())}.*'seed'"):
         load("seed")
@@ -126,7 +127,12 @@ def test_help_without_a_name_lists_the_names(capsys):
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("training-offload", "--draws"), ("early-exit", None), ("distributed-inference", "--steps")],
+    [
+        ("training-offload", "--draws"),
+        ("early-exit", None),
+        ("distributed-inference", "--steps"),
+        ("federated-training", "--worlds"),
+    ],
 )
 def test_each_has_only_options_of_its_own(name, option, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -134,7 +140,8 @@ def test_each_has_only_options_of_its_own(name, option, capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert "--out" in text and "--overwrite" in text
-    assert {o for o in ("--draws", "--steps") if o in text} == ({option} if option else set())
+    others = ("--draws", "--steps", "--worlds")
+    assert {o for o in others if o in text} == ({option} if option else set())
 
 
 @pytest.mark.parametrize(
