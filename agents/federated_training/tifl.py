@@ -18,8 +18,9 @@ class TierSolver:
     """Draws a tier of clients of like speed, and clients of that tier, as TiFL [Chai2020] does.
 
     Clients that can be reached are sorted into tiers of equal size by the time that their last
-    update took, or by how long a job is expected to take if there was none. A tier whose accuracy is low is drawn more often
-    (algorithm 2 of the paper), and every tier has credits that it uses up, the slower the fewer.
+    update took, or by how long a job is expected to take if there was none. A tier whose accuracy
+    is low is drawn more often (algorithm 2 of the paper), and every tier has credits that it uses
+    up, the slower the fewer.
 
     Two things are read differently, as observations do not tell them. The paper tests the model on
     the images of each tier; here the mean of the losses that the tier's clients reported last
