@@ -16,14 +16,15 @@ def _preset(about: str, settings: S, total_timesteps: int) -> TrainingPreset[S]:
     return TrainingPreset(about, settings, total_timesteps, **_EVALUATION)
 
 
+# The noise is small: by much of it, other clients go each time, and what is learnt relies on that.
 _PPO = PPOSettings(
     head="weights",
     num_envs=32,
     n_steps=64,
     gamma=0.995,
     reward_scale=30.0,
-    learning_rate=5e-4,
-    log_std_init=-1.0,
+    learning_rate=3e-4,
+    log_std_init=-2.5,
     minibatches=8,
 )
 
@@ -32,7 +33,9 @@ PPO_PRESETS = {
         "learn when to weigh clients otherwise than the linear policy does", _PPO, 200_000
     ),
     "federated-unaided": _preset(
-        "learn to weigh clients from scratch", replace(_PPO, head="weights-unaided"), 200_000
+        "learn to weigh clients from scratch",
+        replace(_PPO, head="weights-unaided", log_std_init=-1.5),
+        200_000,
     ),
 }
 _A3C = A3CSettings(
@@ -42,8 +45,8 @@ _A3C = A3CSettings(
     gamma=0.995,
     reward_scale=30.0,
     ent_coef=0.0,
-    learning_rate=5e-4,
-    log_std_init=-1.0,
+    learning_rate=3e-4,
+    log_std_init=-2.5,
 )
 
 A3C_PRESETS = {
