@@ -140,7 +140,8 @@ def report(
     options = " ".join(f"--{name} {value}" for name, value in asdict(settings).items())
     return {
         "scenario": scenario,
-        "command": f"{COMMAND} --scenario {scenario} --generations {generations} {options}",
+        "command": f"{COMMAND} --scenario {scenario} --out weights.json "
+        f"--generations {generations} {options}",
         "settings": asdict(settings),
         "generations": generations,
         "done": len(progress.history),

@@ -71,7 +71,7 @@ def test_shipped_weights_say_how_they_were_found():
     assert set(found) == {"semi-async", "sync"}
     for name, one in found.items():
         assert one["scenario"] == name and name in PRESETS
-        assert one["command"].startswith(f"{search.COMMAND} --scenario {name} --generations ")
+        assert one["command"].startswith(f"{search.COMMAND} --scenario {name} --out ")
         assert len(one["history"]) == one["done"] >= 5
         assert Settings(**one["settings"]).population >= 4
         np.testing.assert_array_equal(shipped_weights(name), [*one["weights"].values()])
