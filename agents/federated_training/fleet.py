@@ -68,7 +68,7 @@ def fleet_now(slot: Slot, state: State, scenario: Scenario) -> Fleet:
     never = state.merged_into == NEVER
     return Fleet(
         computing_s=s.job_flop / read(slot.speed),
-        linking_s=s.model_bits / slot.downlink + s.upload_bits / read(slot.uplink),
+        linking_s=s.download_bits / slot.downlink + s.upload_bits / read(slot.uplink),
         samples=known_images(slot.samples, state.clock[..., None], s)[1].astype(np.float64),
         loss=state.last_loss,
         never=never,

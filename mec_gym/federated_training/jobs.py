@@ -82,7 +82,7 @@ def pick(client: IntArray, ready: BoolArray, score: FloatArray) -> IntArray:
 def times(jobs: Jobs, world: World, scenario: Scenario) -> Times:
     """Compute when the clients have received the model and have trained.
 
-    Downloading takes b / rate. A minibatch is 3 F B of work, because the backward pass costs
+    Downloading takes what is received / rate. A minibatch is 3 F B of work: the backward pass costs
     twice as much as the forward pass, and the speed varies from bin to bin.
 
     Args:
@@ -91,7 +91,7 @@ def times(jobs: Jobs, world: World, scenario: Scenario) -> Times:
         scenario: The parameters.
     """
     row, who = world.row[jobs.environment], jobs.client
-    received = jobs.begin + scenario.model_bits / world.table("downlink", 1)[row, who]
+    received = jobs.begin + scenario.download_bits / world.table("downlink", 1)[row, who]
     work = scenario.job_flop * jobs.steps / scenario.local_steps
     work = work * world.table("jitter", 1)[row, who]
     speed = world.table("speed", 2)[row, who]
@@ -156,7 +156,10 @@ def learn(
     importance = None
     if s.importance:
         classes = s.network.sizes[-1]
-        held = class_shares(s.data.learn.labels, mine, samples, classes)
+        # Only images that are known count; behind them, whatever is there is not looked at.
+        turn = np.minimum(first[:, None] + np.arange(mine.shape[1]), mine.shape[1] - 1)
+        seen = np.take_along_axis(mine, turn, axis=-1)
+        held = class_shares(s.data.learn.labels, seen, count, classes)
         importance = (s.class_shares / np.where(held > 0, held, 1.0)).astype(np.float32)
     correction = control - own if s.control_variates else None
     with np.errstate(over="ignore", invalid="ignore"):

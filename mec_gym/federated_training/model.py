@@ -301,7 +301,7 @@ def _send_off(
     )
     computing = np.maximum(np.minimum(times.computed, end) - times.received, 0.0)
     sending = np.maximum(end - times.computed, 0.0)
-    bits = s.model_bits + np.where(end > times.computed, learnt.bits, 0.0)
+    bits = s.download_bits + np.where(end > times.computed, learnt.bits, 0.0)
 
     def per_environment(values: FloatArray) -> FloatArray:
         return np.bincount(z, values, minlength=len(before.clock)).astype(np.float64)

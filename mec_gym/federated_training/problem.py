@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.checks import LARGEST, SMALLEST
 from mec_gym.core.problem import Episode
 from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
@@ -110,7 +111,7 @@ class FederatedTraining:
         numbers = s.clients * (2 if s.control_steps else 1)
         self.action_space = spaces.Box(-1.0, 1.0, (numbers,), np.float32)
         self.horizon = s.decisions
-        self.usual_samples = len(s.data.learn.labels) / s.clients
+        self.usual_samples = s.shared + (len(s.data.learn.labels) - s.shared) / s.clients
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
@@ -134,9 +135,13 @@ class FederatedTraining:
             )
         for name in ("jitter", "speed", "uplink", "downlink", "gain"):
             values = getattr(trace, name)
-            if (values <= 0).any():
-                at = tuple(int(i) for i in np.argwhere(values <= 0)[0])
-                raise ValueError(f"trace.{name} must be positive, got {values[at]:g} at {at}")
+            outside = (values < SMALLEST) | (values > LARGEST)
+            if outside.any():
+                at = tuple(int(i) for i in np.argwhere(outside)[0])
+                raise ValueError(
+                    f"trace.{name} must be in [{SMALLEST:g}, {LARGEST:g}], got {values[at]:g} "
+                    f"at {at}"
+                )
         most = trace.own.shape[-1]
         if (trace.samples < 1).any() or (trace.samples > most).any():
             raise ValueError(
@@ -168,7 +173,7 @@ class FederatedTraining:
         seen = np.empty((len(now.clock), *self.observation_space.shape), dtype=np.float32)
         samples = known_images(world.each("samples"), now.clock[:, None], s)[1]
         computing = s.job_flop / world.now("speed", now.clock)
-        linking = s.model_bits / world.each("downlink") + s.upload_bits / world.now(
+        linking = s.download_bits / world.each("downlink") + s.upload_bits / world.now(
             "uplink", now.clock
         )
         busy = jobs.busy(now.client, n)
@@ -224,7 +229,7 @@ class FederatedTraining:
         clock = passed * s.budget_s
         computing = stretch(rows[..., 0, :], s.compute_scale)
         linking = stretch(rows[..., 1, :], s.link_scale)
-        receiving = linking * (s.model_bits / s.downlink / s.link_scale)
+        receiving = linking * (s.download_bits / s.downlink / s.link_scale)
         idle, busy = rows[..., 7, :] > 0.5, rows[..., 8, :] > 0.5
         recall = np.broadcast_to(accuracy[..., None], (*batch, self.classes))
         demand = np.broadcast_to(self._usual_demand, (*batch, 1, self.classes))
@@ -241,7 +246,7 @@ class FederatedTraining:
             present=self._believed_presence(idle | busy, rows, clock),
             speed=self._for_ever(s.job_flop / np.maximum(computing, 1e-9)),
             uplink=self._for_ever(s.upload_bits / np.maximum(linking - receiving, 1e-9)),
-            downlink=s.model_bits / np.maximum(receiving, 1e-9),
+            downlink=s.download_bits / np.maximum(receiving, 1e-9),
             own=own,
             samples=samples,
             gain=np.ones((*batch, n), dtype=np.float32),

@@ -35,6 +35,7 @@ Goal = Literal["error", "target"]
 MergeWeights = Literal["samples", "equal"]
 
 MEGA, GIGA = 1e6, 1e9
+MOST_CHANGES = 10_000  # of who is present, and of what is asked for, per episode
 MOST_NUMBERS = 10**7  # numbers that describe an episode or its state, which have to fit into memory
 
 
@@ -92,7 +93,8 @@ class Scenario:
         rate: The clients' learning rate.
         pull: FedProx's mu, by which clients are held near the weights that they began from
             [LiT2020].
-        control_variates: Whether clients correct their gradients as in SCAFFOLD [Karimireddy2020].
+        control_variates: Whether clients correct their gradients as in SCAFFOLD [Karimireddy2020];
+            they receive twice as much for it.
         importance: Whether images weigh by how common their class is among all against among
             the client's (FedIR [HsuT2020]).
         control_steps: Whether the agent also says how many steps each client takes.
@@ -340,6 +342,17 @@ class Scenario:
                 f"{self.drift_classes!r}"
             )
         self._partition(np.random.default_rng(0), 0)  # it checks its parameters
+        self._check_combinations()
+        tables = self.clients * (3 * self.bins + self.most + self.decisions)
+        weights = self.network.parameters * (self.at_once + self.memory_rows + 4)
+        for count, what in (
+            (tables, "clients * (3 * budget_s / bin_s + images per client + decisions)"),
+            (weights, "the weights of the models that are on their way or remembered"),
+        ):
+            if count > MOST_NUMBERS:
+                raise ValueError(f"{what} must be at most {MOST_NUMBERS:g} numbers, got {count}")
+
+    def _check_combinations(self) -> None:
         if self.look_ahead and not self.server_momentum:
             raise ValueError("look_ahead must be False without server_momentum, got True")
         if self.merge != "average":
@@ -349,14 +362,18 @@ class Scenario:
                         f'{name} needs merge = "average", got merge = {self.merge!r} and '
                         f"{name} = {getattr(self, name)!r}"
                     )
-        tables = self.clients * (3 * self.bins + self.most + self.decisions)
-        weights = self.network.parameters * (self.at_once + self.memory_rows + 4)
-        for count, what in (
-            (tables, "clients * (3 * budget_s / bin_s + images per client + decisions)"),
-            (weights, "the weights of the models that are on their way or remembered"),
+        for name, needs, without in (
+            ("sliding", "growth_s", self.growth_s is None),
+            ("phase_by_class", 'availability = "hours"', self.availability != "hours"),
         ):
-            if count > MOST_NUMBERS:
-                raise ValueError(f"{what} must be at most {MOST_NUMBERS:g} numbers, got {count}")
+            if getattr(self, name) and without:
+                raise ValueError(f"{name} must be False without {needs}, got True")
+        least = self.budget_s / MOST_CHANGES
+        for name, value in (("on_s", self.on_s), ("off_s", self.off_s), ("drift_s", self.drift_s)):
+            if value is not None and value < least:
+                raise ValueError(
+                    f"{name} must be at least budget_s / {MOST_CHANGES} = {least:g}, got {value!r}"
+                )
 
     @cached_property
     def data(self) -> Split:
@@ -399,6 +416,14 @@ class Scenario:
         return 3.0 * self.forward_flop * self.local_steps * self.batch
 
     @property
+    def download_bits(self) -> float:
+        """What a client receives, bit: the model, and with SCAFFOLD the server's control variates.
+
+        The client's own need not be sent: the server computes them from the update.
+        """
+        return self.model_bits * (2.0 if self.control_variates else 1.0)
+
+    @property
     def upload_bits(self) -> float:
         """What a client sends, bit; with ``"significant"`` entries only, the most that it sends."""
         share = 1.0
@@ -416,7 +441,7 @@ class Scenario:
     @property
     def link_scale(self) -> float:
         """The time that a usual client sends and receives, which observations are scaled by, s."""
-        return self.model_bits / self.downlink + self.upload_bits / self.uplink
+        return self.download_bits / self.downlink + self.upload_bits / self.uplink
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
@@ -494,7 +519,7 @@ PRESETS: dict[str, Preset[Scenario]] = {
         "FedAvg: the server waits for all of up to 10 clients",
     ),
     "async": Preset(
-        lambda: Scenario(quorum=1, merge="mix", server_rate=0.6, decisions=1000),
+        lambda: Scenario(quorum=1, merge="mix", server_rate=0.6, decisions=2500),
         "FedAsync: every arrival is mixed in at once",
     ),
     "iid": Preset(lambda: Scenario(partition="iid"), "semi-async, but all clients see all classes"),

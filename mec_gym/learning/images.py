@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +123,9 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Read the images and the labels of a file as they are."""
     names = "images", "labels"
     with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{path} is not an .npz file")
+        file.seek(0)
         try:
             fields = np.load(file, allow_pickle=False)
             found = {name: fields[name] for name in names if name in fields.files}
@@ -144,6 +148,8 @@ def _checked(path: Path, labels: npt.NDArray[Any]) -> IntArray:
         )
     whole: IntArray = labels.astype(np.int64)
     counts = np.bincount(whole)
+    if counts[0] == 0:
+        raise ValueError(f"{path}: labels must begin with 0, got {whole.min()} as the least")
     if counts.min() < FEWEST_OF_A_CLASS:
         raise ValueError(
             f"{path}: labels must hold each class at least {FEWEST_OF_A_CLASS} times, got "

@@ -429,3 +429,24 @@ def test_images_of_ones_own_that_make_no_sense(tmp_path, spoil, message):
 def test_no_draw_is_beyond_three_standard_deviations():
     drawn = fleet.normal(np.random.default_rng(0), (100_000,))
     assert np.abs(drawn).max() == 3.0 and drawn.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"sliding": True}, "sliding must be False without growth_s, got True"),
+        ({"phase_by_class": True}, "phase_by_class must be False without availability"),
+        ({"drift_s": 1e-6}, "drift_s must be at least .*0.4, got 1e-06"),
+        ({"availability": "churn", "off_s": 1e-3}, "off_s must be at least .*0.4, got 0.001"),
+    ],
+)
+def test_what_would_do_nothing_or_never_end_is_refused(fields, told):
+    with pytest.raises(ValueError, match=told):
+        Scenario(**fields)
+
+
+def test_control_variates_are_received_but_not_sent():
+    plain, corrected = Scenario(), Scenario(control_variates=True)
+    assert corrected.download_bits == 2 * plain.download_bits == 2 * plain.model_bits
+    assert corrected.upload_bits == plain.upload_bits
+    assert corrected.link_scale == plain.link_scale + 32e6 / 16e6

@@ -153,7 +153,7 @@ IMAGES, OWN = own_images([10, 12])
         ({"images": IMAGES.astype(object), "labels": OWN}, "not a readable .npz"),
         ({"images": IMAGES, "labels": OWN + 0.5}, r"labels.*whole.*\.5"),
         ({"images": IMAGES, "labels": OWN - 1}, "labels.*whole.*from 0.*-1"),
-        ({"images": IMAGES, "labels": OWN + 1}, "labels.*10 times.*class 0 0 times"),
+        ({"images": IMAGES, "labels": OWN + 1}, "labels must begin with 0, got 1"),
         ({"images": IMAGES[4:], "labels": OWN[4:]}, r"labels.*10 times.*class 0 9 times"),
         ({"images": IMAGES, "labels": 0 * OWN}, "labels.*2 to 1000.*0"),
         ({"images": IMAGES, "labels": 10**12 * OWN}, "labels.*2 to 1000.*1000000000000"),
@@ -180,5 +180,5 @@ def test_what_is_no_archive(tmp_path):
         (tmp_path / "array.npy").read_bytes(),
     ):
         path.write_bytes(wrong)
-        with pytest.raises(ValueError, match=r"own\.npz is not a readable \.npz file"):
+        with pytest.raises(ValueError, match=r"own\.npz is not an? (readable )?\.npz file"):
             load_images(path)
