@@ -369,7 +369,9 @@ class Scenario:
             if getattr(self, name) and without:
                 raise ValueError(f"{name} must be False without {needs}, got True")
         least = self.budget_s / MOST_CHANGES
-        for name, value in (("on_s", self.on_s), ("off_s", self.off_s), ("drift_s", self.drift_s)):
+        changing = () if self.availability == "always" else ("on_s", "off_s")
+        for name in (*changing, "drift_s"):
+            value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(
                     f"{name} must be at least budget_s / {MOST_CHANGES} = {least:g}, got {value!r}"
