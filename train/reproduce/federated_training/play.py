@@ -159,7 +159,9 @@ def play(case: Case, worlds: int) -> Played:
         accuracy = np.where(later, outcome.accuracy[:, None], accuracy)
         waiting = running & ~reached
         reached_s[waiting], reached_merges[waiting] = state.clock[waiting], state.version[waiting]
-        up_bits += np.where(running, outcome.sent_bits - scenario.download_bits * outcome.sent_off, 0)
+        up_bits += np.where(
+            running, outcome.sent_bits - scenario.download_bits * outcome.sent_off, 0
+        )
         reached_bits[waiting] = up_bits[waiting]
         reached |= waiting & (outcome.accuracy >= TARGET)
         if problem.done(state).all():
