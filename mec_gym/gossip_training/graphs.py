@@ -1,0 +1,58 @@
+"""Who may listen to whom: the graphs of gossip."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from mec_gym.core.checks import one_of
+from mec_gym.core.types import IntArray
+
+Graph = Literal["complete", "ring", "torus", "geometric"]
+
+
+def edges_of(graph: Graph, devices: int, radius: float = 0.5) -> IntArray:
+    """Return the directed edges of a graph, (E, 2): who listens, and to whom.
+
+    They are ordered by listener, then by speaker. In all of these graphs an edge exists in both
+    directions.
+
+    Args:
+        graph: ``"complete"``: everybody may listen to everybody; ``"ring"``: to the next and to
+            the one before; ``"torus"``: a grid whose ends are joined, as square as the number
+            allows [Colin2016]; ``"geometric"``: those who are within a distance of each other,
+            on points of a golden spiral in the unit disc.
+        devices: The number of devices, N, at least 2.
+        radius: The distance, for ``"geometric"``; those who would have no neighbour get their
+            nearest one.
+
+    Raises:
+        ValueError: The graph is unknown, or there are fewer than 2 devices.
+    """
+    one_of("graph", graph, get_args(Graph))
+    if devices < 2:
+        raise ValueError(f"devices must be at least 2, got {devices!r}")
+    number = np.arange(devices)
+    linked = np.zeros((devices, devices), dtype=np.bool_)
+    if graph == "complete":
+        linked[:] = True
+    elif graph == "ring":
+        linked[number, (number + 1) % devices] = True
+    elif graph == "torus":
+        rows = max(r for r in range(1, math.isqrt(devices) + 1) if devices % r == 0)
+        columns = devices // rows
+        row, column = number // columns, number % columns
+        linked[number, row * columns + (column + 1) % columns] = True
+        linked[number, (row + 1) % rows * columns + column] = True
+    else:
+        angle, distance = number * math.pi * (3.0 - math.sqrt(5.0)), np.sqrt(number / devices)
+        place = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
+        apart = np.linalg.norm(place[:, None] - place, axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        linked = apart <= radius
+        linked[number, apart.argmin(axis=-1)] = True
+    linked = linked | linked.T
+    np.fill_diagonal(linked, False)
+    return np.argwhere(linked)
