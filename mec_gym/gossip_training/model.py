@@ -176,7 +176,10 @@ def start(slot: Slot, scenario: Scenario) -> State:
 
 
 def _trained(
-    slot: Slot, row: npt.NDArray[np.int64], weights: Float32Array, active: BoolArray,
+    slot: Slot,
+    row: npt.NDArray[np.int64],
+    weights: Float32Array,
+    active: BoolArray,
     scenario: Scenario,
 ) -> Float32Array:
     """Train the models of all active devices, (Z, N, P)."""
@@ -192,4 +195,158 @@ def _trained(
         result[z, device] = train(
             s.network, weights[z, device], s.data.learn, index, rate=s.learning_rate
         )[0]
+    return result
+
+
+def evaluate(
+    slot: Slot, state: State, decision: Decision, scenario: Scenario
+) -> tuple[State, Outcome]:
+    """Let every device train, send, and average what it listens to.
+
+    Devices whose clock has passed the budget are out: they neither train nor are they heard.
+
+    Args:
+        slot: The slot, fields (...).
+        state: The state, fields (...).
+        decision: The decision, fields (...).
+        scenario: The parameters.
+
+    Returns:
+        The state after the round, and what became of it.
+    """
+    s, n = scenario, scenario.devices
+    own = np.shape(slot.key)
+    batch = np.broadcast_shapes(own, np.shape(state.over), np.shape(decision.reduce))
+    count = math.prod(batch)
+    row = np.broadcast_to(np.arange(math.prod(own)).reshape(own), batch).reshape(-1)
+
+    def flat(record: Any, axes: int) -> Any:
+        def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            rest = array.shape[axes:]
+            return np.broadcast_to(array, (*batch, *rest)).reshape(count, *rest)
+
+        return arrays.map_arrays(one, record)
+
+    before: State = flat(state, np.ndim(state.over))
+    asked: Decision = flat(decision, np.ndim(decision.reduce))
+    compute_s = slot.compute_s.reshape(-1, n)[row]
+    rate = slot.rate.reshape(-1, n)[row]
+    active = ~before.over[:, None] & (before.clock < s.budget_s)
+    heard = np.zeros((count, n, n), dtype=np.bool_)
+    listener, speaker = s.edges.T
+    heard[:, listener, speaker] = asked.listen
+    heard &= active[:, :, None] & active[:, None, :] & ~asked.reduce[:, None, None]
+
+    alone = before.clock + compute_s
+    gossip = arrivals(before.clock, compute_s, rate, heard, s.sent_bits, s.overlap)
+    together = reduced(before.clock, compute_s, rate, active, s.model_bits)
+    end = np.where(asked.reduce[:, None], together[:, None], gossip)
+    clock = np.where(active, end, before.clock)
+
+    trained = _trained(slot, row, before.weights, active, s)
+    weights, mass, copies = _averaged(before, trained, heard, active, asked.reduce, s)
+    broken = ~np.isfinite(weights).all(axis=(-1, -2))
+    weights = np.where(broken[:, None, None], before.weights, weights)
+    fresh = active & ~broken[:, None]
+    accuracy = before.accuracy.copy()
+    accuracy[fresh] = accuracy_of(weights[fresh], s.data.validate, s)
+    left = before.rounds_left - 1.0
+    over = before.over | broken | (left <= 0) | (clock >= s.budget_s).all(axis=-1)
+
+    length = np.minimum(clock, s.budget_s) - np.minimum(before.clock, s.budget_s)
+    rest = np.where(over[:, None], s.budget_s - np.minimum(clock, s.budget_s), 0.0)
+    final = np.where(broken[:, None], 0.0, accuracy)
+    error_s = (1.0 - before.accuracy) * length + (1.0 - final) * rest
+    links = heard.sum(axis=(-1, -2)) * s.sent_bits
+    everybody = active.sum(axis=-1)
+    whole = np.where(asked.reduce, 2.0 * np.maximum(everybody - 1, 0) * s.model_bits, links)
+    mean = weights.mean(axis=-2, keepdims=True)
+    distance = np.sqrt(np.square(weights - mean).sum(axis=-1).mean(axis=-1))
+    test = np.zeros(count)
+    ended = over & ~before.over & ~broken
+    test[ended] = accuracy_of(weights[ended], s.data.test, s).mean(axis=-1)
+    number = np.where(asked.reduce, np.maximum(everybody - 1, 0), heard.sum(axis=(-1, -2)) / n)
+    after = State(
+        clock=clock,
+        rounds_left=left,
+        over=over,
+        weights=weights,
+        accuracy=accuracy,
+        mass=mass,
+        before=trained if s.overlap else before.before,
+        copies=copies,
+    )
+    outcome = Outcome(
+        error_s=error_s.mean(axis=-1),
+        seconds=length.mean(axis=-1),
+        waiting_s=np.where(active, end - alone, 0.0).mean(axis=-1),
+        sent_bits=whole,
+        heard=number.astype(np.float64),
+        accuracy=final.mean(axis=-1),
+        consensus=distance.astype(np.float64),
+        test_accuracy=test,
+        diverged=broken.astype(np.float64),
+    )
+
+    def back(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array.reshape((*batch, *array.shape[1:]))
+
+    return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
+
+
+def _averaged(
+    before: State,
+    trained: Float32Array,
+    heard: BoolArray,
+    active: BoolArray,
+    reduce: BoolArray,
+    scenario: Scenario,
+) -> tuple[Float32Array, FloatArray, Float32Array]:
+    """Return models, masses and copies after devices have averaged, (Z, N, ...) each."""
+    s = scenario
+    shares = mixing_weights(heard, s.mixing)
+    mass, copies = before.mass, before.copies
+    sent = before.before if s.overlap else trained
+    if s.payload == "choco":
+        difference = top_k(trained - copies, s.payload_share)
+        spoke = heard.any(axis=-2)[..., None]
+        copies = np.where(spoke, copies + difference, copies)
+        others = shares * ~np.eye(s.devices, dtype=np.bool_)
+        moves = mixed(others, copies)
+        moves -= others.sum(axis=-1)[..., None].astype(np.float32) * copies
+        weights = trained + np.float32(s.choco_step) * moves
+    elif s.payload == "segments":
+        weights = _by_segments(trained, sent, heard, s)
+    elif s.mixing == "push-sum":
+        given = mixed(shares, sent * mass[..., None].astype(np.float32))
+        mass = (shares * mass[:, None, :]).sum(axis=-1)
+        weights = given / mass[..., None].astype(np.float32)
+    else:
+        itself = np.diagonal(shares, axis1=-2, axis2=-1)[..., None].astype(np.float32)
+        others = shares * ~np.eye(s.devices, dtype=np.bool_)
+        weights = itself * trained + mixed(others, sent)
+    weights = np.where(heard.any(axis=-1)[..., None], weights, trained)
+    share = active / np.maximum(active.sum(axis=-1, keepdims=True), 1)
+    mean = mixed(np.repeat(share[:, None, :], s.devices, axis=1), trained)
+    reduced_now = reduce[:, None, None] & active[..., None]
+    return np.where(reduced_now, mean, weights), mass, copies
+
+
+def _by_segments(
+    trained: Float32Array, sent: Float32Array, heard: BoolArray, scenario: Scenario
+) -> Float32Array:
+    """Average each segment with those speakers that it is taken from, (Z, N, P) [HuC2019].
+
+    The k-th of those whom a device listens to gives it segment k, counted round.
+    """
+    turn = (np.cumsum(heard, axis=-1) - 1) % scenario.segments
+    edges = np.linspace(0, trained.shape[-1], scenario.segments + 1).astype(np.int64)
+    result = trained.copy()
+    for segment in range(scenario.segments):
+        gives = heard & (turn == segment)
+        part = slice(edges[segment], edges[segment + 1])
+        number = 1.0 + gives.sum(axis=-1)
+        shares = gives / number[..., None]
+        itself = (1.0 / number)[..., None].astype(np.float32)
+        result[..., part] = itself * trained[..., part] + mixed(shares, sent[..., part])
     return result

@@ -246,9 +246,7 @@ PRESETS: dict[str, Preset[Scenario]] = {
         "complete, with devices of unequal speed and alike images",
     ),
     "tiny": Preset(
-        lambda: Scenario(
-            devices=4, rounds=8, budget_s=100.0, local_steps=2, batch=8, hidden=8
-        ),
+        lambda: Scenario(devices=4, rounds=8, budget_s=100.0, local_steps=2, batch=8, hidden=8),
         "4 devices, 8 rounds",
     ),
 }
