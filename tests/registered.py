@@ -26,8 +26,8 @@ class Registered:
         positive: Name of a field that has to be positive.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
-        large_presets: Presets whose conformance takes hours, because learning in them is real; tests
-            of their own problem show it on small scenarios like them.
+        large_presets: Presets whose conformance takes hours, because learning in them is real. It
+            is shown on small scenarios like them.
         slow_agents: Agents that take long to make, or to decide.
     """
 
