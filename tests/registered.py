@@ -26,6 +26,8 @@ class Registered:
         positive: Name of a field that has to be positive.
         reward: What the reward is, told the parts of an outcome.
         slow_presets: Presets whose conformance takes long, and is shown by others.
+        large_presets: Presets whose conformance takes hours, because learning in them is real. It
+            is shown on small scenarios like them.
         slow_agents: Agents that take long to make, or to decide.
     """
 
@@ -39,6 +41,7 @@ class Registered:
     positive: str = "battery"
     to_the_end: Mapping[str, Any] | None = None
     slow_presets: frozenset[str] = frozenset()
+    large_presets: frozenset[str] = frozenset()
     slow_agents: frozenset[str] = frozenset()
 
 

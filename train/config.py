@@ -11,12 +11,11 @@ import tyro
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
 from mec_gym.core.checks import check_fields, one_of, positive_int, seed_number
-from train.presets import find_a3c_preset, find_ppo_preset
+from train.presets import LENGTHS, find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 """The environment that is played if nobody asks for another."""
 
-LENGTHS = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
 FREE = (*LENGTHS, "rule")
 """Fields of a :class:`TrainRun` that may change when the run is resumed."""
 

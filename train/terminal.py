@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,13 +64,8 @@ def leaving_at_once() -> Iterator[None]:
         os.write(2, b"stopped\n")
         os._exit(130)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:  # as for what a script starts in the background
-        signal.signal(signal.SIGINT, leave)
-    try:
+    with _answered_by(leave):
         yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -90,14 +85,22 @@ def stopping_as_asked() -> Iterator[None]:
         asked = True
         raise KeyboardInterrupt
 
+    with _answered_by(ask):
+        try:
+            yield
+        except Exception as error:
+            if asked:
+                raise KeyboardInterrupt from error
+            raise
+
+
+@contextmanager
+def _answered_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let a function handle Ctrl-C, unless it is ignored."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, ask)
+    if before is not signal.SIG_IGN:  # as for what a script starts in the background
+        signal.signal(signal.SIGINT, handler)
     try:
         yield
-    except Exception as error:
-        if asked:
-            raise KeyboardInterrupt from error
-        raise
     finally:
         signal.signal(signal.SIGINT, before)

@@ -16,7 +16,7 @@ from agents.federated_training.linear import (
     check_weights,
     features,
     score_of,
-    shipped_weights,
+    usual_weights,
 )
 from mec_gym.core.types import FloatArray
 from mec_gym.federated_training.model import Decision
@@ -54,7 +54,7 @@ class WeightsHead:
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (len(CLIENT),), np.float32)
 
     def _usual(self) -> FloatArray:
-        return shipped_weights("sync" if self.problem.scenario.late == "drop" else "semi-async")
+        return usual_weights(self.problem.scenario)
 
     def parameters(self) -> dict[str, float]:
         """Return the weights to begin from, by name."""

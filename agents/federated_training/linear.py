@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agents.federated_training.fleet import Fleet, fleet_now, full_effort
 from agents.protocol import Solution
+from mec_gym.core.scaling import squash
 from mec_gym.core.types import FloatArray
 from mec_gym.federated_training.model import Decision, State
 from mec_gym.federated_training.problem import MOST_AGE, MOST_LOSS
@@ -41,9 +42,9 @@ def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
     client = np.stack(
         [
             np.ones(fleet.samples.shape),
-            fleet.computing_s / (fleet.computing_s + s.compute_scale),
-            fleet.linking_s / (fleet.linking_s + s.link_scale),
-            fleet.samples / (fleet.samples + usual_samples),
+            squash(fleet.computing_s, s.compute_scale),
+            squash(fleet.linking_s, s.link_scale),
+            squash(fleet.samples, usual_samples),
             np.minimum(fleet.loss / MOST_LOSS, 1.0),
             fleet.never.astype(np.float64),
             np.where(fleet.never, 1.0, np.minimum(fleet.age / MOST_AGE, 1.0)),
@@ -127,14 +128,21 @@ def shipped_weights(name: str) -> FloatArray:
     return check_weights(json.loads(SHIPPED.read_text())[name]["weights"])
 
 
-def linear_solver(scenario: Scenario) -> LinearSolver:
-    """Return the linear policy for a scenario, with the shipped weights.
+def usual_weights(scenario: Scenario) -> FloatArray:
+    """Return the shipped weights that suit a scenario.
 
-    Where late clients are dropped, the weights are those of ``sync``, elsewhere those of
-    ``semi-async``.
+    Where late clients are dropped, they are those of ``sync``, elsewhere those of ``semi-async``.
 
     Args:
         scenario: The parameters.
     """
-    name = "sync" if scenario.late == "drop" else "semi-async"
-    return LinearSolver(scenario, shipped_weights(name))
+    return shipped_weights("sync" if scenario.late == "drop" else "semi-async")
+
+
+def linear_solver(scenario: Scenario) -> LinearSolver:
+    """Return the linear policy for a scenario, with the shipped weights.
+
+    Args:
+        scenario: The parameters.
+    """
+    return LinearSolver(scenario, usual_weights(scenario))

@@ -28,11 +28,9 @@ REGISTERED = {
         to_the_end=OWN,
         positive="model_bits",
         reward=reward,
-        slow_presets=frozenset(
-            {
-                *("semi-async", "sync", "async", "iid", "churn", "hours", "drift", "growing"),
-                "tiny",  # 5 s; see tests/federated_training/test_problem.py for a smaller one
-            }
+        slow_presets=frozenset({"tiny"}),
+        large_presets=frozenset(
+            {"semi-async", "sync", "async", "iid", "churn", "hours", "drift", "growing"}
         ),
     ),
 }

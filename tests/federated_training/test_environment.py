@@ -5,6 +5,7 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
+from federated_training.registered import REGISTERED
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
@@ -12,6 +13,9 @@ from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.federated_training import FederatedTraining, Scenario
 from mec_gym.federated_training.scenario import PRESETS
+from mec_gym.testing import check_problem
+
+LARGE = REGISTERED["mec/FederatedTraining-v0"].large_presets
 
 FEDERATED = "mec/FederatedTraining-v0"
 
@@ -110,3 +114,13 @@ VARIANTS = {
 def test_a_vector_equals_singles_over_100_steps(scenario):
     """With 50 clients; episodes are cut short, so that some end on the way."""
     check_vector(dataclasses.replace(scenario, clients=50, budget_s=800.0), 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_conformance_of_small_scenarios_like_the_presets(name):
+    """The suite trains for hours in a whole preset; what a preset is about stays."""
+    whole = PRESETS[name].make()
+    few = {"clients": 6, "at_once": 3, "quorum": min(whole.quorum, 3), "decisions": 4}
+    small = {"local_steps": 2, "batch": 4, "hidden": 4, "bin_s": 100.0}
+    check_problem(FederatedTraining(dataclasses.replace(whole, **few, **small)))

@@ -16,6 +16,9 @@ from mec_gym.registration import Room, room_of
 
 S = TypeVar("S")
 
+LENGTHS = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+"""What says how long a run takes, by the names that presets and the options of a run share."""
+
 
 @dataclass(frozen=True)
 class TrainingPreset(Generic[S]):
@@ -40,8 +43,7 @@ class TrainingPreset(Generic[S]):
     @property
     def lengths(self) -> dict[str, int]:
         """Everything that says how long a run takes, by the names that a run's options have."""
-        names = ("total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in LENGTHS}
 
 
 PPO_FLAT = TrainingPreset(
