@@ -28,6 +28,7 @@ ROOMS = (
     "distributed_inference",
     "pipeline_training",
     "federated_training",
+    "gossip_training",
 )
 """The packages of mec_gym that hold a problem; a new one is added here and nowhere else."""
 

@@ -8,18 +8,10 @@ import numpy as np
 
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.learning.partition import class_shares
-from mec_gym.network.gaussian import correlate, white_noise
+from mec_gym.network.gaussian import MOST_SPREAD, bounded_noise, correlate, white_noise
 
 if TYPE_CHECKING:
     from mec_gym.federated_training.scenario import Scenario
-
-MOST_SPREAD = 3.0  # standard deviations that a logarithm is at most from its mean
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    """Draw standard normal numbers, those beyond ``MOST_SPREAD`` are cut off."""
-    drawn = np.clip(white_noise(rng, shape), -MOST_SPREAD, MOST_SPREAD)
-    return drawn.astype(np.float64)
 
 
 def presence(
@@ -75,7 +67,7 @@ def _stays(
 def speeds(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
     """Draw the speeds of the clients, (n, N, K) FLOP/s."""
     shape = (n, scenario.clients, scenario.bins)
-    exponent = np.zeros(shape) + scenario.speed_spread * normal(rng, (*shape[:2], 1))
+    exponent = np.zeros(shape) + scenario.speed_spread * bounded_noise(rng, (*shape[:2], 1))
     if scenario.load_spread:
         noise = white_noise(rng, (scenario.bins, *shape[:2]))
         noise = np.clip(correlate(noise, scenario.load_memory), -MOST_SPREAD, MOST_SPREAD)
@@ -86,15 +78,15 @@ def speeds(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
 def uplinks(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
     """Draw the rates towards the server, (n, N, K) bit/s."""
     shape = (n, scenario.clients, scenario.bins)
-    exponent = np.zeros(shape) + scenario.rate_spread * normal(rng, (*shape[:2], 1))
+    exponent = np.zeros(shape) + scenario.rate_spread * bounded_noise(rng, (*shape[:2], 1))
     if scenario.fading:
-        exponent += scenario.fading * normal(rng, shape)
+        exponent += scenario.fading * bounded_noise(rng, shape)
     return np.asarray(scenario.uplink * np.exp(exponent))
 
 
 def downlinks(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
     """Draw the rates from the server, (n, N) bit/s."""
-    exponent = scenario.rate_spread * normal(rng, (n, scenario.clients))
+    exponent = scenario.rate_spread * bounded_noise(rng, (n, scenario.clients))
     return np.asarray(scenario.downlink * np.exp(exponent))
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from mec_gym.core.checks import check_fields
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
-from mec_gym.dnn.blocks import cut_chain
-from mec_gym.dnn.graph import load_graph
 from mec_gym.federated_training import fleet
 from mec_gym.learning.compression import low_rank_bits, top_k_bits
 from mec_gym.learning.hashing import KeyArray
-from mec_gym.learning.images import Labelled, Split, digits, load_images
+from mec_gym.learning.images import Split
 from mec_gym.learning.partition import Kind, Partition, most_images, partition
 from mec_gym.learning.perceptron import Perceptron
+from mec_gym.learning.task import task_images, task_network, training_cost
+from mec_gym.network.gaussian import bounded_noise
 
 Late = Literal["keep", "drop"]
 Merge = Literal["average", "mix", "elastic"]
@@ -380,15 +380,12 @@ class Scenario:
     @cached_property
     def data(self) -> Split:
         """The images, in single precision as they are trained on."""
-        split = digits() if self.images == "digits" else load_images(self.images)
-        return Split(*(Labelled(part.images.astype(np.float32), part.labels) for part in split))
+        return task_images(self.images)
 
     @cached_property
     def network(self) -> Perceptron:
         """The network that is trained."""
-        learn = self.data.learn
-        classes = max(int(part.labels.max()) for part in self.data) + 1
-        return Perceptron((learn.images.shape[1], self.hidden, classes))
+        return task_network(self.data, self.hidden)
 
     @cached_property
     def class_shares(self) -> FloatArray:
@@ -449,8 +446,8 @@ class Scenario:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
         who, shares = self.clients, self._partition(rng, n)
         initial = np.stack([self.network.initial(rng) for _ in range(n)])
-        gain = np.exp(self.feature_spread * fleet.normal(rng, (n, who)))
-        jitter = np.exp(self.jitter * fleet.normal(rng, (n, self.decisions, who)))
+        gain = np.exp(self.feature_spread * bounded_noise(rng, (n, who)))
+        jitter = np.exp(self.jitter * bounded_noise(rng, (n, self.decisions, who)))
         key = rng.integers(0, 2**64, size=(n, self.decisions), dtype=np.uint64)
         return Slot(
             jitter=jitter,
@@ -501,14 +498,7 @@ def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario
     Raises:
         ValueError: The file is no profile, or the network has no work or no weights.
     """
-    graph = load_graph(path)
-    whole = cut_chain(graph.at_exit(len(graph.exits) - 1), 1)
-    work, bits = float(whole.work.sum()), float(whole.weights.sum())
-    if not work > 0 or not bits > 0:
-        raise ValueError(
-            f"profile must be of a network that has work and weights, {graph.name} has {work:g} "
-            f"FLOP and {bits:g} bit"
-        )
+    work, bits = training_cost(path)
     return replace(scenario or Scenario(), forward_flop=work, model_bits=bits)
 
 

@@ -5,9 +5,9 @@ In every round the agent says who listens to whom. The setting is that of [Wang2
 
 from mec_gym.core.entry import Entry
 from mec_gym.gossip_training.problem import GossipTraining
-from mec_gym.gossip_training.scenario import PRESETS, Scenario
+from mec_gym.gossip_training.scenario import PRESETS, Scenario, from_images, from_profile
 
-__all__ = ["ENVIRONMENTS", "PRESETS", "GossipTraining", "Scenario"]
+__all__ = ["ENVIRONMENTS", "PRESETS", "GossipTraining", "Scenario", "from_images", "from_profile"]
 
 ENVIRONMENTS = {
     "mec/GossipTraining-v0": Entry(
@@ -16,6 +16,7 @@ ENVIRONMENTS = {
         scenario_type=Scenario,
         presets=PRESETS,
         default="ring",
+        sources={"profile": from_profile, "images": from_images},
         episodes=40,
     ),
 }

@@ -10,20 +10,21 @@ import numpy as np
 from mec_gym.core.checks import one_of
 from mec_gym.core.types import IntArray
 
-Graph = Literal["complete", "ring", "torus", "geometric"]
+Graph = Literal["complete", "ring", "torus", "geometric", "one-sided"]
 
 
 def edges_of(graph: Graph, devices: int, radius: float = 0.5) -> IntArray:
     """Return the directed edges of a graph, (E, 2): who listens, and to whom.
 
-    They are ordered by listener, then by speaker. In all of these graphs an edge exists in both
-    directions.
+    They are ordered by listener, then by speaker. In all graphs but ``"one-sided"``, an edge exists
+    in both directions.
 
     Args:
         graph: ``"complete"``: everybody may listen to everybody; ``"ring"``: to the next and to
             the one before; ``"torus"``: a grid whose ends are joined, as square as the number
             allows [Colin2016]; ``"geometric"``: those who are within a distance of each other,
-            on points of a golden spiral in the unit disc.
+            on points of a golden spiral in the unit disc; ``"one-sided"``: device i may listen to
+            the devices 1, 2, 4, ... before it, which need not listen to it [Assran2019] [HeC2019].
         devices: The number of devices, N, at least 2.
         radius: The distance, for ``"geometric"``; those who would have no neighbour get their
             nearest one.
@@ -46,13 +47,17 @@ def edges_of(graph: Graph, devices: int, radius: float = 0.5) -> IntArray:
         row, column = number // columns, number % columns
         linked[number, row * columns + (column + 1) % columns] = True
         linked[number, (row + 1) % rows * columns + column] = True
-    else:
+    elif graph == "geometric":
         angle, distance = number * math.pi * (3.0 - math.sqrt(5.0)), np.sqrt(number / devices)
         place = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
         apart = np.linalg.norm(place[:, None] - place, axis=-1)
         np.fill_diagonal(apart, np.inf)
         linked = apart <= radius
         linked[number, apart.argmin(axis=-1)] = True
-    linked = linked | linked.T
+    else:
+        for power in range((devices - 1).bit_length()):
+            linked[number, (number - 2**power) % devices] = True
+    if graph != "one-sided":
+        linked = linked | linked.T
     np.fill_diagonal(linked, False)
     return np.argwhere(linked)

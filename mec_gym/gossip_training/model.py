@@ -14,17 +14,27 @@ import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core import arrays
-from mec_gym.core.types import BoolArray, Float32Array, FloatArray
+from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
+from mec_gym.gossip_training.clock import arrivals, reduced
+from mec_gym.gossip_training.mixing import (
+    by_segments,
+    mixed,
+    mixing_weights,
+    own_part,
+    without_own,
+)
 from mec_gym.gossip_training.scenario import Scenario, Slot
 from mec_gym.learning.compression import top_k
+from mec_gym.learning.distillation import mean_logits, targets
 from mec_gym.learning.hashing import draw_indices
 from mec_gym.learning.images import Labelled
+from mec_gym.learning.merge import weighted_sum
 from mec_gym.learning.sgd import train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What the agent's own decisions have changed; N devices, P weights.
+    """What the agent's own decisions have changed; N devices, P weights, E edges.
 
     Fields that only some scenarios need have no rows in the others.
     """
@@ -37,6 +47,8 @@ class State:
     mass: FloatArray  # (..., N or 0) what push-sum divides by
     before: Float32Array  # (..., N or 0, P) models of the round before, which are sent
     copies: Float32Array  # (..., N or 0, P) what others hold of each model
+    missed: FloatArray  # (..., E or 0) updates of the speaker's copy that the listener lacks
+    taught: Float32Array  # (..., N or 0, rows, classes) distributions that others teach; or zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,97 +65,13 @@ class Outcome:
 
     error_s: FloatArray  # (...) s, mean over devices of error times time
     seconds: FloatArray  # (...) s, mean over devices of how long the round took
-    waiting_s: FloatArray  # (...) s, mean over devices of what was neither training nor hidden
-    sent_bits: FloatArray  # (...) bit
+    waiting_s: FloatArray  # (...) s, mean over devices of what was not training
+    sent_bits: FloatArray  # (...) bit, all devices together
     heard: FloatArray  # (...) mean number of others that a device listened to
     accuracy: FloatArray  # (...) mean over devices, after the round
-    consensus: FloatArray  # (...) root mean square distance of weights from their mean
+    consensus: FloatArray  # (...) root mean square distance of the models from their mean
     test_accuracy: FloatArray  # (...) mean over devices when the episode has ended; 0 before
     diverged: FloatArray  # (...) 1 if a model has numbers that are not finite, else 0
-
-
-def arrivals(
-    clock: FloatArray,
-    compute_s: FloatArray,
-    rate: FloatArray,
-    heard: BoolArray,
-    bits: float,
-    overlap: bool,
-) -> FloatArray:
-    """Compute when each device has trained and has all that it listens to, (..., N) s.
-
-    sent_i = t_i + c_i, and t_i <- max(sent_i, max over j heard by i of sent_j + d_j b / rate_j),
-    where d_j listeners share the uplink of j. Where sending overlaps with training, the model of
-    the round before is on its way from t_j on.
-
-    Args:
-        clock: The devices' clocks, t_i, (..., N) s.
-        compute_s: How long they train, c_i, (..., N) s.
-        rate: At what rate they send, (..., N) bit/s.
-        heard: Whether i listens to j, (..., N, N).
-        bits: What is sent to a listener, b.
-        overlap: Whether sending overlaps with training.
-    """
-    trained = clock + compute_s
-    listeners = heard.sum(axis=-2)
-    sent = (clock if overlap else trained) + listeners * bits / rate
-    latest = np.where(heard, sent[..., None, :], -np.inf).max(axis=-1)
-    return np.maximum(trained, latest)
-
-
-def reduced(
-    clock: FloatArray, compute_s: FloatArray, rate: FloatArray, active: BoolArray, bits: float
-) -> FloatArray:
-    """Compute when a ring all-reduce of all active devices ends, (...) s [Luehr2016].
-
-    All begin when the last one has trained; each of N sends 2 (N - 1) / N of the model, at the
-    rate of the slowest.
-
-    Args:
-        clock: The devices' clocks, (..., N) s.
-        compute_s: How long they train, (..., N) s.
-        rate: At what rate they send, (..., N) bit/s.
-        active: Who takes part, (..., N).
-        bits: Size of the model.
-    """
-    trained = np.where(active, clock + compute_s, -np.inf).max(axis=-1)
-    slowest = np.where(active, rate, np.inf).min(axis=-1)
-    count = active.sum(axis=-1)
-    return np.asarray(trained + 2.0 * (count - 1) / np.maximum(count, 1) * bits / slowest)
-
-
-def mixing_weights(heard: BoolArray, mixing: str) -> FloatArray:
-    """Return how much of model j goes into model i, (..., N, N).
-
-    ``"uniform"``: 1 / (1 + number heard). ``"metropolis"``: 1 / (1 + the larger number of two), and
-    the rest to itself. ``"push-sum"``: j gives 1 / (1 + its listeners) to each of them and to
-    itself, so that columns add up to 1 [Nedic2016].
-
-    Args:
-        heard: Whether i listens to j, (..., N, N).
-        mixing: The kind.
-    """
-    size = heard.shape[-1]
-    itself = np.eye(size, dtype=np.bool_)
-    number = heard.sum(axis=-1)
-    if mixing == "push-sum":
-        given = 1.0 / (1.0 + heard.sum(axis=-2))
-        return np.where(heard | itself, given[..., None, :], 0.0)
-    if mixing == "uniform":
-        taken = 1.0 / (1.0 + number)
-        return np.where(heard | itself, taken[..., :, None], 0.0)
-    larger = np.maximum(number[..., :, None], number[..., None, :])
-    others = np.where(heard, 1.0 / (1.0 + larger), 0.0)
-    rest = 1.0 - others.sum(axis=-1)
-    return np.asarray(others + np.where(itself, rest[..., :, None], 0.0))
-
-
-def mixed(shares: FloatArray, models: Float32Array) -> Float32Array:
-    """Return sum over j of shares (..., N, N) times models (..., N, P), added one by one."""
-    total = np.zeros_like(models)
-    for j in range(models.shape[-2]):
-        total += shares[..., :, j, None].astype(models.dtype) * models[..., j, None, :]
-    return total
 
 
 def accuracy_of(weights: Float32Array, data: Labelled, scenario: Scenario) -> FloatArray:
@@ -158,44 +86,38 @@ def accuracy_of(weights: Float32Array, data: Labelled, scenario: Scenario) -> Fl
 
 def start(slot: Slot, scenario: Scenario) -> State:
     """Return the state before the first round, fields (...)."""
-    batch, n = np.shape(slot.key), scenario.devices
+    s, batch, n = scenario, np.shape(slot.key), scenario.devices
     initial = np.asarray(slot.initial, dtype=np.float32)
     weights = np.broadcast_to(initial[..., None, :], (*batch, n, initial.shape[-1])).copy()
-    first = accuracy_of(initial, scenario.data.validate, scenario)
+    first = accuracy_of(initial, s.data.validate, s)
     none = weights[..., :0, :]
     return State(
         clock=np.zeros((*batch, n)),
-        rounds_left=np.full(batch, float(scenario.rounds)),
+        rounds_left=np.full(batch, float(s.rounds)),
         over=np.zeros(batch, dtype=np.bool_),
         weights=weights,
         accuracy=np.repeat(first[..., None], n, axis=-1),
-        mass=np.ones((*batch, n if scenario.mixing == "push-sum" else 0)),
-        before=weights if scenario.overlap else none,
-        copies=np.zeros_like(weights) if scenario.payload == "choco" else none,
+        mass=np.ones((*batch, s.masses)),
+        before=weights if s.overlap else none,
+        copies=np.zeros_like(weights) if s.payload == "choco" else none,
+        missed=np.zeros((*batch, s.copied_edges)),
+        taught=np.zeros((*batch, *s.taught_shape), dtype=np.float32),
     )
 
 
-def _trained(
-    slot: Slot,
-    row: npt.NDArray[np.int64],
-    weights: Float32Array,
-    active: BoolArray,
-    scenario: Scenario,
-) -> Float32Array:
-    """Train the models of all active devices, (Z, N, P)."""
-    s = scenario
-    z, device = np.nonzero(active)
-    own = slot.own.reshape(-1, *slot.own.shape[-2:])[row[z], device]
-    samples = slot.samples.reshape(-1, s.devices)[row[z], device]
-    drawn = draw_indices(slot.key.reshape(-1)[row[z]], device, s.local_steps * s.batch, samples)
-    index = np.take_along_axis(own, drawn, axis=-1).astype(np.int64)
-    index = index.reshape(-1, s.local_steps, s.batch)
-    result = weights.copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        result[z, device] = train(
-            s.network, weights[z, device], s.data.learn, index, rate=s.learning_rate
-        )[0]
-    return result
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """One round of Z environments: what nature gives, and who takes part."""
+
+    scenario: Scenario
+    own: npt.NDArray[Any]  # (Z, N, most)
+    samples: IntArray  # (Z, N)
+    key: npt.NDArray[np.uint64]  # (Z,)
+    compute_s: FloatArray  # (Z, N)
+    rate: FloatArray  # (Z, N)
+    active: BoolArray  # (Z, N) whose clocks have not passed the budget
+    reduce: BoolArray  # (Z,)
+    heard: BoolArray  # (Z, N, N) whether i listens to j; nobody where all average all
 
 
 def evaluate(
@@ -215,40 +137,39 @@ def evaluate(
         The state after the round, and what became of it.
     """
     s, n = scenario, scenario.devices
-    own = np.shape(slot.key)
-    batch = np.broadcast_shapes(own, np.shape(state.over), np.shape(decision.reduce))
-    count = math.prod(batch)
-    row = np.broadcast_to(np.arange(math.prod(own)).reshape(own), batch).reshape(-1)
-
-    def flat(record: Any, axes: int) -> Any:
-        def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            rest = array.shape[axes:]
-            return np.broadcast_to(array, (*batch, *rest)).reshape(count, *rest)
-
-        return arrays.map_arrays(one, record)
-
-    before: State = flat(state, np.ndim(state.over))
-    asked: Decision = flat(decision, np.ndim(decision.reduce))
-    compute_s = slot.compute_s.reshape(-1, n)[row]
-    rate = slot.rate.reshape(-1, n)[row]
+    batch = np.broadcast_shapes(np.shape(slot.key), np.shape(state.over), np.shape(decision.reduce))
+    before: State = _flat(state, np.ndim(state.over), batch)
+    asked: Decision = _flat(decision, np.ndim(decision.reduce), batch)
+    nature: Slot = _flat(slot, np.ndim(slot.key), batch)
     active = ~before.over[:, None] & (before.clock < s.budget_s)
-    heard = np.zeros((count, n, n), dtype=np.bool_)
+    heard = np.zeros((len(active), n, n), dtype=np.bool_)
     listener, speaker = s.edges.T
     heard[:, listener, speaker] = asked.listen
     heard &= active[:, :, None] & active[:, None, :] & ~asked.reduce[:, None, None]
-
-    alone = before.clock + compute_s
-    gossip = arrivals(before.clock, compute_s, rate, heard, s.sent_bits, s.overlap)
-    together = reduced(before.clock, compute_s, rate, active, s.model_bits)
-    end = np.where(asked.reduce[:, None], together[:, None], gossip)
-    clock = np.where(active, end, before.clock)
-
-    trained = _trained(slot, row, before.weights, active, s)
-    weights, mass, copies = _averaged(before, trained, heard, active, asked.reduce, s)
-    broken = ~np.isfinite(weights).all(axis=(-1, -2))
-    weights = np.where(broken[:, None, None], before.weights, weights)
-    fresh = active & ~broken[:, None]
+    now = _Round(
+        scenario=s,
+        own=nature.own,
+        samples=nature.samples,
+        key=nature.key,
+        compute_s=nature.compute_s,
+        rate=nature.rate,
+        active=active,
+        reduce=asked.reduce,
+        heard=heard,
+    )
+    bits, missed = _link_bits(before, now)
+    clock = _clock(before, now, bits)
+    with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
+        trained = _trained(before, now)
+        weights, mass, copies, taught = _talked(before, trained, now)
+        mean = weights.mean(axis=-2, keepdims=True)
+        distance = np.sqrt(np.square(weights - mean).sum(axis=-1).mean(axis=-1))
+    finite = np.isfinite(weights).all(axis=(-1, -2)) & np.isfinite(taught).all(axis=(-1, -2, -3))
+    broken = ~(finite & np.isfinite(copies).all(axis=(-1, -2)))
+    held = broken[:, None, None]
+    weights = np.where(held, before.weights, weights)
     accuracy = before.accuracy.copy()
+    fresh = active & ~broken[:, None]
     accuracy[fresh] = accuracy_of(weights[fresh], s.data.validate, s)
     left = before.rounds_left - 1.0
     over = before.over | broken | (left <= 0) | (clock >= s.budget_s).all(axis=-1)
@@ -257,15 +178,13 @@ def evaluate(
     rest = np.where(over[:, None], s.budget_s - np.minimum(clock, s.budget_s), 0.0)
     final = np.where(broken[:, None], 0.0, accuracy)
     error_s = (1.0 - before.accuracy) * length + (1.0 - final) * rest
-    links = heard.sum(axis=(-1, -2)) * s.sent_bits
-    everybody = active.sum(axis=-1)
-    whole = np.where(asked.reduce, 2.0 * np.maximum(everybody - 1, 0) * s.model_bits, links)
-    mean = weights.mean(axis=-2, keepdims=True)
-    distance = np.sqrt(np.square(weights - mean).sum(axis=-1).mean(axis=-1))
-    test = np.zeros(count)
+    everybody = np.maximum(active.sum(axis=-1) - 1, 0)
+    links = np.where(heard, bits, 0.0).sum(axis=(-1, -2))
+    test = np.zeros(len(over))
     ended = over & ~before.over & ~broken
     test[ended] = accuracy_of(weights[ended], s.data.test, s).mean(axis=-1)
-    number = np.where(asked.reduce, np.maximum(everybody - 1, 0), heard.sum(axis=(-1, -2)) / n)
+    number = np.where(asked.reduce, everybody, heard.sum(axis=(-1, -2)) / n)
+    training = np.where(active, now.compute_s, 0.0)
     after = State(
         clock=clock,
         rounds_left=left,
@@ -273,17 +192,19 @@ def evaluate(
         weights=weights,
         accuracy=accuracy,
         mass=mass,
-        before=trained if s.overlap else before.before,
-        copies=copies,
+        before=np.where(held, before.before, trained) if s.overlap else before.before,
+        copies=np.where(held, before.copies, copies),
+        missed=missed,
+        taught=np.where(held[..., None], before.taught, taught),
     )
     outcome = Outcome(
         error_s=error_s.mean(axis=-1),
         seconds=length.mean(axis=-1),
-        waiting_s=np.where(active, end - alone, 0.0).mean(axis=-1),
-        sent_bits=whole,
+        waiting_s=(clock - before.clock - training).mean(axis=-1),
+        sent_bits=np.where(asked.reduce, 2.0 * everybody * s.reduced_bits, links),
         heard=number.astype(np.float64),
         accuracy=final.mean(axis=-1),
-        consensus=distance.astype(np.float64),
+        consensus=np.where(broken, 0.0, distance).astype(np.float64),
         test_accuracy=test,
         diverged=broken.astype(np.float64),
     )
@@ -294,59 +215,140 @@ def evaluate(
     return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
 
 
-def _averaged(
-    before: State,
-    trained: Float32Array,
-    heard: BoolArray,
-    active: BoolArray,
-    reduce: BoolArray,
-    scenario: Scenario,
-) -> tuple[Float32Array, FloatArray, Float32Array]:
-    """Return models, masses and copies after devices have averaged, (Z, N, ...) each."""
-    s = scenario
-    shares = mixing_weights(heard, s.mixing)
-    mass, copies = before.mass, before.copies
+def _flat(record: Any, axes: int, batch: tuple[int, ...]) -> Any:
+    """Return a record with fields (Z, ...) for leading axes that broadcast to the batch."""
+
+    def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        rest = array.shape[axes:]
+        return np.broadcast_to(array, (*batch, *rest)).reshape(math.prod(batch), *rest)
+
+    return arrays.map_arrays(one, record)
+
+
+def _link_bits(before: State, now: _Round) -> tuple[FloatArray | float, FloatArray]:
+    """Return what j sends to i, (Z, N, N) bit, and which updates listeners lack afterwards.
+
+    Of compressed differences a listener needs all that it has missed, but never more than the
+    whole copy.
+    """
+    s = now.scenario
+    if s.payload != "choco":
+        return s.sent_bits, before.missed
+    listener, speaker = s.edges.T
+    hears = now.heard[:, listener, speaker]
+    spoke = now.heard.any(axis=-2)[:, speaker]
+    needed = np.minimum((before.missed + 1.0) * s.sent_bits, s.model_bits)
+    bits = np.zeros(now.heard.shape)
+    bits[:, listener, speaker] = needed
+    return bits, np.where(hears, 0.0, before.missed + spoke)
+
+
+def _clock(before: State, now: _Round, bits: FloatArray | float) -> FloatArray:
+    s = now.scenario
+    gossip = arrivals(before.clock, now.compute_s, now.rate, now.heard, bits, s.overlap)
+    together = reduced(before.clock, now.compute_s, now.rate, now.active, s.reduced_bits)
+    end = np.where(now.reduce[:, None], together[:, None], gossip)
+    return np.where(now.active, end, before.clock)
+
+
+def _trained(before: State, now: _Round) -> Float32Array:
+    """Train the models of all active devices, (Z, N, P)."""
+    s = now.scenario
+    z, device = np.nonzero(now.active)
+    samples = now.samples[z, device]
+    drawn = draw_indices(now.key[z], device, s.local_steps * s.batch, samples)
+    index = np.take_along_axis(now.own[z, device], drawn, axis=-1).astype(np.int64)
+    index = index.reshape(-1, s.local_steps, s.batch)
+    soft = soft_row = None
+    if s.payload == "class-logits":
+        soft, soft_row = before.taught[z, device], s.data.learn.labels.take(index)
+    elif s.payload == "shared-logits":
+        number = drawn - (samples - s.shared)[:, None]  # those that all hold come last
+        soft, soft_row = before.taught[z, device], np.maximum(number, -1).reshape(index.shape)
+    result = before.weights.copy()
+    result[z, device] = train(
+        s.network,
+        before.weights[z, device],
+        s.data.learn,
+        index,
+        rate=s.learning_rate,
+        soft=soft,
+        soft_row=soft_row,
+    )[0]
+    return result
+
+
+def _talked(
+    before: State, trained: Float32Array, now: _Round
+) -> tuple[Float32Array, FloatArray, Float32Array, Float32Array]:
+    """Return models, masses, copies and what is taught after devices have talked, (Z, N, ...)."""
+    s = now.scenario
+    if s.logits:
+        return trained, before.mass, before.copies, _taught(before, trained, now)
+    mass = before.mass if s.masses else np.ones(now.active.shape)
+    copies, taught = before.copies, before.taught
+    shares = mixing_weights(now.heard, s.mixing)
     sent = before.before if s.overlap else trained
     if s.payload == "choco":
-        difference = top_k(trained - copies, s.payload_share)
-        spoke = heard.any(axis=-2)[..., None]
-        copies = np.where(spoke, copies + difference, copies)
-        others = shares * ~np.eye(s.devices, dtype=np.bool_)
-        moves = mixed(others, copies)
-        moves -= others.sum(axis=-1)[..., None].astype(np.float32) * copies
-        weights = trained + np.float32(s.choco_step) * moves
+        copies, weights = _choco(copies, trained, shares, now)
     elif s.payload == "segments":
-        weights = _by_segments(trained, sent, heard, s)
-    elif s.mixing == "push-sum":
-        given = mixed(shares, sent * mass[..., None].astype(np.float32))
-        mass = (shares * mass[:, None, :]).sum(axis=-1)
-        weights = given / mass[..., None].astype(np.float32)
+        weights = by_segments(trained, sent, now.heard, s.segments)
     else:
-        itself = np.diagonal(shares, axis1=-2, axis2=-1)[..., None].astype(np.float32)
-        others = shares * ~np.eye(s.devices, dtype=np.bool_)
-        weights = itself * trained + mixed(others, sent)
-    weights = np.where(heard.any(axis=-1)[..., None], weights, trained)
-    share = active / np.maximum(active.sum(axis=-1, keepdims=True), 1)
-    mean = mixed(np.repeat(share[:, None, :], s.devices, axis=1), trained)
-    reduced_now = reduce[:, None, None] & active[..., None]
-    return np.where(reduced_now, mean, weights), mass, copies
+        if s.masses:
+            given = shares * mass[:, None, :]
+            mass = given.sum(axis=-1)
+            shares = given / mass[..., None]
+        weights = own_part(shares) * trained + mixed(without_own(shares), sent)
+    taking_part = now.active * mass
+    total = taking_part.sum(axis=-1, keepdims=True)
+    mean = weighted_sum(trained, taking_part / np.where(total > 0, total, 1.0))
+    together = now.reduce[:, None] & now.active
+    if s.masses:
+        equal = total / np.maximum(now.active.sum(axis=-1, keepdims=True), 1)
+        mass = np.where(together, equal, mass)
+    else:
+        mass = before.mass
+    return np.where(together[..., None], mean[:, None], weights), mass, copies, taught
 
 
-def _by_segments(
-    trained: Float32Array, sent: Float32Array, heard: BoolArray, scenario: Scenario
-) -> Float32Array:
-    """Average each segment with those speakers that it is taken from, (Z, N, P) [HuC2019].
+def _choco(
+    copies: Float32Array, trained: Float32Array, shares: FloatArray, now: _Round
+) -> tuple[Float32Array, Float32Array]:
+    """Return copies and models after those who are heard have sent what changed by most.
 
-    The k-th of those whom a device listens to gives it segment k, counted round.
+    A copy moves by the compressed difference to its model, and a model moves towards the copies
+    of those that it listens to [Koloskova2019] algorithm 2.
     """
-    turn = (np.cumsum(heard, axis=-1) - 1) % scenario.segments
-    edges = np.linspace(0, trained.shape[-1], scenario.segments + 1).astype(np.int64)
-    result = trained.copy()
-    for segment in range(scenario.segments):
-        gives = heard & (turn == segment)
-        part = slice(edges[segment], edges[segment + 1])
-        number = 1.0 + gives.sum(axis=-1)
-        shares = gives / number[..., None]
-        itself = (1.0 / number)[..., None].astype(np.float32)
-        result[..., part] = itself * trained[..., part] + mixed(shares, sent[..., part])
-    return result
+    s = now.scenario
+    spoke = now.heard.any(axis=-2)[..., None]
+    copies = np.where(spoke, copies + top_k(trained - copies, s.payload_share), copies)
+    others = without_own(shares)
+    moves = mixed(others, copies) - others.sum(axis=-1)[..., None].astype(np.float32) * copies
+    return copies, trained + np.float32(s.choco_step) * moves
+
+
+def _taught(before: State, trained: Float32Array, now: _Round) -> Float32Array:
+    """Return what devices are taught in the next round, (Z, N, rows, classes).
+
+    It is the softmax of the mean logits of all others that are heard and know of the row; of rows
+    that none of them knows of, a device keeps what it was taught before.
+    """
+    s, learn = now.scenario, now.scenario.data.learn
+    classes = s.network.sizes[-1]
+    if s.payload == "class-logits":
+        own = np.maximum(now.own, 0).astype(np.int64)
+        logits = s.network.forward(trained, learn.images.take(own, axis=0))[-1]
+        counts = np.arange(own.shape[-1]) < now.samples[..., None]
+        said, known = mean_logits(logits, learn.labels.take(own), counts, classes)
+    else:
+        place = now.samples[:, :1] - s.shared + np.arange(s.shared)
+        image = np.take_along_axis(now.own[:, 0], place, axis=-1).astype(np.int64)
+        said = s.network.forward(trained, learn.images.take(image, axis=0)[:, None])[-1]
+        known = np.ones(said.shape[:-1], dtype=np.bool_)
+    pairs = now.reduce[:, None, None] & now.active[:, :, None] & now.active[:, None, :]
+    heard = (now.heard | pairs) & ~np.eye(s.devices, dtype=np.bool_)
+    total = mixed(heard.astype(np.float64), said * known[..., None])
+    number = np.matmul(heard.astype(np.float64), known.astype(np.float64))  # whole: exact
+    mean = total / np.maximum(number, 1.0)[..., None].astype(np.float32)
+    new = targets(mean, number > 0)
+    return np.where((number > 0)[..., None], new, before.taught)

@@ -37,9 +37,11 @@ class GossipTraining:
     N       its clock                                      ``budget_s``, clipped
     N       its accuracy on validation images              1
     1       rounds left                                    ``rounds``
+    N x N   how far apart devices are in what they hold    0 to 1; if ``privileged``
     ======= ============================================== ========================
 
-    What devices hold, their weights and later rounds are hidden.
+    Weights and later rounds are hidden, and what devices hold is, unless the scenario is
+    ``privileged``.
 
     **Action.** ``MultiDiscrete([2] * (1 + E))``: first whether all average all (a ring all-reduce),
     then for each directed edge of the graph whether its listener listens to its speaker. An
@@ -73,11 +75,10 @@ class GossipTraining:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = s = scenario
-        size = ROWS * s.devices + 1
+        size = ROWS * s.devices + 1 + (s.devices**2 if s.privileged else 0)
         self.observation_space = spaces.Box(0.0, 1.0, (size,), np.float32)
         self.action_space = spaces.MultiDiscrete([2] * (1 + len(s.edges)))
         self.horizon = s.rounds
-        self._usual_s = s.round_flop / s.speed
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
@@ -102,6 +103,10 @@ class GossipTraining:
                     f"trace.{name} must be in [{SMALLEST:g}, {LARGEST:g}], got {values[at]:g} "
                     f"at {at}"
                 )
+        if (trace.apart < 0).any() or (trace.apart > 1).any():
+            raise ValueError(
+                f"trace.apart must be in [0, 1], got {trace.apart.min():g} to {trace.apart.max():g}"
+            )
         most, images = trace.own.shape[-1], len(self.scenario.data.learn.labels)
         if (trace.samples < 1).any() or (trace.samples > most).any():
             raise ValueError(
@@ -126,14 +131,16 @@ class GossipTraining:
         batch = np.broadcast_shapes(np.shape(slot.key), np.shape(state.over))
         seen = np.empty((*batch, *self.observation_space.shape), dtype=np.float32)
         rows = (
-            squash(slot.compute_s, self._usual_s),
+            squash(slot.compute_s, s.usual_s),
             squash(slot.rate, s.rate),
             np.minimum(state.clock / s.budget_s, 1.0),
             state.accuracy,
         )
         for number, row in enumerate(rows):
             seen[..., number * n : (number + 1) * n] = row
-        seen[..., -1] = np.maximum(state.rounds_left, 0.0) / s.rounds
+        seen[..., ROWS * n] = np.maximum(state.rounds_left, 0.0) / s.rounds
+        if s.privileged:
+            seen[..., ROWS * n + 1 :] = slot.apart.reshape(*slot.apart.shape[:-2], n * n)
         return seen
 
     def decode(self, observation: Float32Array) -> tuple[Slot, State]:
@@ -144,23 +151,29 @@ class GossipTraining:
         compute, rate, clock, accuracy = np.moveaxis(
             seen[..., : ROWS * n].reshape(*batch, ROWS, n), -2, 0
         )
+        apart = np.zeros((*batch, n, n))
+        if s.privileged:
+            apart = seen[..., ROWS * n + 1 :].reshape(*batch, n, n)
         slot = Slot(
-            compute_s=np.maximum(stretch(compute, self._usual_s), SMALLEST),
+            compute_s=np.maximum(stretch(compute, s.usual_s), SMALLEST),
             rate=np.maximum(stretch(rate, s.rate), SMALLEST),
             key=np.zeros(batch, dtype=np.uint64),
-            own=np.broadcast_to(np.int64(0), (*batch, n, s.most)),
+            own=np.broadcast_to(np.int64(0), (*batch, n, s.most)),  # as if all held one image
             samples=np.ones((*batch, n), dtype=np.int64),
+            apart=apart,
             initial=self._unseen(batch),
         )
         state = State(
             clock=clock * s.budget_s,
-            rounds_left=np.rint(seen[..., -1] * s.rounds),
+            rounds_left=np.rint(seen[..., ROWS * n] * s.rounds),
             over=np.zeros(batch, dtype=np.bool_),
             weights=self._unseen((*batch, n)),
             accuracy=accuracy,
-            mass=np.ones((*batch, n if s.mixing == "push-sum" else 0)),
+            mass=np.ones((*batch, s.masses)),
             before=self._unseen((*batch, n if s.overlap else 0)),
             copies=self._unseen((*batch, n if s.payload == "choco" else 0)),
+            missed=np.zeros((*batch, s.copied_edges)),
+            taught=np.zeros((*batch, *s.taught_shape), dtype=np.float32),
         )
         return slot, state
 

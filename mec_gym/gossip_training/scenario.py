@@ -6,8 +6,9 @@ section 2.1.2: in every round each of them trains, and averages what it listens 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,19 +17,19 @@ from mec_gym.core.checks import check_fields
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import Float32Array, FloatArray, IntArray
 from mec_gym.gossip_training.graphs import Graph, edges_of
-from mec_gym.learning.compression import top_k_bits
+from mec_gym.learning.compression import BITS_PER_WEIGHT, top_k_bits
 from mec_gym.learning.hashing import KeyArray
-from mec_gym.learning.images import Labelled, Split, digits, load_images
-from mec_gym.learning.partition import Kind, Partition, most_images, partition
+from mec_gym.learning.images import Split
+from mec_gym.learning.partition import Kind, Partition, class_shares, most_images, partition
 from mec_gym.learning.perceptron import Perceptron
-from mec_gym.network.gaussian import white_noise
+from mec_gym.learning.task import task_images, task_network, training_cost
+from mec_gym.network.gaussian import bounded_noise
 
 Mixing = Literal["uniform", "metropolis", "push-sum"]
-Payload = Literal["weights", "choco", "segments"]
+Payload = Literal["weights", "choco", "segments", "class-logits", "shared-logits"]
 
 MEGA, GIGA = 1e6, 1e9
 MOST_NUMBERS = 10**7  # numbers that describe an episode or its state, which have to fit into memory
-MOST_SPREAD = 3.0  # standard deviations that a logarithm is at most from its mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,7 @@ class Slot:
     key: KeyArray  # (...) uint64, from which the order of minibatches follows
     own: IntArray  # (..., N, most) numbers of the images that a device holds; whole episode
     samples: IntArray  # (..., N) how many of them there are; whole episode
+    apart: FloatArray  # (..., N, N) by how much shares of classes differ, 0 to 1; whole episode
     initial: Float32Array  # (..., P) weights of all models at the beginning; whole episode
 
 
@@ -52,7 +54,8 @@ class Scenario:
 
     Attributes:
         devices: The number of devices, N.
-        graph: Who may listen to whom: ``"complete"``, ``"ring"``, ``"torus"`` or ``"geometric"``.
+        graph: Who may listen to whom: ``"complete"``, ``"ring"``, ``"torus"``, ``"geometric"`` or
+            ``"one-sided"``, see :func:`~mec_gym.gossip_training.graphs.edges_of`.
         radius: The distance within which devices hear each other, of ``"geometric"`` graphs.
         rounds: The largest number of rounds per episode, T.
         budget_s: The time of every device's own clock, s.
@@ -62,11 +65,14 @@ class Scenario:
             graphs keep the mean [Nedic2016].
         overlap: Whether devices send the model of the round before, so that sending hides behind
             training [Assran2019].
-        payload: ``"weights"``; ``"choco"``: compressed differences to copies that others hold
-            [Koloskova2019]; ``"segments"``: one segment of the model per speaker [HuC2019].
+        payload: What a speaker sends: ``"weights"``, its model; ``"choco"``, the compressed
+            difference to the copy of it that others hold [Koloskova2019]; ``"segments"``, one
+            segment of its model [HuC2019]; ``"class-logits"``, the mean logits of its images of
+            each class, which listeners learn from beside the labels [Jeong2018];
+            ``"shared-logits"``, its logits of the images that all devices hold [Anil2018].
         payload_share: The share of entries that ``"choco"`` sends.
         choco_step: How far a device moves towards the copies of those that it listens to.
-        segments: The number of segments of a model.
+        segments: The number of segments of a model, of ``"segments"``.
         local_steps: The number of minibatches per round, E.
         batch: The number of images per minibatch, B.
         learning_rate: The learning rate.
@@ -76,8 +82,11 @@ class Scenario:
         alpha: The parameter of the Dirichlet distribution per class.
         classes_each: The number of shards per device.
         size_spread: Standard deviation of the logarithm of the number of a device's images.
+        shared: The number of images that all devices hold.
+        privileged: Whether the agent sees how far apart devices are in what they hold.
         forward_flop: Work of the forward pass of one image that is charged, FLOP.
-        model_bits: Size of the model that is charged, bit.
+        model_bits: Size of the model that is charged, bit; logits are charged as they are, with
+            32 bits each.
         speed: The median speed of devices, FLOP/s.
         speed_spread: Standard deviation of the logarithm of a device's mean speed.
         rate: The median rate at which devices send, bit/s.
@@ -108,6 +117,8 @@ class Scenario:
     alpha: float = 0.1
     classes_each: int = 2
     size_spread: float = 0.0
+    shared: int = 0
+    privileged: bool = False
     forward_flop: float = 0.1 * GIGA
     model_bits: float = 32 * MEGA
     speed: float = 2 * GIGA
@@ -126,7 +137,7 @@ class Scenario:
                 "payload": get_args(Payload),
                 "partition": get_args(Kind),
             },
-            switches=("overlap",),
+            switches=("overlap", "privileged"),
             positive_int=(
                 "devices",
                 "rounds",
@@ -148,7 +159,7 @@ class Scenario:
                 "speed",
                 "rate",
             ),
-            non_negative=("size_spread", "speed_spread", "rate_spread", "jitter"),
+            non_negative=("shared", "size_spread", "speed_spread", "rate_spread", "jitter"),
             at_most={
                 "devices": 1000,
                 "payload_share": 1.0,
@@ -164,6 +175,33 @@ class Scenario:
         )
         _ = self.edges
         self._partition(np.random.default_rng(0), 0)  # it checks its parameters
+        self._check_combinations()
+        weights = (self.network.parameters + self.hidden) * self.devices * 4
+        nature = self.devices * (2 * self.rounds + self.most + self.devices)
+        for count, what in (
+            (weights, "the weights of all devices' models"),
+            (nature, "devices * (2 * rounds + images per device + devices)"),
+        ):
+            if count > MOST_NUMBERS:
+                raise ValueError(f"{what} must be at most {MOST_NUMBERS:g} numbers, got {count}")
+
+    def _check_combinations(self) -> None:
+        if self.payload != "weights":
+            allowed = ("uniform", "metropolis") if self.payload == "choco" else ("uniform",)
+            if self.mixing not in allowed:
+                raise ValueError(
+                    f'mixing must be {" or ".join(allowed)} with payload = "{self.payload}", got '
+                    f"{self.mixing!r}"
+                )
+        if self.overlap and self.payload not in ("weights", "segments"):
+            raise ValueError(f'overlap must be False with payload = "{self.payload}", got True')
+        if self.payload == "shared-logits" and not self.shared:
+            raise ValueError('shared must be at least 1 with payload = "shared-logits", got 0')
+        if self.segments > self.network.parameters:
+            raise ValueError(
+                f"segments must be at most {self.network.parameters}, the number of weights, got "
+                f"{self.segments!r}"
+            )
 
     @cached_property
     def edges(self) -> IntArray:
@@ -173,20 +211,40 @@ class Scenario:
     @cached_property
     def data(self) -> Split:
         """The images, in single precision as they are trained on."""
-        split = digits() if self.images == "digits" else load_images(self.images)
-        return Split(*(Labelled(part.images.astype(np.float32), part.labels) for part in split))
+        return task_images(self.images)
 
     @cached_property
     def network(self) -> Perceptron:
         """The network that is trained."""
-        learn = self.data.learn
-        classes = max(int(part.labels.max()) for part in self.data) + 1
-        return Perceptron((learn.images.shape[1], self.hidden, classes))
+        return task_network(self.data, self.hidden)
 
     @property
     def most(self) -> int:
         """The length of a row of images."""
-        return most_images(len(self.data.learn.labels), self.devices, self.size_spread, 0)
+        images = len(self.data.learn.labels)
+        return most_images(images, self.devices, self.size_spread, self.shared)
+
+    @property
+    def masses(self) -> int:
+        """The number of masses that push-sum keeps: one per device, or none."""
+        return self.devices if self.mixing == "push-sum" else 0
+
+    @property
+    def copied_edges(self) -> int:
+        """The number of edges over which copies are kept up to date, E or none."""
+        return len(self.edges) if self.payload == "choco" else 0
+
+    @property
+    def logits(self) -> bool:
+        """Whether devices send logits instead of models."""
+        return self.payload in ("class-logits", "shared-logits")
+
+    @property
+    def taught_shape(self) -> tuple[int, int, int]:
+        """The shape of what all devices are taught: devices or none, rows, classes."""
+        classes = self.network.sizes[-1]
+        rows = self.shared if self.payload == "shared-logits" else classes
+        return (self.devices, rows, classes) if self.logits else (0, classes, classes)
 
     @property
     def round_flop(self) -> float:
@@ -195,25 +253,42 @@ class Scenario:
 
     @property
     def sent_bits(self) -> float:
-        """What a speaker sends to one listener, bit."""
+        """What a speaker sends to one listener, bit; of ``"choco"``, one update."""
+        if self.logits:
+            _, rows, classes = self.taught_shape
+            return float(BITS_PER_WEIGHT * rows * classes)
         if self.payload == "choco":
             return self.model_bits * top_k_bits(self.network.parameters, self.payload_share)
         return self.model_bits / (self.segments if self.payload == "segments" else 1)
 
+    @property
+    def reduced_bits(self) -> float:
+        """What an all-reduce averages, bit: models, or logits."""
+        return self.sent_bits if self.logits else self.model_bits
+
+    @property
+    def usual_s(self) -> float:
+        """The time that a usual device trains per round, which observations are scaled by, s."""
+        return self.round_flop / self.speed
+
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
-        shares, who = self._partition(rng, n), self.devices
+        who, shares = self.devices, self._partition(rng, n)
         initial = np.stack([self.network.initial(rng) for _ in range(n)])
-        speed = self.speed * np.exp(self.speed_spread * _normal(rng, (n, 1, who)))
-        rate = self.rate * np.exp(self.rate_spread * _normal(rng, (n, 1, who)))
-        key = rng.integers(0, 2**64, size=(n, self.rounds), dtype=np.uint64)
+        speed = self.speed * np.exp(self.speed_spread * bounded_noise(rng, (n, 1, who)))
+        rate = self.rate * np.exp(self.rate_spread * bounded_noise(rng, (n, 1, who)))
         shape = (n, self.rounds, who)
+        compute_s = self.round_flop / speed * np.exp(self.jitter * bounded_noise(rng, shape))
+        held = class_shares(
+            self.data.learn.labels, shares.own, shares.samples, self.network.sizes[-1]
+        )
         return Slot(
-            compute_s=self.round_flop / speed * np.exp(self.jitter * _normal(rng, shape)),
-            rate=rate * np.exp(self.jitter * _normal(rng, shape)),
-            key=key,
+            compute_s=compute_s,
+            rate=rate * np.exp(self.jitter * bounded_noise(rng, shape)),
+            key=rng.integers(0, 2**64, size=(n, self.rounds), dtype=np.uint64),
             own=shares.own[:, None],
             samples=shares.samples[:, None],
+            apart=apart(held)[:, None],
             initial=initial.astype(np.float32)[:, None],
         )
 
@@ -227,13 +302,43 @@ class Scenario:
             alpha=self.alpha * self.network.sizes[-1],
             classes_each=self.classes_each,
             size_spread=self.size_spread,
-            shared=0,
+            shared=self.shared,
         )
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
-    drawn = np.clip(white_noise(rng, shape), -MOST_SPREAD, MOST_SPREAD)
-    return drawn.astype(np.float64)
+def apart(held: FloatArray) -> FloatArray:
+    """Return half the sum of differences of two devices' shares of classes, (..., N, N), 0 to 1.
+
+    Args:
+        held: The shares of classes that devices hold, (..., N, classes).
+    """
+    difference = np.abs(held[..., :, None, :] - held[..., None, :, :])
+    return np.asarray(0.5 * difference.sum(axis=-1))
+
+
+def from_images(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """Make a scenario in which the user's own images are learnt.
+
+    Args:
+        path: An ``.npz`` file with ``images`` (n, ...) and ``labels`` (n,).
+        scenario: What all else is taken from; by default the default scenario.
+    """
+    return replace(scenario or Scenario(), images=str(path))
+
+
+def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:
+    """Make a scenario whose clock charges what another network costs.
+
+    Args:
+        path: A JSON profile of the network, as ``mec-gym profile`` writes it; of several exits, the
+            last one counts.
+        scenario: What all else is taken from; by default the default scenario.
+
+    Raises:
+        ValueError: The file is no profile, or the network has no work or no weights.
+    """
+    work, bits = training_cost(path)
+    return replace(scenario or Scenario(), forward_flop=work, model_bits=bits)
 
 
 PRESETS: dict[str, Preset[Scenario]] = {
@@ -242,7 +347,9 @@ PRESETS: dict[str, Preset[Scenario]] = {
         lambda: Scenario(graph="complete"), "ring, but everybody may listen to everybody"
     ),
     "unequal": Preset(
-        lambda: Scenario(graph="complete", partition="iid", speed_spread=1.0, rate_spread=0.7),
+        lambda: Scenario(
+            graph="complete", partition="iid", speed_spread=1.0, rate_spread=0.7, rounds=400
+        ),
         "complete, with devices of unequal speed and alike images",
     ),
     "tiny": Preset(

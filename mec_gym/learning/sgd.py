@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mec_gym.core.types import IntArray, RealArray
+from mec_gym.learning.distillation import add_soft_slopes
 from mec_gym.learning.images import Labelled
 from mec_gym.learning.perceptron import Perceptron, backward, cross_entropy, forward
 
@@ -23,6 +24,8 @@ def train(
     correction: RealArray | None = None,
     gain: RealArray | None = None,
     class_weights: RealArray | None = None,
+    soft: RealArray | None = None,
+    soft_row: IntArray | None = None,
 ) -> tuple[RealArray, RealArray]:
     """Train a stack of J models, each for E minibatches of B of its own images.
 
@@ -41,6 +44,9 @@ def train(
         gain: The factor of a client's images, (J,); pixels stay at most 1.
         class_weights: How much the images of each class weigh, (J, classes); the loss is the
             weighted mean over a minibatch, so that the rate keeps its meaning [HsuT2020].
+        soft: What each model is taught, (J, rows, classes): distributions over classes, whose
+            cross-entropy counts beside that of the labels; a row of zeros teaches nothing.
+        soft_row: Which row teaches each image, (J, E, B); -1: none. It is given if ``soft`` is.
 
     Returns:
         The trained weights, (J, P), and the root mean square of the losses of all images that
@@ -71,6 +77,10 @@ def train(
             if class_weights is not None:
                 weighs = np.take_along_axis(class_weights[who], labels, axis=-1)
                 slopes *= (weighs / weighs.mean(axis=-1, keepdims=True))[..., None]
+            if soft is not None and soft_row is not None:
+                row = soft_row[who, number]
+                taught = soft[who[:, None], np.maximum(row, 0)]
+                add_soft_slopes(slopes, labels, np.where((row >= 0)[..., None], taught, 0))
             backward(layers, values, slopes, into)
             if pull:
                 steepest += pull * (now - start[who])

@@ -9,7 +9,10 @@ import math
 
 import numpy as np
 
-from mec_gym.core.types import Float32Array
+from mec_gym.core.types import Float32Array, FloatArray
+
+MOST_SPREAD = 3.0
+"""Standard deviations that a logarithm of a device's speed or rate is at most from its mean."""
 
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Array:
@@ -35,6 +38,16 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> Float32Arra
     np.multiply(radius, np.cos(angle), out=noise[0])
     np.multiply(radius, np.sin(angle, out=angle), out=noise[1])
     return noise.reshape(-1)[:count].reshape(shape)
+
+
+def bounded_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
+    """Draw independent standard normal numbers; those beyond ``MOST_SPREAD`` are cut off.
+
+    Args:
+        rng: The source of every draw.
+        shape: The shape of the result.
+    """
+    return np.clip(white_noise(rng, shape), -MOST_SPREAD, MOST_SPREAD).astype(np.float64)
 
 
 def correlate(noise: Float32Array, memory: float) -> Float32Array:
