@@ -33,7 +33,7 @@ def arrivals(
     load = np.where(heard, bits, 0.0).sum(axis=-2)
     sent = (clock if overlap else trained) + load / rate
     latest = np.where(heard, sent[..., None, :], -np.inf).max(axis=-1)
-    return np.maximum(trained, latest)
+    return np.asarray(np.maximum(trained, latest))
 
 
 def reduced(

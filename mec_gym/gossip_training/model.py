@@ -165,7 +165,7 @@ def evaluate(
         mean = weights.mean(axis=-2, keepdims=True)
         distance = np.sqrt(np.square(weights - mean).sum(axis=-1).mean(axis=-1))
     finite = np.isfinite(weights).all(axis=(-1, -2)) & np.isfinite(taught).all(axis=(-1, -2, -3))
-    broken = ~(finite & np.isfinite(copies).all(axis=(-1, -2)))
+    broken = np.asarray(~(finite & np.isfinite(copies).all(axis=(-1, -2))))
     held = broken[:, None, None]
     weights = np.where(held, before.weights, weights)
     accuracy = before.accuracy.copy()
@@ -236,7 +236,7 @@ def _link_bits(before: State, now: _Round) -> tuple[FloatArray | float, FloatArr
         return s.sent_bits, before.missed
     listener, speaker = s.edges.T
     hears = now.heard[:, listener, speaker]
-    spoke = now.heard.any(axis=-2)[:, speaker]
+    spoke = np.asarray(now.heard.any(axis=-2))[:, speaker]
     needed = np.minimum((before.missed + 1.0) * s.sent_bits, s.model_bits)
     bits = np.zeros(now.heard.shape)
     bits[:, listener, speaker] = needed
@@ -320,7 +320,7 @@ def _choco(
     of those that it listens to [Koloskova2019] algorithm 2.
     """
     s = now.scenario
-    spoke = now.heard.any(axis=-2)[..., None]
+    spoke = np.asarray(now.heard.any(axis=-2))[..., None]
     copies = np.where(spoke, copies + top_k(trained - copies, s.payload_share), copies)
     others = without_own(shares)
     moves = mixed(others, copies) - others.sum(axis=-1)[..., None].astype(np.float32) * copies
