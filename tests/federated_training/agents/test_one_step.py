@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from agents.federated_training import one_step
+from agents import one_step
 from agents.federated_training.fleet import fleet_now
 from agents.federated_training.one_step import CANDIDATES, candidates, one_step_plan, rules_to_try
 from agents.protocol import Clairvoyant
