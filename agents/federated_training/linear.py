@@ -37,13 +37,12 @@ def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
         scenario: The parameters.
     """
     s = scenario
-    usual_samples = len(s.data.learn.labels) / s.clients
     client = np.stack(
         [
             np.ones(fleet.samples.shape),
             squash(fleet.computing_s, s.compute_scale),
             squash(fleet.linking_s, s.link_scale),
-            squash(fleet.samples, usual_samples),
+            squash(fleet.samples, s.usual_samples),
             np.minimum(fleet.loss / MOST_LOSS, 1.0),
             fleet.never.astype(np.float64),
             np.where(fleet.never, 1.0, np.minimum(fleet.age / MOST_AGE, 1.0)),

@@ -111,9 +111,9 @@ CASES = [
             "plots",
         )
         for env_id in list(mec_gym.ENVIRONMENTS)[1:]
-        if env_id != LEARNS
+        if env_id not in LEARN
     ),
-    (f"{PLAIN}gymnasium.make({LEARNS!r})", ["sklearn"], "learning"),
+    *((f"{PLAIN}gymnasium.make({env_id!r})", ["sklearn"], "learning") for env_id in LEARN),
 ]
 FIRST_OF_EACH_EXTRA = {extra: (*case, extra) for *case, extra in reversed(CASES)}.values()
 
