@@ -37,8 +37,8 @@ def run(code, libraries=tuple(EXTRAS), folder=ROOT):
     )
 
 
-LEARNS = "mec/FederatedTraining-v0"
-"""It learns images, which scikit-learn brings."""
+LEARN = {"mec/FederatedTraining-v0", "mec/GossipTraining-v0"}
+"""They learn images, which scikit-learn brings."""
 
 
 @pytest.mark.slow
@@ -49,7 +49,8 @@ def test_environments_agents_and_evaluation_need_none_of_them():
         import mec_gym
         from agents.registry import agents_for, references_for
 
-        for env_id in set(mec_gym.ENVIRONMENTS) - {"mec/FederatedTraining-v0"}:
+        learn = {"mec/FederatedTraining-v0", "mec/GossipTraining-v0"}
+        for env_id in set(mec_gym.ENVIRONMENTS) - learn:
             env = gym.make(env_id)
             env.reset(seed=0)
             env.step(env.action_space.sample())
@@ -110,9 +111,9 @@ CASES = [
             "plots",
         )
         for env_id in list(mec_gym.ENVIRONMENTS)[1:]
-        if env_id != LEARNS
+        if env_id not in LEARN
     ),
-    (f"{PLAIN}gymnasium.make({LEARNS!r})", ["sklearn"], "learning"),
+    *((f"{PLAIN}gymnasium.make({env_id!r})", ["sklearn"], "learning") for env_id in sorted(LEARN)),
 ]
 FIRST_OF_EACH_EXTRA = {extra: (*case, extra) for *case, extra in reversed(CASES)}.values()
 

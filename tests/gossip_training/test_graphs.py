@@ -30,7 +30,14 @@ def test_ring():
 def test_torus():
     # 0 1 2
     # 3 4 5  with two rows, the one above is the one below
-    assert heard_by("torus", 6) == [[1, 2, 3], [0, 2, 4], [0, 1, 5], [0, 4, 5], [1, 3, 5], [2, 3, 4]]
+    assert heard_by("torus", 6) == [
+        [1, 2, 3],
+        [0, 2, 4],
+        [0, 1, 5],
+        [0, 4, 5],
+        [1, 3, 5],
+        [2, 3, 4],
+    ]
     #  0  1  2  3
     #  4  5  6  7
     #  8  9 10 11
@@ -61,7 +68,10 @@ def test_one_sided():
 def test_geometric_by_brute_force(devices, radius):
     golden = math.pi * (3 - math.sqrt(5))
     points = [
-        (math.sqrt(i / devices) * math.cos(golden * i), math.sqrt(i / devices) * math.sin(golden * i))
+        (
+            math.sqrt(i / devices) * math.cos(golden * i),
+            math.sqrt(i / devices) * math.sin(golden * i),
+        )
         for i in range(devices)
     ]
     expected = set()
