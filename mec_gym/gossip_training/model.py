@@ -31,6 +31,9 @@ from mec_gym.learning.images import Labelled
 from mec_gym.learning.merge import weighted_sum
 from mec_gym.learning.sgd import train
 
+LEAST_MASS = 1e-100
+"""What is left of the mass of a device that listens to nobody for hundreds of rounds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -284,7 +287,7 @@ def _talked(
     s = now.scenario
     if s.logits:
         return trained, before.mass, before.copies, _taught(before, trained, now)
-    mass = before.mass if s.masses else np.ones(now.active.shape)
+    mass = np.maximum(before.mass, LEAST_MASS) if s.masses else np.ones(now.active.shape)
     copies, taught = before.copies, before.taught
     shares = mixing_weights(now.heard, s.mixing)
     sent = before.before if s.overlap else trained
