@@ -5,6 +5,7 @@ package but the images, which of them are drawn, and the fields of a scenario an
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -29,8 +30,7 @@ class Device:
 def layers(s, model):
     """The layers of a model as tensors, of which gradients are wanted."""
     parts, at = [], 0
-    sizes = s.network.sizes
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(s.network.sizes):
         for shape in ((inputs, outputs), (outputs,)):
             count = int(np.prod(shape))
             part = torch.tensor(model[at : at + count].reshape(shape), requires_grad=True)
