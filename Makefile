@@ -60,6 +60,12 @@ demo: $(VENV)/.installed  ## train on every environment, compare, draw: a small 
 	  --episodes 8 --agents linear random-m random ppo:$(DEMO)/federated/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/federated/ppo \
 	  --episodes 1 --picture $(DEMO)/federated/episode.png
+	$(BIN)/python -m train ppo --env mec/GossipTraining-v0 --total-timesteps 4_096 \
+	  --eval-episodes 4 --out $(DEMO)/gossip/ppo
+	$(BIN)/python -m train compare --env mec/GossipTraining-v0 --out $(DEMO)/gossip/compare \
+	  --episodes 8 --agents linear all-reduce matching nobody ppo:$(DEMO)/gossip/ppo
+	$(BIN)/python -m train evaluate ppo:$(DEMO)/gossip/ppo \
+	  --episodes 1 --picture $(DEMO)/gossip/episode.png
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 test: $(VENV)/.installed  ## the fast tests: a few minutes on 2 cores

@@ -74,11 +74,17 @@ PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
     ("mec/FederatedTraining-v0", "sync"): {"PPO": ("federated",), "A3C": ("federated",)},
     ("mec/FederatedTraining-v0", "churn"): {"PPO": ("federated",), "A3C": ("federated",)},
     ("mec/FederatedTraining-v0", "drift"): {"PPO": ("federated",), "A3C": ("federated",)},
+    ("mec/GossipTraining-v0", "unequal"): {
+        "PPO": ("gossip", "gossip-unaided"),
+        "A3C": ("gossip",),
+        "multi-task A3C": ("mtl-gossip",),
+    },
 }
 """What is learnt by whom: the default preset of an environment, then those for comparison."""
 RULES = {
     "mec/PipelineTraining-v0": ("patience", "hysteresis"),
     "mec/FederatedTraining-v0": ("linear", "oort"),
+    "mec/GossipTraining-v0": ("linear", "all-reduce"),
 }
 """Whom returns are compared with; elsewhere it is the first rule of the environment."""
 

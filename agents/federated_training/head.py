@@ -13,11 +13,11 @@ from agents.federated_training.fleet import Fleet, fleet_now, full_effort
 from agents.federated_training.linear import (
     CLIENT,
     NAMES,
-    check_weights,
     features,
     score_of,
     usual_weights,
 )
+from agents.linear_policy import check_weights
 from mec_gym.core.types import FloatArray
 from mec_gym.federated_training.model import Decision
 from mec_gym.federated_training.problem import FederatedTraining
@@ -47,7 +47,7 @@ class WeightsHead:
 
     def __init__(self, problem: FederatedTraining, **weights: float) -> None:
         self.problem = problem
-        self.weights = check_weights(weights) if weights else self._usual()
+        self.weights = check_weights(weights, NAMES) if weights else self._usual()
         # Mean and spread over those who may be sent off, mean over all, and five numbers more.
         size = 3 * (len(CLIENT) - 1) + 5
         self.input_space: spaces.Space[Any] = spaces.Box(0.0, 1.0, (size,), np.float32)

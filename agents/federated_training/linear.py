@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agents.federated_training.fleet import Fleet, fleet_now, full_effort
+from agents.linear_policy import read_shipped
 from agents.protocol import Solution
 from mec_gym.core.scaling import squash
 from mec_gym.core.types import FloatArray
@@ -38,13 +37,12 @@ def features(fleet: Fleet, scenario: Scenario) -> FloatArray:
         scenario: The parameters.
     """
     s = scenario
-    usual_samples = len(s.data.learn.labels) / s.clients
     client = np.stack(
         [
             np.ones(fleet.samples.shape),
             squash(fleet.computing_s, s.compute_scale),
             squash(fleet.linking_s, s.link_scale),
-            squash(fleet.samples, usual_samples),
+            squash(fleet.samples, s.usual_samples),
             np.minimum(fleet.loss / MOST_LOSS, 1.0),
             fleet.never.astype(np.float64),
             np.where(fleet.never, 1.0, np.minimum(fleet.age / MOST_AGE, 1.0)),
@@ -87,37 +85,6 @@ class LinearSolver:
         return Solution(Decision(score=score, effort=full_effort(score, self.scenario)), 0)
 
 
-def read_weights(path: Path) -> dict[str, Any]:
-    """Read what a search has written.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ValueError: The file does not hold as many finite weights as there are features.
-    """
-    try:
-        found = json.loads(path.read_text())
-        check_weights(found["weights"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no weights of a linear policy: {error}") from error
-    return dict(found)
-
-
-def check_weights(weights: Any) -> FloatArray:
-    """Return weights by name as an array in the order of ``NAMES``.
-
-    Raises:
-        ValueError: Names are missing or unknown, or a weight is not a finite number.
-    """
-    if not isinstance(weights, dict) or set(weights) != set(NAMES):
-        raise ValueError(f"weights must name {', '.join(NAMES)}, got {weights!r}")
-    numbers = np.array([weights[name] for name in NAMES], dtype=np.float64)
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"weights must be finite, got {weights!r}")
-    return numbers
-
-
 @cache
 def shipped_weights(name: str) -> FloatArray:
     """Return the weights that were searched for on a preset.
@@ -125,7 +92,7 @@ def shipped_weights(name: str) -> FloatArray:
     Args:
         name: The name of the preset, ``semi-async`` or ``sync``.
     """
-    return check_weights(json.loads(SHIPPED.read_text())[name]["weights"])
+    return read_shipped(SHIPPED, name, NAMES)
 
 
 def usual_weights(scenario: Scenario) -> FloatArray:

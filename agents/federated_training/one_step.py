@@ -11,6 +11,7 @@ from agents.federated_training.fastest_share import fixed_share
 from agents.federated_training.fleet import fleet_now, full_effort
 from agents.federated_training.linear import linear_solver
 from agents.federated_training.oort import OortSolver
+from agents.one_step import plan_one_step
 from agents.protocol import Solver
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray
@@ -19,7 +20,6 @@ from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 
 CANDIDATES = 16
-EPISODES_AT_ONCE = 24
 FALLS = 8.0
 """By how many factors of e the error is taken to fall in a whole budget."""
 
@@ -39,26 +39,15 @@ def one_step_plan(problem: FederatedTraining, trace: Slot) -> npt.NDArray[np.flo
     Returns:
         The actions, (n, T, ...).
     """
-    n = len(trace.key)
-    parts = [slice(i, i + EPISODES_AT_ONCE) for i in range(0, n, EPISODES_AT_ONCE)]
-    return np.concatenate([_plan(problem, arrays.at(trace, part)) for part in parts])
-
-
-def _plan(problem: FederatedTraining, trace: Slot) -> npt.NDArray[np.float32]:
-    n, rng = len(trace.key), np.random.default_rng(0)
     rules = rules_to_try(problem.scenario)
-    actions = np.zeros((n, problem.horizon, *problem.action_space.shape), dtype=np.float32)
-    state = problem.start(arrays.slot_at(trace, 0))
-    for t in range(problem.horizon):
-        if problem.done(state).all():
-            break
-        slot = arrays.slot_at(trace, t)
-        tried = candidates(problem, rules, slot, state, rng)
-        after, outcome = problem.step(slot, state, tried)
-        best = value(after, outcome, problem.scenario).argmax(axis=0), np.arange(n)
-        actions[:, t] = problem.encode(arrays.at(tried, best))
-        state = arrays.at(after, best)
-    return actions
+
+    def tried(slot: Slot, state: State, rng: np.random.Generator) -> Decision:
+        return candidates(problem, rules, slot, state, rng)
+
+    def worth(after: State, outcome: Outcome) -> FloatArray:
+        return value(after, outcome, problem.scenario)
+
+    return plan_one_step(problem, trace, tried, worth)
 
 
 def rules_to_try(scenario: Scenario) -> list[Solver]:

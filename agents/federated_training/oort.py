@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 
 from agents.federated_training.fleet import Fleet, fleet_now, rank, send
-from agents.federated_training.trials import best_setting
 from agents.protocol import Solution
+from agents.trials import best_setting
 from mec_gym.core.types import FloatArray
 from mec_gym.federated_training.model import State
 from mec_gym.federated_training.problem import FederatedTraining

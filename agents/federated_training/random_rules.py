@@ -7,10 +7,10 @@ from functools import lru_cache
 import numpy as np
 
 from agents.federated_training.fleet import Fleet, fleet_now, full_effort, send
-from agents.federated_training.trials import best_setting
 from agents.protocol import Solution
+from agents.trials import best_setting
 from mec_gym.core.types import FloatArray
-from mec_gym.federated_training.model import State
+from mec_gym.federated_training.model import State, effort_of
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 
@@ -71,8 +71,7 @@ def effort_to_finish(fleet: Fleet, quantile: float, scenario: Scenario) -> Float
     last = np.maximum(np.ceil(quantile * fleet.idle.sum(axis=-1)) - 1, 0).astype(np.int64)
     done = np.take_along_axis(seconds, last[..., None], axis=-1)
     possible = np.floor((done - fleet.linking_s) / fleet.computing_s * steps + 1e-9)
-    possible = np.clip(possible, 1, steps)
-    return np.asarray(2.0 * (possible - 1) / max(steps - 1, 1) - 1.0 if steps > 1 else possible)
+    return effort_of(possible, steps)
 
 
 @lru_cache(maxsize=4)

@@ -2,258 +2,34 @@
 
     python -m agents.federated_training.search --scenario semi-async --out weights.json
 
-The search is the cross-entropy method with noise [SzitaLorincz2006]. In every generation, policies
-are drawn from a normal distribution, all of them play the same worlds, and the best ones say from
-where the next generation is drawn. Worlds are new in every generation, so that weights do not fit
-a few of them. The file is written after every generation; ``--resume`` goes on from it.
+See :mod:`agents.weight_search`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
+from agents.federated_training.linear import NAMES, LinearSolver
+from agents.linear_policy import LinearPolicy
+from agents.weight_search import main
 
-from agents.federated_training.linear import NAMES, LinearSolver, check_weights, read_weights
-from agents.federated_training.trials import MOST_AT_ONCE, play
-from mec_gym.core.checks import check_fields, positive_int, reason_of
-from mec_gym.core.files import write_whole
-from mec_gym.core.types import FloatArray
-from mec_gym.federated_training.problem import FederatedTraining
-from mec_gym.registration import make_problem
-
-ENVIRONMENT = "mec/FederatedTraining-v0"
-COMMAND = "python -m agents.federated_training.search"
-BEGIN = {
-    "one": 1.5,
-    "computing": -1.0,
-    "linking": -1.0,
-    "samples": 1.0,
-    "loss": 2.0,
-    "age": 2.0,
-    "taken": -2.0,
-}
-"""The weights that the search begins around; all others are 0. Fast clients come first, unless
-others have more to say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How the weights are searched for.
-
-    Attributes:
-        seed: Seeds the draws of weights and of worlds.
-        population: The number of policies per generation.
-        elite: The number of them that the next generation is drawn after.
-        worlds: The number of episodes that each policy plays.
-        spread: Standard deviation of the first generation.
-        noise: Standard deviation that is added in the first generation; it falls linearly to 0
-            at two thirds of the generations, so that the search does not settle too soon.
-
-    Raises:
-        ValueError: A setting is outside its range.
-    """
-
-    seed: int = 0
-    population: int = 24
-    elite: int = 6
-    worlds: int = 6
-    spread: float = 0.7
-    noise: float = 0.4
-
-    def __post_init__(self) -> None:
-        check_fields(
-            self,
-            positive_int=("population", "elite", "worlds"),
-            positive=("spread",),
-            non_negative=("noise",),
-            at_most={"elite": self.population, "population": 10_000, "worlds": 10_000},
-        )
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise ValueError(f"seed must be a whole number of at least 0, got {self.seed!r}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a search is.
-
-    Attributes:
-        mean: The middle of the distribution, (weights,); it is the policy that has been found.
-        deviation: Its standard deviations, (weights,).
-        history: The mean return of the elite in each generation that is done.
-    """
-
-    mean: FloatArray
-    deviation: FloatArray
-    history: tuple[float, ...] = ()
-
-
-def begin(settings: Settings) -> Progress:
-    """Return the distribution that the first generation is drawn from."""
-    mean = np.array([BEGIN.get(name, 0.0) for name in NAMES])
-    return Progress(mean=mean, deviation=np.full(len(NAMES), settings.spread))
-
-
-def next_generation(
-    problem: FederatedTraining, settings: Settings, before: Progress, generations: int
-) -> Progress:
-    """Draw one generation, let it play, and move the distribution to its best policies.
-
-    Args:
-        problem: The problem that is played.
-        settings: How the weights are searched for.
-        before: How far the search is.
-        generations: How many there will be in total.
-    """
-    number = len(before.history)
-    # Two numbers: no single seed of another generator can equal them.
-    rng = np.random.default_rng((settings.seed, number))
-    drawn = rng.normal(before.mean, before.deviation, (settings.population, len(NAMES)))
-    drawn[0] = before.mean
-    trace = problem.sample(rng, settings.worlds)
-    most = max(1, MOST_AT_ONCE // settings.worlds)
-    blocks = [drawn[i : i + most] for i in range(0, settings.population, most)]
-    policies = [LinearSolver(problem.scenario, block[:, None]) for block in blocks]
-    returns = np.concatenate(
-        [play(problem, policy, len(policy.weights), trace).mean(axis=-1) for policy in policies]
-    )
-    best = np.argsort(-returns, kind="stable")[: settings.elite]
-    noise = settings.noise * max(0.0, 1.0 - 1.5 * (number + 1) / generations)
-    return Progress(
-        mean=drawn[best].mean(axis=0),
-        deviation=np.sqrt(drawn[best].var(axis=0) + noise**2),
-        history=(*before.history, float(returns[best].mean())),
-    )
-
-
-def report(
-    scenario: str, settings: Settings, progress: Progress, generations: int
-) -> dict[str, Any]:
-    """Return what is written into the file: the weights, and how they were found."""
-    options = " ".join(f"--{name} {value}" for name, value in asdict(settings).items())
-    return {
-        "scenario": scenario,
-        "command": f"{COMMAND} --scenario {scenario} --out weights.json "
-        f"--generations {generations} {options}",
-        "settings": asdict(settings),
-        "generations": generations,
-        "done": len(progress.history),
-        "history": [round(value, 5) for value in progress.history],
-        "weights": dict(zip(NAMES, progress.mean.tolist(), strict=True)),
-        "deviations": dict(zip(NAMES, progress.deviation.tolist(), strict=True)),
-    }
-
-
-def resumed(path: Path, scenario: str, settings: Settings) -> Progress:
-    """Read how far the search of a file is.
-
-    Raises:
-        ValueError: The file is none of a search, or one with another scenario or other settings.
-    """
-    found = read_weights(path)
-    for name, here in (("scenario", scenario), ("settings", asdict(settings))):
-        if found.get(name) != here:
-            raise ValueError(f"{path} has {name} {found.get(name)!r}, not {here!r}")
-    return Progress(
-        mean=check_weights(found["weights"]),
-        deviation=check_weights(found["deviations"]),
-        history=tuple(found["history"]),
-    )
-
-
-def scenario_of(text: str) -> Any:
-    """Return the fields of a scenario from a JSON file, or the name of a preset as it is."""
-    if not text.endswith(".json"):
-        return text
-    try:
-        return json.loads(Path(text).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"scenario {text} cannot be read: {reason_of(error)}") from error
-
-
-def run(
-    scenario: str,
-    out: Path,
-    settings: Settings,
-    generations: int,
-    resume: bool,
-    say: Callable[[str], None],
-) -> Progress:
-    """Search, and write the file after every generation.
-
-    Args:
-        scenario: The name of a preset, or a JSON file with the fields of a scenario.
-        out: The file.
-        settings: How the weights are searched for.
-        generations: How many there are in total.
-        resume: Whether to go on from the file.
-        say: It is told how far the search is.
-
-    Raises:
-        ValueError: The scenario is unknown, or the file is there and is not to be gone on from,
-            or cannot be.
-    """
-    positive_int("generations", generations)
-    problem = make_problem(ENVIRONMENT, scenario_of(scenario))
-    assert isinstance(problem, FederatedTraining)
-    if out.exists() and not resume:
-        raise ValueError(f"out {out} is already there: choose another file, or --resume")
-    progress = resumed(out, scenario, settings) if out.exists() else begin(settings)
-    started = time.monotonic()
-    first = len(progress.history)
-    while len(progress.history) < generations:
-        progress = next_generation(problem, settings, progress, generations)
-        found = report(scenario, settings, progress, generations)
-        write_whole(out, json.dumps(found, indent=2) + "\n")
-        done = len(progress.history)
-        left = (time.monotonic() - started) / (done - first) * (generations - done)
-        say(
-            f"generation {done} of {generations}: the best {settings.elite} return "
-            f"{progress.history[-1]:.4f} on average; about {left:.0f} s left"
-        )
-    return progress
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Read the options, search, and return the exit status."""
-    usual = Settings()
-    parser = argparse.ArgumentParser(prog=COMMAND, description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "--scenario",
-        default="semi-async",
-        help="a preset, or a .json file with the fields of one",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the file for the weights")
-    parser.add_argument("--generations", type=int, default=20)
-    for name, value in asdict(usual).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
-    parser.add_argument("--resume", action="store_true", help="go on from the file, if it is there")
-    given = parser.parse_args(args)
-    try:
-        settings = Settings(**{name: getattr(given, name) for name in asdict(usual)})
-        run(
-            given.scenario,
-            given.out,
-            settings,
-            given.generations,
-            given.resume,
-            lambda line: print(line, flush=True),
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; go on with the same command and --resume", file=sys.stderr)
-        return 130
-    return 0
-
+POLICY = LinearPolicy(
+    environment="mec/FederatedTraining-v0",
+    command="python -m agents.federated_training.search",
+    usual_scenario="semi-async",
+    names=NAMES,
+    # Fast clients come first, unless others have more to say.
+    begin={
+        "one": 1.5,
+        "computing": -1.0,
+        "linking": -1.0,
+        "samples": 1.0,
+        "loss": 2.0,
+        "age": 2.0,
+        "taken": -2.0,
+    },
+    solver=lambda problem, weights: LinearSolver(problem.scenario, weights),
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(POLICY))

@@ -44,6 +44,11 @@ def at(record: T, index: Any) -> T:
     return map_arrays(lambda array: array[index], record)
 
 
+def episodes_of(trace: Any) -> int:
+    """The number of episodes of a trace, fields (n, T, ...) or (n, 1, ...)."""
+    return len(getattr(trace, field_names(type(trace))[0]))
+
+
 def slot_at(trace: T, t: int) -> T:
     """Slot ``t`` of every episode of a trace, fields (n, ...); no array is copied.
 

@@ -125,6 +125,18 @@ def start(slot: Slot, scenario: Scenario) -> State:
     )
 
 
+def steps_of(effort: FloatArray, most: int) -> IntArray:
+    """Return how many minibatches efforts (...) stand for: 1 at -1 to ``most`` at 1."""
+    return np.asarray(1 + np.rint((most - 1) * (effort + 1.0) / 2.0).astype(np.int64))
+
+
+def effort_of(steps: FloatArray, most: int) -> FloatArray:
+    """Return the efforts (...) that stand for so many minibatches, at least 1 and at most all."""
+    if most == 1:
+        return np.ones(np.shape(steps))
+    return np.asarray(2.0 * (np.clip(steps, 1, most) - 1.0) / (most - 1) - 1.0)
+
+
 def recall_of(weights: Float32Array, data: Labelled, scenario: Scenario) -> FloatArray:
     """Compute the share of each class's images that a model gets right, (..., classes).
 
@@ -222,8 +234,7 @@ def choose(world: World, before: State, asked: Decision, scenario: Scenario) -> 
     client = picked[environment, row]
     steps = np.full(len(client), s.local_steps)
     if s.control_steps:
-        wish = (asked.effort[environment, client] + 1.0) / 2.0
-        steps = 1 + np.rint((s.local_steps - 1) * wish).astype(np.int64)
+        steps = steps_of(asked.effort[environment, client], s.local_steps)
     return jobs.Jobs(
         environment=environment,
         row=row,

@@ -111,7 +111,6 @@ class FederatedTraining:
         numbers = s.clients * (2 if s.control_steps else 1)
         self.action_space = spaces.Box(-1.0, 1.0, (numbers,), np.float32)
         self.horizon = s.decisions
-        self.usual_samples = s.shared + (len(s.data.learn.labels) - s.shared) / s.clients
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...) or (n, 1, ...)."""
@@ -183,7 +182,7 @@ class FederatedTraining:
         rows = [
             squash(computing, s.compute_scale),
             squash(linking, s.link_scale),
-            squash(samples, self.usual_samples),
+            squash(samples, s.usual_samples),
             np.minimum(now.last_loss / MOST_LOSS, 1.0),
             never,
             np.where(never, 1.0, np.minimum(age / MOST_AGE, 1.0)),
@@ -317,7 +316,7 @@ class FederatedTraining:
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Images by numbers: those of the shares that privileged agents see, or the first one."""
         s, batch = self.scenario, clock.shape
-        count = np.maximum(np.rint(stretch(known, self.usual_samples)), 1)
+        count = np.maximum(np.rint(stretch(known, s.usual_samples)), 1)
         if s.growth_s is not None:
             passed = 0.0 if s.sliding else np.minimum(clock / s.growth_s, 1.0)[..., None]
             count = np.floor(count / (s.growth_from + (1 - s.growth_from) * passed) + 1e-6)

@@ -405,6 +405,11 @@ class Scenario:
         return most_images(images, self.clients, self.size_spread, self.shared)
 
     @property
+    def usual_samples(self) -> float:
+        """The mean number of images per client, which observations are scaled by."""
+        return self.shared + (len(self.data.learn.labels) - self.shared) / self.clients
+
+    @property
     def memory_rows(self) -> int:
         """How many models are remembered for clients: one for each, or none."""
         return self.clients if self.control_variates or self.merge == "elastic" else 0

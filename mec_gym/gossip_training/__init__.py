@@ -15,7 +15,7 @@ ENVIRONMENTS = {
         problem=GossipTraining,
         scenario_type=Scenario,
         presets=PRESETS,
-        default="ring",
+        default="unequal",
         sources={"profile": from_profile, "images": from_images},
         episodes=40,
     ),

@@ -57,7 +57,7 @@ class GossipTraining:
     or when a model has diverged; then the rest of the budget counts as error 1.
 
     **Arguments.** ``gymnasium.make("mec/GossipTraining-v0", scenario=...)`` takes the name of a
-    preset (``ring`` by default) or a ``Scenario``.
+    preset (``unequal`` by default) or a ``Scenario``.
 
     **Version history.** v0: first version.
 

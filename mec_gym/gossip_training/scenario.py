@@ -348,15 +348,15 @@ def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario
 
 
 PRESETS: dict[str, Preset[Scenario]] = {
+    "unequal": Preset(
+        lambda: Scenario(
+            graph="complete", alpha=1.0, speed_spread=1.0, rate_spread=0.7, rounds=400
+        ),
+        "16 devices of unequal speed, which see most classes; everybody may listen to everybody",
+    ),
     "ring": Preset(Scenario, "16 equal devices on a ring, which see few classes each"),
     "complete": Preset(
         lambda: Scenario(graph="complete"), "ring, but everybody may listen to everybody"
-    ),
-    "unequal": Preset(
-        lambda: Scenario(
-            graph="complete", partition="iid", speed_spread=1.0, rate_spread=0.7, rounds=400
-        ),
-        "complete, with devices of unequal speed and alike images",
     ),
     "tiny": Preset(
         lambda: Scenario(devices=4, rounds=8, budget_s=100.0, local_steps=2, batch=8, hidden=8),

@@ -33,6 +33,7 @@ from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.distributed_inference import Scenario as Inference
 from mec_gym.early_exit import Scenario as EarlyExit
 from mec_gym.federated_training import Scenario as Federated
+from mec_gym.gossip_training import Scenario as Gossip
 from mec_gym.pipeline_training import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
 from mec_gym.testing import check_agent
@@ -44,6 +45,7 @@ EXITS = "mec/EarlyExitPartition-v1"
 PLACES = "mec/DistributedInference-v1"
 PLANS = "mec/PipelineTraining-v0"
 CLIENTS = "mec/FederatedTraining-v0"
+DEVICES = "mec/GossipTraining-v0"
 # One of every kind of problem, short; the paper's environment takes the same agents.
 SCENARIOS = {
     "paper": (PAPER, Scenario()),
@@ -56,6 +58,7 @@ SCENARIOS = {
         CLIENTS,
         Federated(clients=6, at_once=3, quorum=1, hidden=4, local_steps=1, batch=4, decisions=6),
     ),
+    "devices": (DEVICES, Gossip(devices=5, hidden=4, local_steps=1, batch=4, rounds=6)),
 }
 PROBLEMS = {name: mec_gym.make_problem(*given) for name, given in SCENARIOS.items()}
 # Every name with every problem that it plays.
@@ -82,11 +85,16 @@ NAMES = {
         "linear", "scheduled", "oort", "fastest-share", "tifl", "backup", "adaptive-steps",
         "random-m", "random",
     ),
+    "gossip_training": (
+        "linear", "periodic", "all-reduce", "partners", "matching", "rotation", "neighbours",
+        "one-sided", "unlike", "alike", "nobody", "random",
+    ),
 }  # fmt: skip
 REFERENCES = {
     "distributed_inference": ("clairvoyant",),
     "pipeline_training": ("clairvoyant",),
     "federated_training": ("one-step-search",),
+    "gossip_training": ("one-step-search",),
 }
 HEADS = {
     "training_offload": ["flat", "price"],
@@ -94,6 +102,7 @@ HEADS = {
     "distributed_inference": ["flat", "pairs", "pairs-2", "pairs-0"],
     "pipeline_training": ["flat", "plans"],
     "federated_training": ["flat", "weights", "weights-unaided"],
+    "gossip_training": ["flat", "weights", "weights-unaided"],
 }
 
 

@@ -37,7 +37,7 @@ def run(code, libraries=tuple(EXTRAS), folder=ROOT):
     )
 
 
-LEARN = {"mec/FederatedTraining-v0", "mec/GossipTraining-v0"}
+LEARN = ("mec/FederatedTraining-v0", "mec/GossipTraining-v0")
 """They learn images, which scikit-learn brings."""
 
 
@@ -113,7 +113,7 @@ CASES = [
         for env_id in list(mec_gym.ENVIRONMENTS)[1:]
         if env_id not in LEARN
     ),
-    *((f"{PLAIN}gymnasium.make({env_id!r})", ["sklearn"], "learning") for env_id in sorted(LEARN)),
+    *((f"{PLAIN}gymnasium.make({env_id!r})", ["sklearn"], "learning") for env_id in LEARN),
 ]
 FIRST_OF_EACH_EXTRA = {extra: (*case, extra) for *case, extra in reversed(CASES)}.values()
 

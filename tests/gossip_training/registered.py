@@ -9,13 +9,13 @@ OWN = {"devices": 5, "local_steps": 2, "batch": 4, "hidden": 4, "rounds": 4}
 
 REGISTERED = {
     "mec/GossipTraining-v0": Registered(
-        default="ring",
-        horizon=200,
+        default="unequal",
+        horizon=400,
         drawn=range(16),  # the times that devices train
         left=4 * 16,
         own=OWN,
         # The budget of the default ends before its rounds do; this one's does not.
-        longer={**OWN, "rounds": 201, "budget_s": 1e6},
+        longer={**OWN, "rounds": 401, "budget_s": 1e6},
         to_the_end=OWN,
         positive="model_bits",
         reward=reward,

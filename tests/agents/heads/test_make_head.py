@@ -17,6 +17,8 @@ from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario as EarlyExit
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario as Federated
+from mec_gym.gossip_training.problem import GossipTraining
+from mec_gym.gossip_training.scenario import Scenario as Gossip
 from mec_gym.pipeline_training.problem import PipelineTraining
 from mec_gym.pipeline_training.scenario import Scenario as Pipeline
 from mec_gym.registration import room_of, rooms
@@ -29,6 +31,7 @@ PROBLEMS = {
     "places": DistributedInference(Inference(devices=3, servers=2, blocks=4, tasks=1)),
     "plans": PipelineTraining(Pipeline(blocks=3, devices=2, horizon=4, microbatches=2)),
     "clients": FederatedTraining(Federated(clients=5, at_once=2, quorum=1, hidden=4)),
+    "devices": GossipTraining(Gossip(devices=5, hidden=4)),
     "tiny": TinyProblem(),
 }
 FITS = {where: heads_of(room_of(problem)) for where, problem in PROBLEMS.items()}
@@ -42,6 +45,7 @@ def test_which_heads_there_are():
     assert set(FITS["places"]) >= {"flat", "pairs"}
     assert set(FITS["plans"]) == {"flat", "plans"}
     assert set(FITS["clients"]) == {"flat", "weights", "weights-unaided"}
+    assert set(FITS["devices"]) == {"flat", "weights", "weights-unaided"}
     assert set(FITS["tiny"]) == {"flat"}
 
 

@@ -8,20 +8,21 @@ import numpy as np
 import pytest
 from federated_training.agents.fleets import FIVE, NEVER, five, goes
 
-from agents.federated_training import search
+from agents import weight_search
 from agents.federated_training.fleet import fleet_now
 from agents.federated_training.linear import (
     CLIENT,
     NAMES,
     SHIPPED,
     LinearSolver,
-    check_weights,
     features,
     linear_solver,
     shipped_weights,
 )
-from agents.federated_training.search import Settings, begin, main, next_generation
-from agents.federated_training.trials import play
+from agents.federated_training.search import POLICY
+from agents.linear_policy import check_weights
+from agents.trials import play
+from agents.weight_search import Settings, begin, main, next_generation
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import PRESETS, Scenario
 
@@ -71,7 +72,7 @@ def test_shipped_weights_say_how_they_were_found():
     assert set(found) == {"semi-async", "sync"}
     for name, one in found.items():
         assert one["scenario"] == name and name in PRESETS
-        assert one["command"].startswith(f"{search.COMMAND} --scenario {name} --out ")
+        assert one["command"].startswith(f"{POLICY.command} --scenario {name} --out ")
         assert len(one["history"]) == one["done"] >= 5
         assert Settings(**one["settings"]).population >= 4
         np.testing.assert_array_equal(shipped_weights(name), [*one["weights"].values()])
@@ -82,18 +83,18 @@ def test_shipped_weights_say_how_they_were_found():
 
 def test_weights_that_do_not_fit():
     good = dict(zip(NAMES, range(17), strict=True))
-    assert check_weights(good).tolist() == list(range(17))
+    assert check_weights(good, NAMES).tolist() == list(range(17))
     for bad in (None, {}, {**good, "more": 1.0}, {**good, "one": np.nan}):
         with pytest.raises(ValueError, match="weights must"):
-            check_weights(bad)
+            check_weights(bad, NAMES)
 
 
 def test_a_generation_moves_to_its_best_policies():
     problem = FederatedTraining(SMALL)
     settings = Settings(population=5, elite=2, worlds=3, noise=0.3)
-    after = next_generation(problem, settings, begin(settings), generations=10)
+    after = next_generation(POLICY, problem, settings, begin(POLICY, settings), generations=10)
     rng = np.random.default_rng((0, 0))
-    before = begin(settings)
+    before = begin(POLICY, settings)
     drawn = rng.normal(before.mean, before.deviation, (5, 17))
     drawn[0] = before.mean
     trace = problem.sample(rng, 3)
@@ -112,7 +113,7 @@ def command(tmp_path):
     scenario.write_text(json.dumps({f: getattr(SMALL, f) for f in ("clients", "at_once", "quorum",
         "hidden", "local_steps", "batch", "decisions", "budget_s")}))  # fmt: skip
     options = ["--scenario", str(scenario), "--population", "3", "--elite", "1", "--worlds", "1"]
-    return lambda out, *more: main([*options, "--out", str(tmp_path / out), *more])
+    return lambda out, *more: main(POLICY, [*options, "--out", str(tmp_path / out), *more])
 
 
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
@@ -128,7 +129,7 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return next_generation(*given)
 
-    monkeypatch.setattr(search, "next_generation", stopped)
+    monkeypatch.setattr(weight_search, "next_generation", stopped)
     assert command("parts.json", "--generations", "3") == 130
     assert "--resume" in capsys.readouterr().err
     assert json.loads((tmp_path / "parts.json").read_text())["done"] == 1

@@ -24,8 +24,8 @@ from agents.federated_training.random_rules import (
     tune_finish,
 )
 from agents.federated_training.tifl import TierSolver, tier_chances
-from agents.federated_training.trials import FEW, MORE, best_setting, trial_returns
 from agents.solver_agent import SolverAgent
+from agents.trials import FEW, MORE, best_setting, trial_returns
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
 from mec_gym.core.seeds import tuning_episodes

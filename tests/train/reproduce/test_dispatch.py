@@ -107,6 +107,7 @@ def test_unknown_names_are_told_what_there_is(tmp_path, capsys):
         "distributed-inference",
         "pipeline-training",
         "federated-training",
+        "gossip-training",
     )
     with pytest.raises(ValueError, match=rf"what.*{', '.join(names())}.*'seed'"):
         load("seed")
@@ -132,6 +133,7 @@ def test_help_without_a_name_lists_the_names(capsys):
         ("early-exit", None),
         ("distributed-inference", "--steps"),
         ("federated-training", "--worlds"),
+        ("gossip-training", "--worlds"),
     ],
 )
 def test_each_has_only_options_of_its_own(name, option, capsys):

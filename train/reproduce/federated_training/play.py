@@ -16,7 +16,7 @@ from agents.federated_training.fleet import Fleet, fleet_now, rank
 from mec_gym.core import arrays
 from mec_gym.core.checks import one_of
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
-from mec_gym.federated_training.model import Decision, State
+from mec_gym.federated_training.model import Decision, State, effort_of
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World
@@ -233,4 +233,4 @@ def _effort(effort: Effort, fleet: Fleet, scenario: Scenario) -> FloatArray:
         taken = steps * (end - fleet.linking_s) / fleet.computing_s
     else:
         taken = steps * fleet.samples / fleet.samples.max(axis=-1, keepdims=True)
-    return np.asarray(2.0 * (np.clip(taken, 1, steps) - 1.0) / max(steps - 1, 1) - 1.0)
+    return effort_of(taken, steps)

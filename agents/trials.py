@@ -1,21 +1,22 @@
-"""Many settings of a rule are tried on the same episodes, all of them in one batch."""
+"""Many settings of a rule are tried on the same episodes, all of them in one batch.
+
+They serve problems with real learning, whose steps gain from batches and whose episodes are dear.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from agents.protocol import Solution, Solver
 from mec_gym.core import arrays
+from mec_gym.core.problem import AnyProblem
 from mec_gym.core.seeds import tuning_episodes
 from mec_gym.core.types import FloatArray
-from mec_gym.federated_training.model import State
-from mec_gym.federated_training.problem import FederatedTraining
-from mec_gym.federated_training.scenario import Slot
 
 MOST_AT_ONCE = 384
 """Environments that are stepped together; one takes about a megabyte while it is stepped."""
@@ -31,7 +32,7 @@ class Side:
 
     solvers: Sequence[Solver]
 
-    def solve(self, slot: Slot, state: State) -> Solution:
+    def solve(self, slot: Any, state: Any) -> Solution:
         """Solve a batch of slots, fields (solvers, ...)."""
         decisions = [
             solver.solve(arrays.at(slot, i), arrays.at(state, i)).decision
@@ -40,7 +41,7 @@ class Side:
         return Solution(arrays.stack(decisions), 0)
 
 
-def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: Slot) -> FloatArray:
+def trial_returns(problem: AnyProblem, solvers: Sequence[Solver], trace: Any) -> FloatArray:
     """Play every episode with every solver, and return the returns, (solvers, n).
 
     Args:
@@ -48,12 +49,12 @@ def trial_returns(problem: FederatedTraining, solvers: Sequence[Solver], trace: 
         solvers: The solvers; they see no more than observations.
         trace: The episodes, fields (n, T, ...).
     """
-    most = max(1, MOST_AT_ONCE // len(trace.key))
+    most = max(1, MOST_AT_ONCE // arrays.episodes_of(trace))
     blocks = [solvers[i : i + most] for i in range(0, len(solvers), most)]
     return np.concatenate([play(problem, Side(b), len(b), trace) for b in blocks])
 
 
-def play(problem: FederatedTraining, solver: Solver, count: int, trace: Slot) -> FloatArray:
+def play(problem: AnyProblem, solver: Solver, count: int, trace: Any) -> FloatArray:
     """Play every episode several times, and return the returns, (count, n).
 
     Args:
@@ -64,7 +65,7 @@ def play(problem: FederatedTraining, solver: Solver, count: int, trace: Slot) ->
     """
     start = problem.start(arrays.slot_at(trace, 0))
     state = arrays.map_arrays(lambda a: np.broadcast_to(a, (count, *a.shape)), start)
-    returns = np.zeros((count, len(trace.key)))
+    returns = np.zeros((count, arrays.episodes_of(trace)))
     for t in range(problem.horizon):
         slot = arrays.slot_at(trace, t)
         decision = solver.solve(*problem.decode(problem.observe(slot, state))).decision
@@ -76,9 +77,7 @@ def play(problem: FederatedTraining, solver: Solver, count: int, trace: Slot) ->
     return returns
 
 
-def best_setting(
-    problem: FederatedTraining, settings: Sequence[T], make: Callable[[T], Solver]
-) -> T:
+def best_setting(problem: AnyProblem, settings: Sequence[T], make: Callable[[T], Solver]) -> T:
     """Return the setting with which a rule returns most on average over episodes of their own.
 
     All settings play ``FEW`` episodes. The best third of them plays ``MORE`` others, too, and the
