@@ -135,7 +135,8 @@ def test_presets():
     assert s["ring"] == Scenario() and s["ring"].network.parameters == 2410
     assert (s["ring"].devices, s["ring"].graph, len(s["ring"].edges)) == (16, "ring", 32)
     assert s["complete"].graph == "complete" and len(s["complete"].edges) == 16 * 15
-    assert s["unequal"].partition == "iid" and s["unequal"].speed_spread > 0
+    assert s["unequal"].speed_spread > 0 and s["unequal"].rate_spread > 0
+    assert s["unequal"].graph == "complete" and s["unequal"].alpha > s["ring"].alpha
     assert (s["tiny"].devices, s["tiny"].rounds) == (4, 8)
 
 
@@ -243,6 +244,17 @@ def test_how_far_devices_are_apart():
     for i, j in np.ndindex(5, 5):
         by_hand = 0.5 * np.abs(shares[..., i, :] - shares[..., j, :]).sum(axis=-1)
         np.testing.assert_allclose(trace.apart[..., i, j], by_hand)
+
+
+def test_devices_without_a_common_class_are_not_more_than_1_apart():
+    """Shares add up to 1 but for rounding, and a trace with a little more would be refused."""
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, size=(300, 2, 10)) * (np.arange(10) < 5)
+    counts[:, 1] = np.roll(counts[:, 1], 5, axis=-1)
+    held = counts / counts.sum(axis=-1, keepdims=True)
+    assert (held.sum(axis=-1) > 1).any()
+    found = apart(held)[:, 0, 1]
+    assert found.max() == 1 and found.min() == pytest.approx(1)
 
 
 def test_images_of_skewed_devices():
