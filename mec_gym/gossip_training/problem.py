@@ -92,7 +92,7 @@ class GossipTraining:
 
         Raises:
             ValueError: A time or a rate is not positive, or a device holds images that do not
-                exist.
+                exist, or lacks those that all should hold whose logits are shared.
         """
         for name in ("compute_s", "rate"):
             values = getattr(trace, name)
@@ -107,10 +107,13 @@ class GossipTraining:
             raise ValueError(
                 f"trace.apart must be in [0, 1], got {trace.apart.min():g} to {trace.apart.max():g}"
             )
-        most, images = trace.own.shape[-1], len(self.scenario.data.learn.labels)
-        if (trace.samples < 1).any() or (trace.samples > most).any():
+        s = self.scenario
+        most, images = trace.own.shape[-1], len(s.data.learn.labels)
+        common = s.shared if s.payload == "shared-logits" else 0
+        least = max(common, 1)
+        if (trace.samples < least).any() or (trace.samples > most).any():
             raise ValueError(
-                f"trace.samples must be in [1, {most}], got {trace.samples.min()} to "
+                f"trace.samples must be in [{least}, {most}], got {trace.samples.min()} to "
                 f"{trace.samples.max()}"
             )
         used = np.arange(most) < trace.samples[..., None]
@@ -119,6 +122,15 @@ class GossipTraining:
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
                 f"trace.own must number images from 0 to {images - 1}, got {trace.own[at]} at {at}"
+            )
+        last = trace.samples[..., None] - common + np.arange(common)
+        held = np.take_along_axis(trace.own, last, axis=-1)
+        differs = (held != held[..., :1, :]).any(axis=-1)
+        if differs.any():
+            episode, _, device = (int(i) for i in np.argwhere(differs)[0])
+            raise ValueError(
+                f"trace.own must end with the same {common} images for all devices, device "
+                f"{device} of episode {episode} has others"
             )
 
     def start(self, slot: Slot) -> State:
