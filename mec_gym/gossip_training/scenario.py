@@ -319,7 +319,7 @@ def apart(held: FloatArray) -> FloatArray:
         held: The shares of classes that devices hold, (..., N, classes).
     """
     difference = np.abs(held[..., :, None, :] - held[..., None, :, :])
-    return np.minimum(0.5 * difference.sum(axis=-1), 1.0)  # of sums that are rounded up
+    return np.asarray(np.minimum(0.5 * difference.sum(axis=-1), 1.0))  # sums may be rounded up
 
 
 def from_images(path: str | Path, scenario: Scenario | None = None) -> Scenario:
