@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Colour-blind readers can tell these apart too (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN, PINK, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00"
-GREY = "#8A8A8A"
+BLACK, GREY = "#222222", "#8A8A8A"
 SMALL = 8.5  # pt, the size of all text but titles
 LEGEND: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
 ABOVE: dict[str, Any] = {

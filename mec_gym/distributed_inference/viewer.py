@@ -13,6 +13,7 @@ import numpy as np
 
 from mec_gym.core import arrays
 from mec_gym.core.pictures import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 Color = tuple[float, float, float]
 
-BLACK = "#222222"
 SERVER_COLORS = (BLUE, ORANGE, GREEN, PINK, RED)
 # Beyond five servers the same hues again, darker (lighter ones would look like transfers).
 SHADES = (0.0, 0.35, 0.55, 0.7)

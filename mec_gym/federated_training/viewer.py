@@ -13,6 +13,7 @@ import numpy as np
 from mec_gym.core import arrays
 from mec_gym.core.pictures import (
     ABOVE,
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLACK = "#222222"
 ABSENT = "#DDDDDD"
 PARTS = {"download": "#56B4E9", "compute": BLUE, "upload": "#003A5C"}
 FATE_COLORS: dict[Fate, str] = {"merged": GREEN, "lost": RED, "dropped": ORANGE}

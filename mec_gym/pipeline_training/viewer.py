@@ -13,6 +13,7 @@ import numpy as np
 
 from mec_gym.core import arrays
 from mec_gym.core.pictures import (
+    BLACK,
     BLUE,
     GREY,
     LEGEND,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 History = Episode[Slot, State, Decision, Outcome]
 
-BLACK = "#222222"
 PRESENT = "#E8E8E8"
 FORWARD, BACKWARD = BLUE, ORANGE
 SCHEDULES: dict[Schedule, str] = {"1f1b": "1F1B", "gpipe": "GPipe"}
