@@ -65,15 +65,15 @@ def places(graph: Graph, devices: int) -> FloatArray:
     """Return where devices lie in a plane, (N, 2), within [-1, 1].
 
     Of ``"geometric"`` graphs these are the points that say who is near whom, a golden spiral; of
-    others they are for pictures: a grid for ``"torus"``, a circle elsewhere.
+    others they are for pictures: a grid for ``"torus"`` if it has two rows, a circle elsewhere.
 
     Args:
         graph: The kind of graph.
         devices: The number of devices, N.
     """
     number = np.arange(devices)
-    if graph == "torus":
-        rows, columns = _grid(devices)
+    rows, columns = _grid(devices)
+    if graph == "torus" and rows > 1:
         side = max(rows - 1, columns - 1, 1)
         row, column = number // columns, number % columns
         x = (2.0 * column - (columns - 1)) / side

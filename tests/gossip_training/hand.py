@@ -17,6 +17,7 @@ import dataclasses
 import numpy as np
 
 from mec_gym.core import arrays
+from mec_gym.core.problem import Episode
 from mec_gym.gossip_training import model
 from mec_gym.gossip_training.model import Decision
 from mec_gym.gossip_training.scenario import Scenario, Slot
@@ -107,6 +108,18 @@ def play(s, world, *says):
         states.append(state)
         outcomes.append(outcome)
     return states, outcomes
+
+
+def episode(s, *says, **changes):
+    """The episode of these rounds, as viewers get it."""
+    world = slot(s, **changes)
+    states, outcomes = play(s, world, *says)
+    return Episode(
+        trace=arrays.map_arrays(lambda field: np.asarray(field)[None], world),
+        states=states,
+        decisions=[decision(s, each) for each in says],
+        outcomes=outcomes,
+    )
 
 
 def clocks(s, *says, **changes):

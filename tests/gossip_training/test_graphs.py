@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mec_gym.gossip_training.graphs import edges_of
+from mec_gym.gossip_training.graphs import edges_of, places
 
 GRAPHS = ("complete", "ring", "torus", "geometric", "one-sided")
 
@@ -107,6 +107,21 @@ def test_news_reaches_everybody(graph, devices):
     hears = np.eye(devices, dtype=bool)
     hears[tuple(edges_of(graph, devices).T)] = True
     assert (np.linalg.matrix_power(hears.astype(float), devices) > 0).all()
+
+
+@pytest.mark.parametrize("graph", ["complete", "ring", "torus", "geometric", "one-sided"])
+@pytest.mark.parametrize("devices", [2, 7, 12, 31])
+def test_places_are_apart_and_in_sight(graph, devices):
+    place = places(graph, devices)
+    assert place.shape == (devices, 2) and (np.abs(place) <= 1 + 1e-9).all()
+    apart = np.linalg.norm(place[:, None] - place, axis=-1)[~np.eye(devices, dtype=bool)]
+    assert apart.min() > 0.1
+    if graph == "geometric":  # those near each other are linked
+        linked = {tuple(edge) for edge in edges_of("geometric", devices, 0.6).tolist()}
+        for i in range(devices):
+            for j in set(range(devices)) - {i}:
+                if np.linalg.norm(place[i] - place[j]) <= 0.6:
+                    assert (i, j) in linked
 
 
 def test_unknown_graphs_and_single_devices():
