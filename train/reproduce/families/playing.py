@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import signal
 import zipfile
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+import agents
 import mec_gym
 from mec_gym.core.checks import positive_int
 from mec_gym.core.files import write_whole
@@ -52,7 +54,7 @@ def play_all(
     """Play all protocols in the same worlds.
 
     What has been played is kept in a folder within ``run.out``. Who stops and begins again with
-    the same number of worlds goes on from there.
+    the same number of worlds goes on from there, unless the code has changed.
 
     Args:
         cases: The protocols by name; what is kept goes by how they are printed.
@@ -64,11 +66,12 @@ def play_all(
         KeyboardInterrupt: Ctrl-C was pressed; the message says what had been done.
     """
     folder = run.out / KEPT
-    files = {name: folder / f"{_key(case, run.worlds)}.npz" for name, case in cases.items()}
+    code = _code(play)
+    files = {name: folder / f"{_key(case, run.worlds, code)}.npz" for name, case in cases.items()}
     found = {name: _read(file, played_type) for name, file in files.items() if file.exists()}
     done = {name: played for name, played in found.items() if played is not None}
     missing = {name: case for name, case in cases.items() if name not in done}
-    bar = tqdm(total=len(cases), initial=len(done), desc="protocols", leave=False)
+    bar = tqdm(total=len(cases), initial=len(done), desc="protocols", leave=False, disable=None)
 
     def keep(name: str, played: P) -> None:
         done[name] = played
@@ -110,9 +113,18 @@ def _by_workers(
         pool.shutdown(cancel_futures=True)
 
 
-def _key(case: Any, worlds: int) -> str:
-    text = f"{mec_gym.__version__} {worlds} {case!r}"
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+def _key(case: Any, worlds: int, code: str) -> str:
+    return hashlib.sha256(f"{code} {worlds} {case!r}".encode()).hexdigest()[:20]
+
+
+def _code(play: Callable[..., Any]) -> str:
+    """Say by which code is played, so that nothing is kept that another version has played."""
+    found = hashlib.sha256(Path(inspect.getfile(play)).read_bytes())
+    for package in (mec_gym, agents):
+        folder = Path(str(package.__file__)).parent
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".json")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _write(path: Path, played: Any) -> None:
@@ -122,7 +134,7 @@ def _write(path: Path, played: Any) -> None:
 
 
 def _read(path: Path, played_type: type[P]) -> P | None:
-    """Read what is kept; None if another version has written it, or if it cannot be read."""
+    """Read what is kept; None if it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as content:
             return played_type(**content)

@@ -8,9 +8,8 @@ from train.reproduce import Findings, Reproduction
 from train.reproduce.families.playing import WorldsRun, play_all
 from train.reproduce.families.rows import ClaimRow
 from train.reproduce.families.tables import claim_table, family_table
-from train.reproduce.federated_training import pictures, study, tables
+from train.reproduce.federated_training import pictures, play, study, tables
 from train.reproduce.federated_training.families import CASES
-from train.reproduce.federated_training.play import Played, play
 
 __all__ = ["REPRODUCTION", "ClaimRow", "FederatedTrainingRun"]
 
@@ -26,7 +25,7 @@ def compute(run: FederatedTrainingRun) -> Findings:
     Args:
         run: The options, of which ``worlds`` and ``workers`` count.
     """
-    plays = play_all(CASES, play, Played, run)
+    plays = play_all(CASES, play.play, play.Played, run)
     rows, families = study.claims(plays), study.families(plays)
     quorums, payloads, skews = study.quorums(plays), study.payloads(plays), study.skews(plays)
     return Findings(

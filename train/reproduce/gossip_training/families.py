@@ -7,6 +7,9 @@ references of [Wang2023].
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from train.reproduce.families.rows import Claim, Family
 from train.reproduce.gossip_training.play import Case
 
@@ -20,8 +23,9 @@ AS_GOOD = 0.1
 """What is only said to be as good may be worse by this share."""
 
 _EQUAL = {"speed_spread": 0.0, "rate_spread": 0.0}
+_LARGE = {**_EQUAL, "model_bits": BIG_BITS}
 _IID = {"partition": "iid"}
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "IID, equal": {**_IID, **_EQUAL},
     "IID, unequal": _IID,
     "skewed, equal": {"alpha": 0.01, **_EQUAL},
@@ -66,22 +70,23 @@ def setting_case(setting: str, policy: str) -> str:
 
 
 def payload_case(payload: str, large: bool) -> str:
-    """Return the name of the protocol in which devices send something.
+    """Return the name of the protocol in which equally fast devices send something.
 
     Args:
         payload: One of ``PAYLOADS``.
         large: Whether the model is ten times as large.
     """
-    return f"large: {payload}" if large else payload
+    return f"{'large' if large else 'equal'}: {payload}"
 
 
-def _with(case: Case, changes: dict[str, object]) -> Case:
+def _with(case: Case, changes: Mapping[str, Any]) -> Case:
     return Case(case.rule, {**case.changes, **changes})
 
 
 CASES: dict[str, Case] = {
     **_PAYLOADS,
-    **{payload_case(p, True): _with(c, {"model_bits": BIG_BITS}) for p, c in _PAYLOADS.items()},
+    **{payload_case(p, False): _with(case, _EQUAL) for p, case in _PAYLOADS.items()},
+    **{payload_case(p, True): _with(case, _LARGE) for p, case in _PAYLOADS.items()},
     **{
         setting_case(setting, policy): _with(case, changes)
         for setting, changes in SETTINGS.items()
@@ -106,16 +111,17 @@ CASES: dict[str, Case] = {
     "drawn, push-sum": Case("drawn", _PUSH),
     "SGP": Case("one-sided", _SGP),
     "SGP, overlap": Case("one-sided", {**_SGP, "overlap": True}),
-    "matching, overlap": Case("matching", {"overlap": True}),
     # Slow links between equal devices that hold images alike.
     "slow links: all-reduce": Case("all-reduce", _SLOW_LINKS),
     "slow links: matching": Case("matching", _SLOW_LINKS),
     "slow links: ring": Case("neighbours", {**_SLOW_LINKS, "graph": "ring"}),
     "slow links: SGP": Case("one-sided", {**_SLOW_LINKS, **_SGP}),
     "slow links: SGP, overlap": Case("one-sided", {**_SLOW_LINKS, **_SGP, "overlap": True}),
-    # The images that co-distillation needs, without it.
+    # No logits: alone, and with the images that co-distillation needs.
+    "equal: nobody": Case("nobody", _EQUAL),
+    "equal, shared: nobody": Case("nobody", {**_EQUAL, "shared": SHARED}),
+    "equal, shared: matching": Case("matching", {**_EQUAL, "shared": SHARED}),
     "shared: nobody": Case("nobody", {"shared": SHARED}),
-    "shared: matching": Case("matching", {"shared": SHARED}),
 }
 """All protocols by name."""
 
@@ -128,32 +134,79 @@ FAMILIES = (
     Family(2, "[73] [Daily2018]", "partners in turn, not drawn", "rotation", "matching"),
     Family(2, "[74] [Vanhaesebrouck2017]", "partners alike", "alike", "matching"),
     Family(2, "[74] [Vanhaesebrouck2017]", "partners unlike", "unlike", "matching"),
-    Family(2, "[74] [Vanhaesebrouck2017]", "alpha 0.1: alike", "skewed: alike", "skewed: matching"),
-    Family(2, "[74] [Vanhaesebrouck2017]", "alpha 0.1: unlike", "skewed: unlike", "skewed: matching"),
-    Family(2, "[75] [HeC2019]", "trust in 4 is one-sided, not mutual", "trust", "torus"),
+    Family(2, "[74] [Vanhaesebrouck2017]", "skewed: alike", "skewed: alike", "skewed: matching"),
+    Family(2, "[74] [Vanhaesebrouck2017]", "skewed: unlike", "skewed: unlike", "skewed: matching"),
+    Family(2, "[75] [HeC2019]", "trust in 4 is one-sided", "trust", "torus"),
     Family(2, "[75] [HeC2019]", "... with push-sum", "trust, push-sum", "torus"),
     Family(2, "[76] [Colin2016]", "a torus, not a ring", "torus", "ring"),
-    Family(2, "[76] [Colin2016]", "a torus, not a drawn partner", "torus", "matching"),
-    Family(2, "[77] [Nedic2016]", "drawn speakers: push-sum", "drawn, push-sum", "drawn"),
-    Family(2, "[77] [Nedic2016]", "speakers, not partners", "drawn, push-sum", "matching"),
+    Family(2, "[76] [Colin2016]", "... not a drawn partner", "torus", "matching"),
+    Family(2, "[77] [Nedic2016]", "drawn speakers, not partners", "drawn", "matching"),
+    Family(2, "[77] [Nedic2016]", "... with push-sum, not without", "drawn, push-sum", "drawn"),
     Family(2, "[78] [Assran2019]", "one speaker in turn, push-sum", "SGP", "matching"),
     Family(2, "[78] [Assran2019]", "... and sending overlaps", "SGP, overlap", "SGP"),
-    Family(2, "[78] [Assran2019]", "partners: sending overlaps", "matching, overlap", "matching"),
+    Family(
+        2,
+        "[78] [Assran2019]",
+        "slow links: in turn, push-sum",
+        "slow links: SGP",
+        "slow links: matching",
+    ),
+    Family(
+        2,
+        "[78] [Assran2019]",
+        "... and sending overlaps",
+        "slow links: SGP, overlap",
+        "slow links: SGP",
+    ),
     Family(2, "[79] [Koloskova2019]", "10 % of changes", "CHOCO, 10 %", "torus"),
     Family(2, "[79] [Koloskova2019]", "1 % of changes", "CHOCO, 1 %", "torus"),
+    Family(2, "[79] [Koloskova2019]", "equal: 10 %", "equal: CHOCO, 10 %", "equal: torus"),
+    Family(2, "[79] [Koloskova2019]", "equal: 1 %", "equal: CHOCO, 1 %", "equal: torus"),
     Family(2, "[79] [Koloskova2019]", "large: 10 %", "large: CHOCO, 10 %", "large: torus"),
     Family(2, "[79] [Koloskova2019]", "large: 1 %", "large: CHOCO, 1 %", "large: torus"),
     Family(2, "[80] [HuC2019]", "4 segments, not 4 models", "segments", "4 partners"),
-    Family(2, "[80] [HuC2019]", "... not 1 model", "segments", "matching"),
+    Family(2, "[80] [HuC2019]", "equal: not 4 models", "equal: segments", "equal: 4 partners"),
     Family(2, "[80] [HuC2019]", "large: not 4 models", "large: segments", "large: 4 partners"),
     Family(2, "[80] [HuC2019]", "large: not 1 model", "large: segments", "large: matching"),
-    Family(6, "[122] [Anil2018]", "logits of 57 images, not nothing", "co-distillation", "shared: nobody"),
-    Family(6, "[122] [Anil2018]", "... not models", "co-distillation", "shared: matching"),
+    Family(6, "[122] [Anil2018]", "logits, not nothing", "co-distillation", "shared: nobody"),
+    Family(
+        6,
+        "[122] [Anil2018]",
+        "equal: not nothing",
+        "equal: co-distillation",
+        "equal, shared: nobody",
+    ),
+    Family(
+        6,
+        "[122] [Anil2018]",
+        "equal: not models",
+        "equal: co-distillation",
+        "equal, shared: matching",
+    ),
     Family(6, "[122] [Anil2018]", "large: not models", "large: co-distillation", "large: matching"),
-    Family(6, "[123] [Jeong2018]", "logits of classes, not nothing", "federated distillation", "nobody"),
-    Family(6, "[123] [Jeong2018]", "... not models", "federated distillation", "matching"),
-    Family(6, "[123] [Jeong2018]", "large: not models", "large: federated distillation", "large: matching"),
-)  # fmt: skip
+    Family(6, "[123] [Jeong2018]", "logits, not nothing", "federated distillation", "nobody"),
+    Family(
+        6,
+        "[123] [Jeong2018]",
+        "equal: not nothing",
+        "equal: federated distillation",
+        "equal: nobody",
+    ),
+    Family(
+        6,
+        "[123] [Jeong2018]",
+        "equal: not models",
+        "equal: federated distillation",
+        "equal: matching",
+    ),
+    Family(
+        6,
+        "[123] [Jeong2018]",
+        "large: not models",
+        "large: federated distillation",
+        "large: matching",
+    ),
+)
 """The rows of the tables that are redone."""
 
 LEFT_OUT = {
@@ -206,7 +259,7 @@ CLAIMS = (
     ),
     Claim(
         "[Nedic2016]",
-        "push-sum keeps the mean where speakers have unlike numbers of listeners",
+        "push-sum helps where speakers have unlike numbers of listeners",
         "error", "drawn, push-sum", "drawn",
     ),
     Claim(
@@ -222,32 +275,37 @@ CLAIMS = (
     Claim(
         "[Koloskova2019]",
         "compressed differences need far fewer bits",
-        "MB to 90 %", "CHOCO, 10 %", "torus",
+        "MB to 90 %", "equal: CHOCO, 10 %", "equal: torus",
     ),
     Claim(
         "[Koloskova2019]",
         "... and reach the same",
-        "test error", "CHOCO, 10 %", "torus", AS_GOOD,
+        "test error", "equal: CHOCO, 10 %", "equal: torus", AS_GOOD,
     ),
     Claim(
         "[HuC2019]",
         "segments shorten training",
-        "s to 90 %", "segments", "4 partners",
+        "s to 90 %", "large: segments", "large: 4 partners",
     ),
     Claim(
         "[Anil2018]",
-        "models that teach each other learn faster than alone",
-        "error", "co-distillation", "shared: nobody",
+        "models that teach each other need fewer rounds than alone",
+        "rounds to 90 %", "equal: co-distillation", "equal, shared: nobody",
+    ),
+    Claim(
+        "[Anil2018]",
+        "... and are better in the end",
+        "test error", "equal: co-distillation", "equal, shared: nobody",
     ),
     Claim(
         "[Jeong2018]",
         "distillation sends far fewer bits than models",
-        "MB", "federated distillation", "matching",
+        "MB", "equal: federated distillation", "equal: matching",
     ),
     Claim(
         "[Jeong2018]",
         "... at some loss of accuracy",
-        "test error", "matching", "federated distillation",
+        "test error", "equal: matching", "equal: federated distillation",
     ),
 )  # fmt: skip
 """Orderings that publications report."""

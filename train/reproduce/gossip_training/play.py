@@ -100,7 +100,7 @@ class Case:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        one_of("rule", self.rule, RULES)
+        one_of("rule", self.rule, tuple(RULES))
 
     @property
     def scenario(self) -> Scenario:
