@@ -12,15 +12,18 @@ import numpy as np
 
 from mec_gym.core import arrays
 from mec_gym.core.pictures import (
+    ABOVE,
     BLUE,
     GREEN,
     GREY,
-    LEGEND,
     ORANGE,
     PINK,
     RED,
     SMALL,
+    boxes,
+    headed,
     new_figure,
+    say,
     style,
 )
 from mec_gym.core.types import FloatArray, IntArray
@@ -54,17 +57,6 @@ HEIGHT = 0.78
 """The height of a box, in rows."""
 FONTS = (7.0, 6.0, 5.0)
 """Sizes of the numbers in boxes; where even the smallest does not fit, there are none."""
-ABOVE: dict[str, Any] = {
-    **LEGEND,
-    "loc": "lower right",
-    "bbox_to_anchor": (1.0, 0.985),
-    "ncols": 9,
-    "columnspacing": 1.1,
-    "handlelength": 1.2,
-    "handletextpad": 0.45,
-    "borderaxespad": 0.2,
-}
-"""A legend in one line above a panel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +160,7 @@ def draw_timeline(axes: Axes, scenario: Scenario, episode: History, sight: Sight
     for (part, color), begin, end in zip(PARTS.items(), ends, ends[1:], strict=False):
         there = (row_of[found.client] >= 0) & (end > begin)
         row = row_of[found.client[there]]
-        _boxes(axes, begin[there], end[there], row, HEIGHT, color, f"_{part}")
+        boxes(axes, begin[there], end[there], row, HEIGHT, color, f"_{part}")
     _draw_fates(axes, scenario, sight)
     merges = [merge.time for merge in sight.merges if merge.time >= sight.begin]
     low, high = axes.get_ylim()
@@ -180,11 +172,11 @@ def draw_timeline(axes: Axes, scenario: Scenario, episode: History, sight: Sight
     title = "Who trains when"
     if len(sight.rows) < s.clients:
         title += f" ({len(sight.rows)} of {s.clients} clients)"
-    _headed(axes, title, "time (s)", "client, the fastest one on top")
+    headed(axes, title, "time (s)", "client, the fastest one on top")
     axes.tick_params(axis="y", labelsize=7.0)
     _add_timeline_legend(axes)
     if not len(sight.jobs.client):
-        _say(axes, "nobody has been sent off yet")
+        say(axes, "nobody has been sent off yet")
 
 
 def _draw_absence(axes: Axes, scenario: Scenario, episode: History, sight: Sight) -> None:
@@ -195,7 +187,7 @@ def _draw_absence(axes: Axes, scenario: Scenario, episode: History, sight: Sight
     row, first = np.nonzero(change == 1)
     begin, end = edges[first], edges[np.nonzero(change == -1)[1]]
     seen = (end > begin) & (end > sight.begin)
-    _boxes(axes, begin[seen], end[seen], row[seen], 1.0, ABSENT, "_absent", zorder=0)
+    boxes(axes, begin[seen], end[seen], row[seen], 1.0, ABSENT, "_absent", zorder=0)
 
 
 def _draw_fates(axes: Axes, scenario: Scenario, sight: Sight) -> None:
@@ -261,10 +253,10 @@ def draw_images(axes: Axes, scenario: Scenario, episode: History, sight: Sight) 
     rows, left = np.arange(len(held)), np.zeros(len(held))
     for name, color, members in class_groups(scenario):
         width = held[:, members].sum(axis=-1)
-        _boxes(axes, left, left + width, rows, HEIGHT, color, f"_{name}")
+        boxes(axes, left, left + width, rows, HEIGHT, color, f"_{name}")
         left = left + width
     axes.set(ylim=(len(held) - 0.4, -0.6), yticks=[], xlim=(0.0, 1.05 * left.max()))
-    _headed(axes, "What it knows", "images by class")
+    headed(axes, "What it knows", "images by class")
 
 
 def draw_taken(axes: Axes, scenario: Scenario, sight: Sight) -> None:
@@ -282,12 +274,12 @@ def draw_taken(axes: Axes, scenario: Scenario, sight: Sight) -> None:
     handles = []
     for fate, color in FATE_COLORS.items():
         right = left + sight.jobs.count(fate, scenario.clients)[sight.rows]
-        _boxes(axes, left, right, rows, HEIGHT, color, f"_{fate}")
+        boxes(axes, left, right, rows, HEIGHT, color, f"_{fate}")
         handles.append(Patch(fc=color, label=fate))
         left = right
     axes.set(ylim=(len(rows) - 0.4, -0.6), yticks=[], xlim=(0.0, max(1.0, 1.05 * left.max())))
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    _headed(axes, "How often", "jobs")
+    headed(axes, "How often", "jobs")
     axes.legend(handles=handles, **(ABOVE | {"columnspacing": 0.8, "handlelength": 0.8}))
 
 
@@ -448,38 +440,6 @@ def _rows(scenario: Scenario, sight: Sight) -> IntArray:
     rows = np.full(scenario.clients, -1)
     rows[sight.rows] = np.arange(len(sight.rows))
     return rows
-
-
-def _headed(axes: Axes, title: str, xlabel: str, ylabel: str = "") -> None:
-    """Give a panel its title above its legend, and its labels."""
-    style(axes, "", xlabel, ylabel)
-    axes.set_title(title, loc="left", fontsize=10, pad=21)
-
-
-def _boxes(
-    axes: Axes,
-    left: FloatArray,
-    right: FloatArray,
-    row: IntArray,
-    height: float,
-    color: Any,
-    label: str,
-    zorder: float = 2,
-) -> None:
-    """Draw many boxes of one colour at once, which is much faster than one by one."""
-    from matplotlib.collections import PolyCollection
-
-    low, high = row - height / 2, row + height / 2
-    x, y = np.stack([left, left, right, right]), np.stack([low, high, high, low])
-    corners = np.moveaxis(np.stack([x, y]), 0, -1).swapaxes(0, 1)
-    looks: dict[str, Any] = {"fc": color, "ec": "none", "label": label, "zorder": zorder}
-    axes.add_collection(PolyCollection(list(corners), **looks), autolim=False)
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.text(
-        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=10
-    )
 
 
 def _title(scenario: Scenario, episode: History, sight: Sight) -> str:

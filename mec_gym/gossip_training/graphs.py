@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from mec_gym.core.checks import one_of
-from mec_gym.core.types import IntArray
+from mec_gym.core.types import FloatArray, IntArray
 
 Graph = Literal["complete", "ring", "torus", "geometric", "one-sided"]
 
@@ -42,14 +42,12 @@ def edges_of(graph: Graph, devices: int, radius: float = 0.5) -> IntArray:
     elif graph == "ring":
         linked[number, (number + 1) % devices] = True
     elif graph == "torus":
-        rows = max(r for r in range(1, math.isqrt(devices) + 1) if devices % r == 0)
-        columns = devices // rows
+        rows, columns = _grid(devices)
         row, column = number // columns, number % columns
         linked[number, row * columns + (column + 1) % columns] = True
         linked[number, (row + 1) % rows * columns + column] = True
     elif graph == "geometric":
-        angle, distance = number * math.pi * (3.0 - math.sqrt(5.0)), np.sqrt(number / devices)
-        place = np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
+        place = places(graph, devices)
         apart = np.linalg.norm(place[:, None] - place, axis=-1)
         np.fill_diagonal(apart, np.inf)
         linked = apart <= radius
@@ -61,3 +59,33 @@ def edges_of(graph: Graph, devices: int, radius: float = 0.5) -> IntArray:
         linked = linked | linked.T
     np.fill_diagonal(linked, False)
     return np.argwhere(linked)
+
+
+def places(graph: Graph, devices: int) -> FloatArray:
+    """Return where devices lie in a plane, (N, 2), within [-1, 1].
+
+    Of ``"geometric"`` graphs these are the points that say who is near whom, a golden spiral; of
+    others they are for pictures: a grid for ``"torus"``, a circle elsewhere.
+
+    Args:
+        graph: The kind of graph.
+        devices: The number of devices, N.
+    """
+    number = np.arange(devices)
+    if graph == "torus":
+        rows, columns = _grid(devices)
+        side = max(rows - 1, columns - 1, 1)
+        row, column = number // columns, number % columns
+        x = (2.0 * column - (columns - 1)) / side
+        return np.stack([x, ((rows - 1) - 2.0 * row) / side], axis=-1)
+    if graph == "geometric":
+        angle, distance = number * math.pi * (3.0 - math.sqrt(5.0)), np.sqrt(number / devices)
+    else:
+        angle, distance = 2.0 * math.pi * number / devices, np.ones(devices)
+    return np.stack([np.cos(angle) * distance, np.sin(angle) * distance], axis=-1)
+
+
+def _grid(devices: int) -> tuple[int, int]:
+    """Return rows and columns of a grid that is as square as the number of devices allows."""
+    rows = max(r for r in range(1, math.isqrt(devices) + 1) if devices % r == 0)
+    return rows, devices // rows

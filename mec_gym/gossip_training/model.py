@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mec_gym.core import arrays
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
-from mec_gym.gossip_training.clock import arrivals, reduced
+from mec_gym.gossip_training.clock import arrivals, reduced, uplinks_free
 from mec_gym.gossip_training.mixing import (
     by_segments,
     mixed,
@@ -31,6 +31,9 @@ from mec_gym.learning.images import Labelled
 from mec_gym.learning.merge import weighted_sum
 from mec_gym.learning.sgd import train
 
+LEAST_MASS = 1e-100
+"""What is left of the mass of a device that listens to nobody for hundreds of rounds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
@@ -40,6 +43,7 @@ class State:
     """
 
     clock: FloatArray  # (..., N) s on each device's own clock
+    uplink_free: FloatArray  # (..., N) s, when each device's uplink has sent all that it has to
     rounds_left: FloatArray  # (...) rounds still to come, the one at hand included
     over: BoolArray  # (...) whether the episode has ended
     weights: Float32Array  # (..., N, P)
@@ -93,6 +97,7 @@ def start(slot: Slot, scenario: Scenario) -> State:
     none = weights[..., :0, :]
     return State(
         clock=np.zeros((*batch, n)),
+        uplink_free=np.zeros((*batch, n)),
         rounds_left=np.full(batch, float(s.rounds)),
         over=np.zeros(batch, dtype=np.bool_),
         weights=weights,
@@ -158,7 +163,7 @@ def evaluate(
         heard=heard,
     )
     bits, missed = _link_bits(before, now)
-    clock = _clock(before, now, bits)
+    clock, uplink_free = _clock(before, now, bits)
     with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
         trained = _trained(before, now)
         weights, mass, copies, taught = _talked(before, trained, now)
@@ -187,6 +192,7 @@ def evaluate(
     training = np.where(active, now.compute_s, 0.0)
     after = State(
         clock=clock,
+        uplink_free=uplink_free,
         rounds_left=left,
         over=over,
         weights=weights,
@@ -228,27 +234,30 @@ def _flat(record: Any, axes: int, batch: tuple[int, ...]) -> Any:
 def _link_bits(before: State, now: _Round) -> tuple[FloatArray | float, FloatArray]:
     """Return what j sends to i, (Z, N, N) bit, and which updates listeners lack afterwards.
 
-    Of compressed differences a listener needs all that it has missed, but never more than the
-    whole copy.
+    Every device that trains makes a compressed difference, whether anybody listens or not. So a
+    listener needs all that it has missed, but never more than the whole copy.
     """
     s = now.scenario
     if s.payload != "choco":
         return s.sent_bits, before.missed
     listener, speaker = s.edges.T
     hears = now.heard[:, listener, speaker]
-    spoke = np.asarray(now.heard.any(axis=-2))[:, speaker]
     needed = np.minimum((before.missed + 1.0) * s.sent_bits, s.model_bits)
     bits = np.zeros(now.heard.shape)
     bits[:, listener, speaker] = needed
-    return bits, np.where(hears, 0.0, before.missed + spoke)
+    return bits, np.where(hears, 0.0, before.missed + now.active[:, speaker])
 
 
-def _clock(before: State, now: _Round, bits: FloatArray | float) -> FloatArray:
-    s = now.scenario
-    gossip = arrivals(before.clock, now.compute_s, now.rate, now.heard, bits, s.overlap)
-    together = reduced(before.clock, now.compute_s, now.rate, now.active, s.reduced_bits)
-    end = np.where(now.reduce[:, None], together[:, None], gossip)
-    return np.where(now.active, end, before.clock)
+def _clock(before: State, now: _Round, bits: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+    """Return the devices' clocks, and when their uplinks are free, after the round, (Z, N) s."""
+    s, clock, compute_s = now.scenario, before.clock, now.compute_s
+    free = before.uplink_free
+    sent = uplinks_free(clock, compute_s, now.rate, now.heard, bits, s.overlap, free)
+    gossip = arrivals(clock, compute_s, now.heard, sent)
+    together = reduced(clock, compute_s, now.rate, now.active, s.reduced_bits, free)[:, None]
+    all_of_them = now.reduce[:, None] & now.active
+    after = np.where(now.active, np.where(all_of_them, together, gossip), clock)
+    return after, np.where(all_of_them, together, sent)
 
 
 def _trained(before: State, now: _Round) -> Float32Array:
@@ -285,7 +294,7 @@ def _talked(
     s = now.scenario
     if s.logits:
         return trained, before.mass, before.copies, _taught(before, trained, now)
-    mass = before.mass if s.masses else np.ones(now.active.shape)
+    mass = np.maximum(before.mass, LEAST_MASS) if s.masses else np.ones(now.active.shape)
     copies, taught = before.copies, before.taught
     shares = mixing_weights(now.heard, s.mixing)
     sent = before.before if s.overlap else trained
@@ -314,14 +323,16 @@ def _talked(
 def _choco(
     copies: Float32Array, trained: Float32Array, shares: FloatArray, now: _Round
 ) -> tuple[Float32Array, Float32Array]:
-    """Return copies and models after those who are heard have sent what changed by most.
+    """Return copies and models after what changed by most has been sent.
 
-    A copy moves by the compressed difference to its model, and a model moves towards the copies
-    of those that it listens to [Koloskova2019] algorithm 2.
+    A copy moves by the compressed difference to its model, and a model moves by the differences of
+    the copies that it listens to and of its own [Koloskova2019] algorithm 2. So the copies of those
+    whom nobody hears move as well: their own models would run away from one that stands still.
     """
     s = now.scenario
-    spoke = np.asarray(now.heard.any(axis=-2))[..., None]
-    copies = np.where(spoke, copies + top_k(trained - copies, s.payload_share), copies)
+    copies = np.where(
+        now.active[..., None], copies + top_k(trained - copies, s.payload_share), copies
+    )
     others = without_own(shares)
     moves = mixed(others, copies) - others.sum(axis=-1)[..., None].astype(np.float32) * copies
     return copies, trained + np.float32(s.choco_step) * moves

@@ -16,7 +16,7 @@ from mec_gym.gossip_training import model
 from mec_gym.gossip_training.model import Decision, Outcome, State
 from mec_gym.gossip_training.scenario import Scenario, Slot
 
-ROWS = 4
+ROWS = 5
 
 
 class GossipTraining:
@@ -24,8 +24,9 @@ class GossipTraining:
 
     **Description.** N devices train models that begin alike, each on images of its own and by its
     own clock. In every round each of them trains, and then averages what it listens to. Whoever
-    speaks to several listeners shares its uplink among them, and whoever listens waits until all
-    of it has arrived. The setting is that of [Wang2023], section 2.1.2.
+    speaks to several listeners shares its uplink among them, and sends one round after the other.
+    Whoever listens waits until all of it has arrived. The setting is that of [Wang2023], section
+    2.1.2.
 
     **Observation.** ``Box(0, 1)`` of float32:
 
@@ -36,6 +37,7 @@ class GossipTraining:
     N       rate at which it sends in this round           x / (x + ``rate``)
     N       its clock                                      ``budget_s``, clipped
     N       its accuracy on validation images              1
+    N       time until its uplink is free                  x / (x + the usual time)
     1       rounds left                                    ``rounds``
     N x N   how far apart devices are in what they hold    0 to 1; if ``privileged``
     ======= ============================================== ========================
@@ -92,7 +94,7 @@ class GossipTraining:
 
         Raises:
             ValueError: A time or a rate is not positive, or a device holds images that do not
-                exist.
+                exist, or lacks those that all should hold whose logits are shared.
         """
         for name in ("compute_s", "rate"):
             values = getattr(trace, name)
@@ -107,10 +109,13 @@ class GossipTraining:
             raise ValueError(
                 f"trace.apart must be in [0, 1], got {trace.apart.min():g} to {trace.apart.max():g}"
             )
-        most, images = trace.own.shape[-1], len(self.scenario.data.learn.labels)
-        if (trace.samples < 1).any() or (trace.samples > most).any():
+        s = self.scenario
+        most, images = trace.own.shape[-1], len(s.data.learn.labels)
+        common = s.shared if s.payload == "shared-logits" else 0
+        least = max(common, 1)
+        if (trace.samples < least).any() or (trace.samples > most).any():
             raise ValueError(
-                f"trace.samples must be in [1, {most}], got {trace.samples.min()} to "
+                f"trace.samples must be in [{least}, {most}], got {trace.samples.min()} to "
                 f"{trace.samples.max()}"
             )
         used = np.arange(most) < trace.samples[..., None]
@@ -119,6 +124,15 @@ class GossipTraining:
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
                 f"trace.own must number images from 0 to {images - 1}, got {trace.own[at]} at {at}"
+            )
+        last = trace.samples[..., None] - common + np.arange(common)
+        held = np.take_along_axis(trace.own, last, axis=-1)
+        differs = (held != held[..., :1, :]).any(axis=-1)
+        if differs.any():
+            episode, _, device = (int(i) for i in np.argwhere(differs)[0])
+            raise ValueError(
+                f"trace.own must end with the same {common} images for all devices, device "
+                f"{device} of episode {episode} has others"
             )
 
     def start(self, slot: Slot) -> State:
@@ -135,6 +149,7 @@ class GossipTraining:
             squash(slot.rate, s.rate),
             np.minimum(state.clock / s.budget_s, 1.0),
             state.accuracy,
+            squash(np.maximum(state.uplink_free - state.clock, 0.0), s.usual_s),
         )
         for number, row in enumerate(rows):
             seen[..., number * n : (number + 1) * n] = row
@@ -148,7 +163,7 @@ class GossipTraining:
         s, n = self.scenario, self.scenario.devices
         seen = np.asarray(observation, dtype=np.float64)
         batch = seen.shape[:-1]
-        compute, rate, clock, accuracy = np.moveaxis(
+        compute, rate, clock, accuracy, busy = np.moveaxis(
             seen[..., : ROWS * n].reshape(*batch, ROWS, n), -2, 0
         )
         apart = np.zeros((*batch, n, n))
@@ -165,6 +180,7 @@ class GossipTraining:
         )
         state = State(
             clock=clock * s.budget_s,
+            uplink_free=clock * s.budget_s + stretch(busy, s.usual_s),
             rounds_left=np.rint(seen[..., ROWS * n] * s.rounds),
             over=np.zeros(batch, dtype=np.bool_),
             weights=self._unseen((*batch, n)),

@@ -6,6 +6,7 @@ section 2.1.2: in every round each of them trains, and averages what it listens 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -162,6 +163,7 @@ class Scenario:
             non_negative=("shared", "size_spread", "speed_spread", "rate_spread", "jitter"),
             at_most={
                 "devices": 1000,
+                "alpha": 1e6,
                 "payload_share": 1.0,
                 "choco_step": 1.0,
                 "learning_rate": 100.0,
@@ -174,12 +176,16 @@ class Scenario:
             },
         )
         _ = self.edges
+        left = len(self.data.learn.labels) - self.shared
+        if 0 < left < self.devices:
+            raise ValueError(f"devices must be at most the {left} images left, got {self.devices}")
         self._partition(np.random.default_rng(0), 0)  # it checks its parameters
         self._check_combinations()
         weights = (self.network.parameters + self.hidden) * self.devices * 4
         nature = self.devices * (2 * self.rounds + self.most + self.devices)
         for count, what in (
             (weights, "the weights of all devices' models"),
+            (math.prod(self.taught_shape), "what all devices are taught"),
             (nature, "devices * (2 * rounds + images per device + devices)"),
         ):
             if count > MOST_NUMBERS:
@@ -313,7 +319,7 @@ def apart(held: FloatArray) -> FloatArray:
         held: The shares of classes that devices hold, (..., N, classes).
     """
     difference = np.abs(held[..., :, None, :] - held[..., None, :, :])
-    return np.asarray(0.5 * difference.sum(axis=-1))
+    return np.asarray(np.minimum(0.5 * difference.sum(axis=-1), 1.0))  # sums may be rounded up
 
 
 def from_images(path: str | Path, scenario: Scenario | None = None) -> Scenario:

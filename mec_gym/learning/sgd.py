@@ -74,13 +74,13 @@ def train(
             values = forward(layers, images)
             losses, slopes = cross_entropy(values[-1], labels)
             squares[:active] += np.square(losses).mean(axis=-1)
-            if class_weights is not None:
-                weighs = np.take_along_axis(class_weights[who], labels, axis=-1)
-                slopes *= (weighs / weighs.mean(axis=-1, keepdims=True))[..., None]
             if soft is not None and soft_row is not None:
                 row = soft_row[who, number]
                 taught = soft[who[:, None], np.maximum(row, 0)]
                 add_soft_slopes(slopes, labels, np.where((row >= 0)[..., None], taught, 0))
+            if class_weights is not None:
+                weighs = np.take_along_axis(class_weights[who], labels, axis=-1)
+                slopes *= (weighs / weighs.mean(axis=-1, keepdims=True))[..., None]
             backward(layers, values, slopes, into)
             if pull:
                 steepest += pull * (now - start[who])

@@ -14,6 +14,8 @@ import mec_gym
 from agents.distributed_inference.rules import FixedPlaceSolver, SplitSolver
 from agents.early_exit.backlog_price import BacklogPriceSolver, tune_prices
 from agents.early_exit.rules import FixedCutSolver, NeurosurgeonSolver, SlotOptimumSolver
+from agents.federated_training.linear import linear_solver as scores_of_clients
+from agents.gossip_training.linear import linear_solver as scores_of_pairs
 from agents.heads import heads_of
 from agents.protocol import Clairvoyant
 from agents.registry import (
@@ -185,6 +187,8 @@ SHARED = {
     ("device-only", "places"): lambda p: FixedPlaceSolver(on_edge=False),
     ("edge-only", "exits"): lambda p: FixedCutSolver(p.scenario, on_edge=True),
     ("edge-only", "places"): lambda p: FixedPlaceSolver(on_edge=True),
+    ("linear", "clients"): lambda p: scores_of_clients(p.scenario),
+    ("linear", "devices"): lambda p: scores_of_pairs(p.scenario),
 }
 
 
@@ -294,7 +298,7 @@ def test_random_plays_any_problem():
 
 def test_the_seed_is_the_agents_own():
     drawing = {"random", "random-split", "sparrow", "sparrow-textbook"}
-    drawing |= {"tifl", "backup", "adaptive-steps", "random-m"}
+    drawing |= {"tifl", "backup", "adaptive-steps", "random-m", "matching"}
     for name, where in PLAYED:
         problem = PROBLEMS[where]
         seen = observations(problem, 0, 5)

@@ -5,7 +5,7 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
-from federated_training.registered import REGISTERED
+from registered import REGISTERED
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv

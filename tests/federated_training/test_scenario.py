@@ -15,7 +15,6 @@ from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.federated_training.scenario import PRESETS, Scenario
 from mec_gym.learning.partition import class_shares
-from mec_gym.network.gaussian import bounded_noise
 from mec_gym.registration import make_problem
 
 FEDERATED = "mec/FederatedTraining-v0"
@@ -424,11 +423,6 @@ def test_images_of_ones_own_that_make_no_sense(tmp_path, spoil, message):
     with pytest.raises(ValueError, match=message) as caught:
         Scenario(**{**OWN, "images": path})
     assert "\n" not in str(caught.value) and path in str(caught.value)
-
-
-def test_no_draw_is_beyond_three_standard_deviations():
-    drawn = bounded_noise(np.random.default_rng(0), (100_000,))
-    assert np.abs(drawn).max() == 3.0 and drawn.dtype == np.float64
 
 
 @pytest.mark.parametrize(

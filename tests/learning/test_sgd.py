@@ -39,7 +39,19 @@ def options(net, models, seed=3, dtype=np.float32):
     }
 
 
-def by_torch(net, start, data, index, steps, *, pull=0.0, correction=None, gain=None, weights=None):
+def taught(models, steps, batch, rows=6, seed=4, dtype=np.float32):
+    """What models are taught; a third of the rows teach nothing, and a third of the images."""
+    rng = np.random.default_rng(seed)
+    soft = rng.dirichlet(np.ones(4), size=(models, rows))
+    soft[:, ::3] = 0
+    row = rng.integers(-rows // 2, rows, size=(models, steps, batch))
+    return {"soft": soft.astype(dtype), "soft_row": np.maximum(row, -1)}
+
+
+def by_torch(
+    net, start, data, index, steps, *, pull=0.0, correction=None, gain=None, weights=None,
+    soft=None, soft_row=None,
+):  # fmt: skip
     """Train one model with torch.optim.SGD, in double precision; its weights and its losses."""
     parameters, sizes = [], []
     for matrix, biases in net.matrices(start.astype(np.float64)):
@@ -53,7 +65,7 @@ def by_torch(net, start, data, index, steps, *, pull=0.0, correction=None, gain=
         added = [torch.tensor(a).reshape(p.shape) for a, p in zip(parts, parameters, strict=True)]
     optimizer = torch.optim.SGD(parameters, lr=RATE)
     losses = []
-    for chosen in index[:steps]:
+    for number, chosen in enumerate(index[:steps]):
         values = torch.tensor(data.images[chosen].astype(np.float64))
         if gain is not None:
             values = torch.clamp(values * float(gain), max=1.0)
@@ -69,6 +81,13 @@ def by_torch(net, start, data, index, steps, *, pull=0.0, correction=None, gain=
             loss = functional.cross_entropy(
                 values, labels, weight=torch.tensor(weights.astype(np.float64))
             )
+        if soft is not None:
+            share = np.ones(len(chosen)) if weights is None else weights[data.labels[chosen]]
+            for logits, row, part in zip(values, soft_row[number], share, strict=True):
+                if row >= 0 and soft[row].any():
+                    wanted = torch.tensor(soft[row].astype(np.float64))
+                    part = float(part) / float(share.sum())
+                    loss = loss + part * functional.cross_entropy(logits, wanted)
         pairs = list(zip(parameters, first, strict=True))
         loss = loss + pull / 2 * sum(((p - f) ** 2).sum() for p, f in pairs)
         if added is not None:  # a linear term has a constant gradient
@@ -86,18 +105,20 @@ CASES = {
     "SCAFFOLD": ("correction",),
     "gain": ("gain",),
     "class weights": ("class_weights",),
-    "all": ("pull", "correction", "gain", "class_weights"),
+    "soft targets": ("soft", "soft_row"),
+    "all": ("pull", "correction", "gain", "class_weights", "soft", "soft_row"),
 }
 
 
 @pytest.mark.parametrize(
-    ("case", "net"), slow_except(itertools.product(CASES, (NET, DEEP)), ("all", NET))
+    ("case", "net"),
+    slow_except(itertools.product(CASES, (NET, DEEP)), ("all", NET), ("soft targets", NET)),
 )
 def test_equals_torch_over_100_steps(case, net):
     names = CASES[case]
     data, start, index = world(net, 4, 100, 3)
     steps = np.array([37, 100, 1, 64])
-    every = options(net, 4)
+    every = {**options(net, 4), **taught(4, 100, 3)}
     chosen = {name: every[name] for name in names}
     trained, loss = train(net, start, data, index, rate=RATE, steps=steps, **chosen)
     assert trained.dtype == np.float32
@@ -168,7 +189,7 @@ def test_a_stack_equals_its_models_bit_for_bit(names, together, monkeypatch):
     models = 11
     data, start, index = world(NET, models, 7, 3, seed=8)
     steps = np.array([7, 1, 3, 7, 2, 5, 4, 7, 6, 1, 3])
-    every = options(NET, models)
+    every = {**options(NET, models), **taught(models, 7, 3)}
     chosen = {name: every[name] for name in names}
 
     def rows(which):

@@ -98,6 +98,8 @@ def decisions_figure(played: Rollout) -> Figure:
         values = getattr(played.decisions, name)
         if values.ndim == 3:
             values = values.swapaxes(1, 2).reshape(-1, values.shape[1])
+        if values.dtype == np.bool_:
+            values = values.astype(np.int64)
         slots = np.arange(1, values.shape[1] + 1)
         axis.set_title(name.replace("_", " "), loc="left", fontsize="medium")
         if len(slots) == 1:

@@ -7,7 +7,13 @@ import pytest
 
 from agents import one_step
 from agents.federated_training.fleet import fleet_now
-from agents.federated_training.one_step import CANDIDATES, candidates, one_step_plan, rules_to_try
+from agents.federated_training.one_step import (
+    CANDIDATES,
+    candidates,
+    one_step_plan,
+    rules_to_try,
+    value,
+)
 from agents.protocol import Clairvoyant
 from agents.registry import make_agent
 from mec_gym.core import arrays
@@ -52,9 +58,9 @@ def test_the_best_candidate_of_every_step_is_played():
             values = []
             for decision in (arrays.at(tried, (p, i)) for p in range(CANDIDATES)):
                 after, outcome = PROBLEM.step(*one, decision)
-                values.append(float(one_step.value(after, outcome, SMALL)))
+                values.append(float(value(after, outcome, SMALL)))
             chosen = PROBLEM.step(*one, PROBLEM.decision(plan[i, t]))
-            assert float(one_step.value(*chosen, SMALL)) == pytest.approx(max(values))
+            assert float(value(*chosen, SMALL)) == pytest.approx(max(values))
         state, _ = PROBLEM.step(slot, state, PROBLEM.decision(plan[:, t]))
     assert played.returns.shape == (3,)
 

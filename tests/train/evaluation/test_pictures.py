@@ -61,6 +61,19 @@ def test_a_panel_for_every_part_of_the_decision():
         assert titles and len(set(titles)) == len(titles)
 
 
+def test_shares_of_switches():
+    """Who averages with all, and which edges are used: False and True."""
+    problem = make_problem("mec/GossipTraining-v0", "tiny")
+    played = rollout(problem, UniformPolicy(problem, 0), sample_episodes(problem, 0, 3))
+    axes = {axes.get_title(loc="left"): axes for axes in decisions_figure(played).axes}
+    for name in ("reduce", "listen"):
+        labels = [text.get_text() for text in axes[name].get_legend().get_texts()]
+        assert labels == ["0", "1"]
+        share = axes[name].collections[0].get_paths()[0].vertices[:, 1].max()
+        no = ~getattr(played.decisions, name)
+        assert share == pytest.approx(no.reshape(*no.shape[:2], -1).mean(axis=(0, 2)).max())
+
+
 def test_every_value_of_a_decision_can_be_told_from_others():
     """32 partitions are shades of one scale: with ten colours, 0 and 10 would look the same."""
     problem = make_problem("mec/EarlyExitPartition-v1")
