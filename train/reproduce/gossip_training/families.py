@@ -134,8 +134,10 @@ FAMILIES = (
     Family(2, "[73] [Daily2018]", "partners in turn, not drawn", "rotation", "matching"),
     Family(2, "[74] [Vanhaesebrouck2017]", "partners alike", "alike", "matching"),
     Family(2, "[74] [Vanhaesebrouck2017]", "partners unlike", "unlike", "matching"),
-    Family(2, "[74] [Vanhaesebrouck2017]", "skewed: alike", "skewed: alike", "skewed: matching"),
-    Family(2, "[74] [Vanhaesebrouck2017]", "skewed: unlike", "skewed: unlike", "skewed: matching"),
+    Family(2, "[74] [Vanhaesebrouck2017]", "alpha 0.1: alike", "skewed: alike", "skewed: matching"),
+    Family(
+        2, "[74] [Vanhaesebrouck2017]", "alpha 0.1: unlike", "skewed: unlike", "skewed: matching"
+    ),
     Family(2, "[75] [HeC2019]", "trust in 4 is one-sided", "trust", "torus"),
     Family(2, "[75] [HeC2019]", "... with push-sum", "trust, push-sum", "torus"),
     Family(2, "[76] [Colin2016]", "a torus, not a ring", "torus", "ring"),
