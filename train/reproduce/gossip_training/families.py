@@ -241,8 +241,8 @@ CLAIMS = (
     ),
     Claim(
         "[Daily2018]",
-        "partners in turn spread models better than drawn ones",
-        "consensus", "rotation", "matching",
+        "partners in turn learn faster than drawn ones",
+        "error", "rotation", "matching",
     ),
     Claim(
         "[Daily2018]",
