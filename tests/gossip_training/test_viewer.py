@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from slow import slow_except
 
 from mec_gym.core import arrays
 from mec_gym.core.pictures import to_array
@@ -139,7 +140,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_except(CASES, "nothing yet", "to the end", "many"))
 def test_everything_can_be_drawn(name):
     fields, decisions = CASES[name]
     scenario = dataclasses.replace(SMALL, **fields)
