@@ -27,7 +27,7 @@ ON_DEMAND = ("learning", "distributed_inference.learning")
 
 def parts() -> tuple[str, ...]:
     """List every part, as ``module`` or ``problem.module``."""
-    tools = {"__init__", "__main__", "measure"}
+    tools = {"__init__", "__main__", "measure", "real_learning"}
     found = [path.relative_to(HERE) for path in sorted(HERE.rglob("*.py"))]
     return tuple(".".join(path.with_suffix("").parts) for path in found if path.stem not in tools)
 

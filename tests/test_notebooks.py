@@ -41,6 +41,7 @@ def test_there_are_notebooks():
         "04_distributed_inference",
         "05_pipeline_training",
         "06_federated_training",
+        "07_gossip_training",
     ]
 
 

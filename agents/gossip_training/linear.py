@@ -42,7 +42,7 @@ def features(slot: Slot, state: State, scenario: Scenario) -> tuple[FloatArray, 
     """
     s, pairs = scenario, pairs_of(scenario)
     trained = state.clock + slot.compute_s
-    sending = s.sent_bits / slot.rate
+    sending = np.maximum(state.uplink_free - trained, 0.0) + s.sent_bits / slot.rate
     usual_s = s.usual_s
     turn = turn_of(state, s)
     drawn = lots(turn, len(pairs.first) + 1)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mec_gym.core import arrays
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
-from mec_gym.gossip_training.clock import arrivals, reduced
+from mec_gym.gossip_training.clock import arrivals, reduced, uplinks_free
 from mec_gym.gossip_training.mixing import (
     by_segments,
     mixed,
@@ -43,6 +43,7 @@ class State:
     """
 
     clock: FloatArray  # (..., N) s on each device's own clock
+    uplink_free: FloatArray  # (..., N) s, when each device's uplink has sent all that it has to
     rounds_left: FloatArray  # (...) rounds still to come, the one at hand included
     over: BoolArray  # (...) whether the episode has ended
     weights: Float32Array  # (..., N, P)
@@ -96,6 +97,7 @@ def start(slot: Slot, scenario: Scenario) -> State:
     none = weights[..., :0, :]
     return State(
         clock=np.zeros((*batch, n)),
+        uplink_free=np.zeros((*batch, n)),
         rounds_left=np.full(batch, float(s.rounds)),
         over=np.zeros(batch, dtype=np.bool_),
         weights=weights,
@@ -161,7 +163,7 @@ def evaluate(
         heard=heard,
     )
     bits, missed = _link_bits(before, now)
-    clock = _clock(before, now, bits)
+    clock, uplink_free = _clock(before, now, bits)
     with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
         trained = _trained(before, now)
         weights, mass, copies, taught = _talked(before, trained, now)
@@ -190,6 +192,7 @@ def evaluate(
     training = np.where(active, now.compute_s, 0.0)
     after = State(
         clock=clock,
+        uplink_free=uplink_free,
         rounds_left=left,
         over=over,
         weights=weights,
@@ -245,12 +248,16 @@ def _link_bits(before: State, now: _Round) -> tuple[FloatArray | float, FloatArr
     return bits, np.where(hears, 0.0, before.missed + now.active[:, speaker])
 
 
-def _clock(before: State, now: _Round, bits: FloatArray | float) -> FloatArray:
-    s = now.scenario
-    gossip = arrivals(before.clock, now.compute_s, now.rate, now.heard, bits, s.overlap)
-    together = reduced(before.clock, now.compute_s, now.rate, now.active, s.reduced_bits)
-    end = np.where(now.reduce[:, None], together[:, None], gossip)
-    return np.where(now.active, end, before.clock)
+def _clock(before: State, now: _Round, bits: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+    """Return the devices' clocks, and when their uplinks are free, after the round, (Z, N) s."""
+    s, clock, compute_s = now.scenario, before.clock, now.compute_s
+    free = before.uplink_free
+    sent = uplinks_free(clock, compute_s, now.rate, now.heard, bits, s.overlap, free)
+    gossip = arrivals(clock, compute_s, now.heard, sent)
+    together = reduced(clock, compute_s, now.rate, now.active, s.reduced_bits, free)[:, None]
+    all_of_them = now.reduce[:, None] & now.active
+    after = np.where(now.active, np.where(all_of_them, together, gossip), clock)
+    return after, np.where(all_of_them, together, sent)
 
 
 def _trained(before: State, now: _Round) -> Float32Array:

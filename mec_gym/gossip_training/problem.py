@@ -16,7 +16,7 @@ from mec_gym.gossip_training import model
 from mec_gym.gossip_training.model import Decision, Outcome, State
 from mec_gym.gossip_training.scenario import Scenario, Slot
 
-ROWS = 4
+ROWS = 5
 
 
 class GossipTraining:
@@ -24,8 +24,9 @@ class GossipTraining:
 
     **Description.** N devices train models that begin alike, each on images of its own and by its
     own clock. In every round each of them trains, and then averages what it listens to. Whoever
-    speaks to several listeners shares its uplink among them, and whoever listens waits until all
-    of it has arrived. The setting is that of [Wang2023], section 2.1.2.
+    speaks to several listeners shares its uplink among them, and sends one round after the other.
+    Whoever listens waits until all of it has arrived. The setting is that of [Wang2023], section
+    2.1.2.
 
     **Observation.** ``Box(0, 1)`` of float32:
 
@@ -36,6 +37,7 @@ class GossipTraining:
     N       rate at which it sends in this round           x / (x + ``rate``)
     N       its clock                                      ``budget_s``, clipped
     N       its accuracy on validation images              1
+    N       time until its uplink is free                  x / (x + the usual time)
     1       rounds left                                    ``rounds``
     N x N   how far apart devices are in what they hold    0 to 1; if ``privileged``
     ======= ============================================== ========================
@@ -147,6 +149,7 @@ class GossipTraining:
             squash(slot.rate, s.rate),
             np.minimum(state.clock / s.budget_s, 1.0),
             state.accuracy,
+            squash(np.maximum(state.uplink_free - state.clock, 0.0), s.usual_s),
         )
         for number, row in enumerate(rows):
             seen[..., number * n : (number + 1) * n] = row
@@ -160,7 +163,7 @@ class GossipTraining:
         s, n = self.scenario, self.scenario.devices
         seen = np.asarray(observation, dtype=np.float64)
         batch = seen.shape[:-1]
-        compute, rate, clock, accuracy = np.moveaxis(
+        compute, rate, clock, accuracy, busy = np.moveaxis(
             seen[..., : ROWS * n].reshape(*batch, ROWS, n), -2, 0
         )
         apart = np.zeros((*batch, n, n))
@@ -177,6 +180,7 @@ class GossipTraining:
         )
         state = State(
             clock=clock * s.budget_s,
+            uplink_free=clock * s.budget_s + stretch(busy, s.usual_s),
             rounds_left=np.rint(seen[..., ROWS * n] * s.rounds),
             over=np.zeros(batch, dtype=np.bool_),
             weights=self._unseen((*batch, n)),

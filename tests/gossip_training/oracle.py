@@ -6,8 +6,10 @@ of a scenario and of a trace:
     Each device trains, and then sends to all of its listeners through its one uplink.
     What a speaker sends has arrived when all of it is sent; a listener waits for all its speakers.
     Where sending overlaps with training, the uplink begins when the round does.
+    An uplink sends one round after the other, also if its device has gone on.
     A ring all-reduce of A devices has 2 (A - 1) turns, in each of which everybody sends a part of
-    A to the next one; a turn ends with its slowest device. It begins when all have trained.
+    A to the next one; a turn ends with its slowest device. It begins when all have trained
+    and all uplinks are free.
     Devices whose clock has passed the budget are out.
     Of compressed differences a listener is sent all that it lacks, but no more than the model.
 """
@@ -28,7 +30,7 @@ class Round:
     waited: float  # all devices together
 
 
-def play_gossip(now, compute_s, rate, heard, bits, overlap):
+def play_gossip(now, compute_s, rate, heard, bits, overlap, free):
     """One round of those who are in it; when each is done, by device.
 
     Args:
@@ -38,6 +40,7 @@ def play_gossip(now, compute_s, rate, heard, bits, overlap):
         heard: Pairs of listener and speaker.
         bits: What is sent, by pair.
         overlap: Whether the model of the round before is sent.
+        free: When each uplink is free; those of speakers change.
     """
     world = simpy.Environment()
     trained = {i: world.event() for i in now}
@@ -56,11 +59,14 @@ def play_gossip(now, compute_s, rate, heard, bits, overlap):
 
     def send(i):
         yield world.timeout(now[i]) if overlap else trained[i]
+        yield world.timeout(max(free[i] - world.now, 0.0))
         uplink = simpy.Resource(world, capacity=1)
         yield world.all_of(
             [world.process(upload(uplink, i, bits[pair])) for pair in heard if pair[1] == i]
         )
         sent[i].succeed()
+        if any(speaker == i for _, speaker in heard):
+            free[i] = world.now
 
     def listen(i):
         yield trained[i]
@@ -76,13 +82,13 @@ def play_gossip(now, compute_s, rate, heard, bits, overlap):
     return done
 
 
-def play_all_reduce(now, compute_s, rate, bits):
+def play_all_reduce(now, compute_s, rate, bits, free):
     """One all-reduce of those who are in it: when it is done, and what was sent."""
     world = simpy.Environment()
     sent = []
 
     def train(i):
-        yield world.timeout(now[i] + compute_s[i])
+        yield world.timeout(max(now[i] + compute_s[i], free[i]))
 
     def turn(i):
         yield world.timeout(bits / len(now) / rate[i])
@@ -95,6 +101,7 @@ def play_all_reduce(now, compute_s, rate, bits):
 
     world.process(everybody())
     world.run()
+    free.update(dict.fromkeys(now, world.now))
     return world.now, sum(sent)
 
 
@@ -115,6 +122,7 @@ def play(s, edges, compute_s, rate, reduce, listen, bits, whole):
         One Round per round, until the episode is over.
     """
     clock, log = [0.0] * s.devices, []
+    free = dict.fromkeys(range(s.devices), 0.0)
     made = [0] * s.devices  # compressed differences that each device has made
     known = dict.fromkeys(edges, 0)  # up to which of them each listener knows its speaker's
     for t in range(s.rounds):
@@ -132,10 +140,10 @@ def play(s, edges, compute_s, rate, reduce, listen, bits, whole):
                 amount[edge] = min(lacks * bits, s.model_bits)
                 known[edge] = made[edge[1]]
         if reduce[t]:
-            end, total = play_all_reduce(now, compute_s[t], rate[t], whole)
+            end, total = play_all_reduce(now, compute_s[t], rate[t], whole, free)
             done = dict.fromkeys(now, end)
         else:
-            done = play_gossip(now, compute_s[t], rate[t], heard, amount, s.overlap)
+            done = play_gossip(now, compute_s[t], rate[t], heard, amount, s.overlap, free)
             total = sum(amount.values())
         waited = sum(done[i] - now[i] - compute_s[t][i] for i in now)
         clock = [done.get(i, at) for i, at in enumerate(clock)]

@@ -6,7 +6,21 @@ from gossip_training import hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mec_gym.gossip_training.clock import arrivals, reduced
+from mec_gym.gossip_training import clock as clocks
+
+
+def arrivals(clock, compute_s, rate, heard, bits, overlap, free=None):
+    """When everybody is done, if uplinks have nothing else to send."""
+    free = np.zeros_like(clock) if free is None else free
+    sent = clocks.uplinks_free(clock, compute_s, rate, heard, bits, overlap, free)
+    return clocks.arrivals(clock, compute_s, heard, sent)
+
+
+def reduced(clock, compute_s, rate, active, bits, free=0.0):
+    """When an all-reduce is done, if uplinks have nothing else to send."""
+    free = np.broadcast_to(free, np.shape(clock))
+    return clocks.reduced(clock, compute_s, rate, active, bits, free)
+
 
 # -------------------------------------------------------------------------------- by hand
 
@@ -50,6 +64,21 @@ def test_sending_hides_behind_training():
     # 0 listens to 2, whose sending takes 2 s and ends at 0.5 + 2 s, later than 0 has trained.
     late = [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert of(late, clock=(0, 0, 0.5), overlap=True) == [2.5, 5, 3.5]
+
+
+def test_an_uplink_sends_one_round_after_the_other():
+    clock, compute, rate = np.zeros(3), np.array([2.0, 5.0, 3.0]), np.array([1.0, 1.0, 0.5])
+    heard = np.array([[0, 1, 0], [0, 0, 0], [0, 1, 0]], dtype=bool)
+    free = np.array([9.0, 6.5, 0.0])  # 1 has something to send until 6.5 s
+    sent = clocks.uplinks_free(clock, compute, rate, heard, 1.0, False, free)
+    assert sent.tolist() == [9.0, 8.5, 0.0]
+    assert clocks.arrivals(clock, compute, heard, sent).tolist() == [8.5, 5, 8.5]
+    hidden = clocks.uplinks_free(clock, compute, rate, heard, 1.0, True, np.array([9, 0.5, 0]))
+    assert hidden.tolist() == [9.0, 2.5, 0.0]
+    # All wait for 0's uplink, which takes 9 s, and then 4 / 3 of the model at 2's rate.
+    everybody = np.ones(3, dtype=bool)
+    assert reduced(clock, compute, rate, everybody, 1.0, free) == pytest.approx(9 + 8 / 3)
+    assert reduced(clock, compute, rate, free < 9, 1.0, free) == 6.5 + 2.0
 
 
 def test_links_may_carry_different_numbers_of_bits():

@@ -148,10 +148,13 @@ def test_the_simulation_by_hand():
     """The numbers of the design."""
     heard = [(0, 1), (2, 1)]
     now, compute, rate = dict.fromkeys(range(3), 0.0), [2.0, 5.0, 3.0], [1.0, 1.0, 0.5]
-    bits = dict.fromkeys(heard, 1.0)
-    assert oracle.play_gossip(now, compute, rate, heard, bits, False) == {0: 7, 1: 5, 2: 7}
-    assert oracle.play_gossip(now, compute, rate, heard, bits, True) == {0: 2, 1: 5, 2: 3}
-    end, sent = oracle.play_all_reduce(now, compute, rate, 1.0)
+    bits, free = dict.fromkeys(heard, 1.0), dict.fromkeys(range(3), 0.0)
+    assert oracle.play_gossip(now, compute, rate, heard, bits, False, free) == {0: 7, 1: 5, 2: 7}
+    assert free == {0: 0, 1: 7, 2: 0}  # 1 goes on sending when it has long begun the next round
+    assert oracle.play_gossip(now, compute, rate, heard, bits, False, free)[0] == 9
+    free = dict.fromkeys(range(3), 0.0)
+    assert oracle.play_gossip(now, compute, rate, heard, bits, True, free) == {0: 2, 1: 5, 2: 3}
+    end, sent = oracle.play_all_reduce(now, compute, rate, 1.0, free)
     assert (end, sent) == pytest.approx((5 + 4 / 3 * 2, 4.0))
     s = hand.scenario(rounds=2)
     edges = [tuple(edge) for edge in s.edges.tolist()]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gossip_training import plain
+from slow import slow_except
 
 from mec_gym.core import arrays
 from mec_gym.gossip_training import model
@@ -26,7 +27,9 @@ CASES = {
 EPISODES, ROUNDS = 4, 6
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", slow_except(CASES, "overlap and push-sum", "choco", "class logits")
+)
 def test_models_equal_those_of_a_plain_loop(case):
     rng = np.random.default_rng(sorted(CASES).index(case))
     s = Scenario(

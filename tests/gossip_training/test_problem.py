@@ -33,15 +33,16 @@ def seen_after(*says, **changes):
 
 
 def test_every_column_of_the_observation():
-    """After 2 and 4 s of training, C has waited for A."""
-    s, state, seen = seen_after("CA BA", "", budget_s=20.0, forward_flop=4e8, rate=3e6)
+    """A sends to both for 2 s after its second round."""
+    s, state, seen = seen_after("", "CA BA", budget_s=20.0, forward_flop=4e8, rate=3e6)
     usual = 3 * 4e8 * 2 * 3 / 2e9
     assert usual == s.usual_s == pytest.approx(3.6)
     rows = [
         [x / (x + usual) for x in hand.COMPUTE_S],
         [x / (x + 3e6) for x in hand.RATE],
-        [4 / 20, 10 / 20, 7 / 20, 1],  # C and B heard A at 4 s; D is beyond the budget
+        [4 / 20, 10 / 20, 6 / 20, 1],  # C has trained when A has sent; D is beyond the budget
         state.accuracy,
+        [2 / (2 + usual), 0, 0, 0],
         [28 / 30],
     ]
     assert np.ptp(state.accuracy) > 0
@@ -50,15 +51,15 @@ def test_every_column_of_the_observation():
 
 def test_privileged_agents_see_how_far_devices_are_apart():
     _, _, seen = seen_after("AB", privileged=True)
-    assert seen.shape == (33,)
-    np.testing.assert_allclose(seen[17:], np.arange(16) / 20, rtol=1e-6)
+    assert seen.shape == (37,)
+    np.testing.assert_allclose(seen[21:], np.arange(16) / 20, rtol=1e-6)
 
 
 def test_spaces_and_horizon():
     problem = GossipTraining(Scenario())
-    assert problem.observation_space.shape == (65,) and problem.horizon == 200
+    assert problem.observation_space.shape == (81,) and problem.horizon == 200
     assert problem.action_space.nvec.tolist() == [2] * 33 and problem.bound(None) is None
-    assert GossipTraining(Scenario(privileged=True)).observation_space.shape == (65 + 256,)
+    assert GossipTraining(Scenario(privileged=True)).observation_space.shape == (81 + 256,)
     assert GossipTraining(Scenario(graph="complete")).action_space.shape == (241,)
 
 

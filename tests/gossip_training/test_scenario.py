@@ -304,7 +304,7 @@ def test_images_of_ones_own(tmp_path, payload):
     problem = make_problem(GOSSIP, changes)
     s = problem.scenario
     assert s.network.sizes == (6, 4, 3) and s.taught_shape[1:] == (3, 3)
-    assert problem.observation_space.shape == (4 * 5 + 1,)
+    assert problem.observation_space.shape == (5 * 5 + 1,)
     played = rollout(problem, UniformPolicy(problem, 0), sample_episodes(problem, 0, 3))
     accuracy = played.outcomes.accuracy.mean(axis=0)
     assert accuracy[-1] > accuracy[0] + 0.05

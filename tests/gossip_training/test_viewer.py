@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gossip_training import hand
+from slow import slow_except
 
 from mec_gym.core.env import MecEnv
 from mec_gym.core.pictures import BLACK, new_figure, to_array
@@ -286,8 +287,7 @@ CASES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_except(CASES, "nothing yet", "to the end"))
 def test_everything_can_be_drawn(name):
     fields, steps = CASES[name]
     scenario = replace(SMALL, **fields)

@@ -9,12 +9,14 @@ What is redone lies in one package per problem, ``train.reproduce.<problem>``, a
 * ``pictures.py``: what is drawn of it;
 * ``__init__.py``: the public face, with ``REPRODUCTION``, a :class:`Reproduction`.
 
-On the command line a package goes by its name with hyphens.
+On the command line a package goes by its name with hyphens. What problems with real learning share
+lies in ``train.reproduce.families``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 RESULTS, TABLE = "reproduction.json", "reproduction.csv"
 WIDTH = 140  # characters per line where there is no terminal
+KEPT = "played"
+"""The folder within ``out`` in which what has been played may be kept until all is done."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def reproduce(reproduction: Reproduction[R], run: R) -> list[Any]:
         for name, rows in {**found.more, TABLE: found.rows}.items():
             write_csv(run.out / name, [dataclasses.asdict(row) for row in rows])
         write_json(run.out / RESULTS, [dataclasses.asdict(row) for row in found.rows])
+        shutil.rmtree(run.out / KEPT, ignore_errors=True)
     # Only now: whoever reads may stop at any line.
     console = Console()
     if not console.is_terminal:

@@ -61,14 +61,14 @@ def test_inputs_by_hand():
     state = dataclasses.replace(state, clock=clock, rounds_left=np.array([2.0]))
     (inputs,) = WeightsHead(PROBLEM).inputs(PROBLEM.observe(slot, state))
     share = np.array([1 / 2, 3 / 4, 1 / 3, 2 / 3, 9 / 10])
-    assert inputs.shape == WeightsHead(PROBLEM).input_space.shape == (19,)
+    assert inputs.shape == WeightsHead(PROBLEM).input_space.shape == (23,)
     assert inputs[:3].tolist() == pytest.approx([share.mean(), 0.5, 0.1], rel=1e-5)
-    assert inputs[4] == pytest.approx(2 * share.std(), rel=1e-5) and inputs[5] == 0.0
-    assert inputs[[8, 10, 12, 14]].tolist() == pytest.approx([1 / 3, 0.0, 0.9, 0.2], rel=1e-5)
+    assert inputs[5] == pytest.approx(2 * share.std(), rel=1e-5) and inputs[6] == 0.0
+    assert inputs[[10, 12, 15, 17]].tolist() == pytest.approx([1 / 3, 0.0, 0.9, 0.2], rel=1e-5)
     trained = (clock + compute)[0]
     waiting = (trained.max() - trained).mean()
     expected = [2 / 8, waiting / (waiting + 0.6), lots(np.array(6), 1)[0]]
-    assert inputs[16:].tolist() == pytest.approx(expected, rel=1e-4)
+    assert inputs[20:].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_network_plays_any_number_of_devices():
@@ -78,7 +78,7 @@ def test_a_network_plays_any_number_of_devices():
         head, observation = WeightsHead(problem), seen(problem, 2)
         action = head.act(observation, np.zeros((2, len(NAMES))))
         assert action.shape == (2, 1 + devices * (devices - 1))
-        assert head.inputs(observation).shape == (2, 19)
+        assert head.inputs(observation).shape == (2, 23)
         shapes.add((head.input_space.shape, head.output_space.shape))
     assert len(shapes) == 1
 

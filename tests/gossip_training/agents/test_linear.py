@@ -42,6 +42,7 @@ def known(**fields):
     state = dataclasses.replace(
         state,
         clock=np.array([10.0, 8.0, 9.0]),
+        uplink_free=np.array([0.0, 10.5, 5.0]),  # device 1 still sends for 0.5 s, then for 4 s
         rounds_left=np.array(3.0),
         accuracy=np.array([0.5, 0.3, 0.7]),
     )
@@ -57,9 +58,9 @@ def test_features_by_hand():
     drawn = lots(np.array(2), 4)
     # They have trained at 11, 10 and 13 s; they send for 2, 4 and 1 s.
     rows = [
-        [1, 1 / 2.5, 6 / 10, 0.2, 0.4, 0.2, drawn[1]],
+        [1, 1 / 2.5, 6.5 / 10.5, 0.2, 0.4, 0.2, drawn[1]],
         [1, 2 / 3.5, 3 / 7, 0.2, 0.6, 0.4, drawn[2]],
-        [1, 3 / 4.5, 5 / 9, 0.4, 0.5, 0.6, drawn[3]],
+        [1, 3 / 4.5, 5.5 / 9.5, 0.4, 0.5, 0.6, drawn[3]],
     ]
     assert pair.shape == (3, len(PAIR))
     np.testing.assert_allclose(pair, rows)

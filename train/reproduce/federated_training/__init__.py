@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mec_gym.core.checks import positive_int
-from train.config import ReproduceRun
 from train.reproduce import Findings, Reproduction
-from train.reproduce.federated_training import pictures, study, tables
-from train.reproduce.federated_training.study import ClaimRow
+from train.reproduce.families.playing import WorldsRun, play_all
+from train.reproduce.families.rows import ClaimRow
+from train.reproduce.families.tables import claim_table, family_table
+from train.reproduce.federated_training import pictures, play, study, tables
+from train.reproduce.federated_training.families import CASES
 
 __all__ = ["REPRODUCTION", "ClaimRow", "FederatedTrainingRun"]
 
 
 @dataclass(frozen=True)
-class FederatedTrainingRun(ReproduceRun):
-    """Redo the server-based families of [Wang2023]'s tables 1, 3 and 4, and reported orderings.
-
-    Attributes:
-        worlds: The number of worlds that every protocol is played in; the time grows with it.
-        workers: The number of processes.
-    """
-
-    worlds: int = 8
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        positive_int("worlds", self.worlds)
-        positive_int("workers", self.workers)
+class FederatedTrainingRun(WorldsRun):
+    """Redo the server-based families of [Wang2023]'s tables 1, 3 and 4, and reported orderings."""
 
 
 def compute(run: FederatedTrainingRun) -> Findings:
@@ -36,16 +25,19 @@ def compute(run: FederatedTrainingRun) -> Findings:
     Args:
         run: The options, of which ``worlds`` and ``workers`` count.
     """
-    plays = study.play_all(run.worlds, run.workers)
+    plays = play_all(CASES, play.play, play.Played, run)
     rows, families = study.claims(plays), study.families(plays)
     quorums, payloads, skews = study.quorums(plays), study.payloads(plays), study.skews(plays)
     return Findings(
         rows=rows,
         tables=[
-            *(tables.family_table(families, number) for number in tables.TITLES),
+            *(
+                family_table(families, number, title, "80 %", "MB up")
+                for number, title in tables.TITLES.items()
+            ),
             tables.quorum_table(quorums),
             tables.payload_table(payloads),
-            tables.claim_table(rows),
+            claim_table(rows),
         ],
         remark=tables.REMARK,
         pictures={

@@ -7,9 +7,7 @@ references of [Wang2023].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
+from train.reproduce.families.rows import Claim, Family
 from train.reproduce.federated_training.play import Case
 
 ROWS = 10
@@ -166,25 +164,6 @@ def quorum_case(quorum: int, kept: bool) -> str:
     return {7: "backup", ROWS: "sync"}.get(quorum, f"K-sync {quorum}")
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One row of the survey's tables.
-
-    Attributes:
-        table: The number of the table.
-        reference: The reference as the survey numbers it, and its key here.
-        what: What the family changes, in a few words.
-        case: The protocol.
-        base: The protocol that it is held against.
-    """
-
-    table: int
-    reference: str
-    what: str
-    case: str
-    base: str
-
-
 FAMILIES = (
     Family(1, "[41] [McMahan2017]", "20 local steps, not 1", "steps 20", "steps 1"),
     Family(1, "[41] [McMahan2017]", "10 local steps, not 1", "semi-async", "steps 1"),
@@ -250,28 +229,6 @@ LEFT_OUT = {
     "[106], [107]": "a model per client: another objective than one model",
 }
 """References of the three tables that are not redone, and why."""
-
-Measure = Literal["error", "test error", "s to 80 %", "merges to 80 %", "MB to 80 %", "s per merge"]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a publication says of two protocols.
-
-    Attributes:
-        source: The key of the publication.
-        says: What it says.
-        measure: What is held against it; less is better.
-        better: The protocol that is said to be better.
-        worse: The other one.
-    """
-
-    source: str
-    says: str
-    measure: Measure
-    better: str
-    worse: str
-
 
 CLAIMS = (
     Claim(

@@ -19,11 +19,11 @@ from mec_gym.core.pictures import (
     new_figure,
     style,
 )
+from train.reproduce.families.pictures import draw_over_time, legend_below, point
 from train.reproduce.federated_training.families import PAYLOADS, TRIGGERS
 from train.reproduce.federated_training.study import PayloadRow, Plays, QuorumRow, SkewRow
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BLACK = "#222222"
@@ -46,26 +46,11 @@ def draw_triggers(plays: Plays) -> Figure:
     Args:
         plays: What came of all protocols.
     """
-    figure = new_figure(10, 4.2)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, end, title in zip(
-        panels, (", iid", ""), ("Images alike", "Images unlike, alpha = 0.1"), strict=True
-    ):
-        for name, case in TRIGGERS.items():
-            played = plays[case + end]
-            error = 1.0 - played.accuracy
-            color = _TRIGGER_COLORS[name]
-            axes.plot(played.time_s, error.mean(axis=0), color=color, lw=1.8, label=name)
-            low, high = np.quantile(error, (0.25, 0.75), axis=0)
-            axes.fill_between(played.time_s, low, high, color=color, alpha=0.15, lw=0)
-        axes.set_ylim(0, 1)
-        axes.set_xlim(0, played.time_s[-1])
-        axes.grid(alpha=0.25)
-        style(axes, title, "time (s)")
-    panels[0].set_ylabel("error on validation images", fontsize=SMALL)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, **LEGEND)
-    return figure
+    panels = {
+        title: {name: plays[case + end] for name, case in TRIGGERS.items()}
+        for title, end in (("Images alike", ", iid"), ("Images unlike, alpha = 0.1", ""))
+    }
+    return draw_over_time(panels, _TRIGGER_COLORS)
 
 
 def draw_payloads(rows: Sequence[PayloadRow]) -> Figure:
@@ -82,7 +67,7 @@ def draw_payloads(rows: Sequence[PayloadRow]) -> Figure:
         for r in rows:
             if r.large == large:
                 color, mark = _PAYLOAD_LOOKS[r.payload]
-                _point(axes, 100 * r.share, r.error, r.low, r.high, color, mark, r.payload)
+                point(axes, 100 * r.share, r.error, r.low, r.high, color, mark, r.payload)
         axes.set_xscale("log")
         axes.set_xlim(1, 130)
         axes.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
@@ -91,26 +76,8 @@ def draw_payloads(rows: Sequence[PayloadRow]) -> Figure:
         axes.grid(alpha=0.25)
         style(axes, title, "bits of an update, as a share of all weights (%)")
     panels[0].set_ylabel("mean error over the budget", fontsize=SMALL)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=7, **LEGEND)
+    legend_below(figure, panels[0], columns=7)
     return figure
-
-
-def _point(
-    axes: Axes, x: float, y: float, low: float, high: float, color: str, mark: str, label: str
-) -> None:
-    """Draw a point with its interval."""
-    axes.errorbar(
-        [x],
-        [y],
-        yerr=[[y - low], [high - y]],
-        fmt=mark,
-        color=color,
-        ms=6,
-        capsize=3,
-        lw=1,
-        label=label,
-    )
 
 
 def draw_skew(rows: Sequence[SkewRow]) -> Figure:

@@ -20,6 +20,7 @@ from mec_gym.federated_training.model import Decision, State, effort_of
 from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World
+from train.reproduce.families.rows import MEGABYTE
 
 SEED = 2023
 """The seed of all worlds."""
@@ -87,6 +88,11 @@ class Played:
     staleness: FloatArray  # (n,) mean staleness of what was merged
     time_s: FloatArray  # (POINTS,) s
     accuracy: FloatArray  # (n, POINTS) on validation images at these times
+
+    @property
+    def sent_mb(self) -> FloatArray:
+        """What clients sent, (n,) MB."""
+        return self.up_bits / MEGABYTE
 
 
 def trace_of(scenario: Scenario, worlds: int) -> Slot:

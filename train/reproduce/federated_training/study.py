@@ -2,116 +2,50 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mec_gym.core.types import BoolArray, FloatArray
+from mec_gym.core.types import FloatArray
 from train.evaluation.evaluate import interval
+from train.reproduce.families.rows import (
+    MEGABYTE,
+    ClaimRow,
+    FamilyRow,
+    claim_rows,
+    family_row,
+    mean,
+)
 from train.reproduce.federated_training.families import (
-    CASES,
     CLAIMS,
     FAMILIES,
     PAYLOADS,
     QUORUMS,
     SKEWS,
-    Measure,
     payload_case,
     quorum_case,
     skew_case,
 )
-from train.reproduce.federated_training.play import Played, play
-
-MEGABYTE = 8e6  # bit
-AGREES, OPEN, DISAGREES = "agrees", "open", "does not agree"
+from train.reproduce.federated_training.play import Played
 
 Plays = Mapping[str, Played]
 """What came of each protocol, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FamilyRow:
-    """One family beside what it is held against; means over worlds.
+class ServerRow(FamilyRow):
+    """One family beside what it is held against, and what the server did; means over worlds.
 
     Attributes:
-        table: The number of the survey's table.
-        reference: The survey's reference.
-        what: What the family changes.
-        case: The protocol.
-        base: The protocol that it is held against.
-        error: Mean error over the budget.
-        base_error: The same of the other one.
-        difference: The first minus the second.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        test_accuracy: On test images at the end.
-        base_test_accuracy: The same of the other one.
-        reached_s: The time until 80 %, s, the budget where that was never reached.
-        base_reached_s: The same of the other one.
-        reached: The share of worlds in which it was reached.
         merges: How often the server merged.
-        up_mb: What clients sent, MB.
-        base_up_mb: The same of the other one.
         useless: The share of jobs whose updates were lost or dropped.
         staleness: Mean staleness of what was merged.
     """
 
-    table: int
-    reference: str
-    what: str
-    case: str
-    base: str
-    error: float
-    base_error: float
-    difference: float
-    low: float
-    high: float
-    test_accuracy: float
-    base_test_accuracy: float
-    reached_s: float
-    base_reached_s: float
-    reached: float
     merges: float
-    up_mb: float
-    base_up_mb: float
     useless: float
     staleness: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimRow:
-    """What a publication says, and ours.
-
-    Attributes:
-        source: The key of the publication.
-        says: What it says.
-        measure: What is compared; less is better.
-        better: The protocol that is said to be better.
-        worse: The other one.
-        ours_better: The mean of the first over our worlds.
-        ours_worse: The mean of the second.
-        difference: The first minus the second.
-        low: Lower end of its paired 95 % interval.
-        high: Upper end.
-        verdict: Whether ours agrees; open if the interval holds 0.
-    """
-
-    source: str
-    says: str
-    measure: str
-    better: str
-    worse: str
-    ours_better: float
-    ours_worse: float
-    difference: float
-    low: float
-    high: float
-    verdict: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,65 +121,24 @@ class SkewRow:
     test_high: float
 
 
-def play_all(worlds: int, workers: int) -> dict[str, Played]:
-    """Play all protocols in the same worlds.
-
-    Args:
-        worlds: The number of worlds.
-        workers: The number of processes; what comes out does not depend on it.
-    """
-    one = partial(play, worlds=worlds)
-    if workers == 1:
-        return {name: one(case) for name, case in CASES.items()}
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),
-        # Ctrl-C ends a worker without a word of its own.
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_DFL),
-    )
-    with pool:
-        return dict(zip(CASES, pool.map(one, CASES.values()), strict=True))
-
-
-def families(plays: Plays) -> list[FamilyRow]:
+def families(plays: Plays) -> list[ServerRow]:
     """Hold each family of the survey's tables against its base.
 
     Args:
         plays: What came of all protocols.
     """
-    rows = []
-    for family in FAMILIES:
-        ours, base = plays[family.case], plays[family.base]
-        low, high = interval(ours.error - base.error)
-        rows.append(
-            FamilyRow(
-                table=family.table,
-                reference=family.reference,
-                what=family.what,
-                case=family.case,
-                base=family.base,
-                error=_mean(ours.error),
-                base_error=_mean(base.error),
-                difference=_mean(ours.error - base.error),
-                low=low,
-                high=high,
-                test_accuracy=_mean(ours.test_accuracy),
-                base_test_accuracy=_mean(base.test_accuracy),
-                reached_s=_mean(ours.reached_s),
-                base_reached_s=_mean(base.reached_s),
-                reached=_mean(ours.reached),
-                merges=_mean(ours.merges),
-                up_mb=_mean(ours.up_bits) / MEGABYTE,
-                base_up_mb=_mean(base.up_bits) / MEGABYTE,
-                useless=_mean(ours.useless),
-                staleness=_mean(ours.staleness),
-            )
+    return [
+        ServerRow(
+            **asdict(family_row(family, plays)),
+            merges=mean(plays[family.case].merges),
+            useless=mean(plays[family.case].useless),
+            staleness=mean(plays[family.case].staleness),
         )
-    return rows
+        for family in FAMILIES
+    ]
 
 
-def measured(played: Played, measure: Measure) -> FloatArray:
+def measured(played: Played, measure: str) -> FloatArray:
     """Return what claims are held against, (n,); less is better.
 
     Where 80 % were never reached, time, merges and bits of the whole episode count.
@@ -265,46 +158,13 @@ def measured(played: Played, measure: Measure) -> FloatArray:
     return values[measure]
 
 
-def verdict(low: float, high: float) -> str:
-    """Say whether a difference agrees with a claim that it is below 0.
-
-    Args:
-        low: Lower end of its interval.
-        high: Upper end.
-    """
-    if high < 0:
-        return AGREES
-    return DISAGREES if low > 0 else OPEN
-
-
 def claims(plays: Plays) -> list[ClaimRow]:
     """Hold ours against what publications say.
 
     Args:
         plays: What came of all protocols.
     """
-    rows = []
-    for claim in CLAIMS:
-        better, worse = (
-            measured(plays[name], claim.measure) for name in (claim.better, claim.worse)
-        )
-        low, high = interval(better - worse)
-        rows.append(
-            ClaimRow(
-                source=claim.source,
-                says=claim.says,
-                measure=claim.measure,
-                better=claim.better,
-                worse=claim.worse,
-                ours_better=_mean(better),
-                ours_worse=_mean(worse),
-                difference=_mean(better - worse),
-                low=low,
-                high=high,
-                verdict=verdict(low, high),
-            )
-        )
-    return rows
+    return claim_rows(CLAIMS, plays, measured)
 
 
 def quorums(plays: Plays) -> list[QuorumRow]:
@@ -322,12 +182,12 @@ def quorums(plays: Plays) -> list[QuorumRow]:
                 QuorumRow(
                     quorum=quorum,
                     kept=kept,
-                    merge_s=_mean(played.merge_s),
-                    error=_mean(played.error),
+                    merge_s=mean(played.merge_s),
+                    error=mean(played.error),
                     low=low,
                     high=high,
-                    test_accuracy=_mean(played.test_accuracy),
-                    staleness=_mean(played.staleness),
+                    test_accuracy=mean(played.test_accuracy),
+                    staleness=mean(played.staleness),
                 )
             )
     return rows
@@ -351,11 +211,11 @@ def payloads(plays: Plays) -> list[PayloadRow]:
                     payload=payload,
                     large=large,
                     share=float(played.up_bits.sum() / played.jobs.sum() / per_job),
-                    error=_mean(played.error),
+                    error=mean(played.error),
                     low=low,
                     high=high,
-                    test_accuracy=_mean(played.test_accuracy),
-                    up_mb=_mean(played.up_bits) / MEGABYTE,
+                    test_accuracy=mean(played.test_accuracy),
+                    up_mb=mean(played.sent_mb),
                 )
             )
     return rows
@@ -376,16 +236,12 @@ def skews(plays: Plays) -> list[SkewRow]:
         rows.append(
             SkewRow(
                 alpha=float(alpha),
-                error=_mean(played.error),
+                error=mean(played.error),
                 low=low,
                 high=high,
-                test_error=_mean(wrong),
+                test_error=mean(wrong),
                 test_low=test_low,
                 test_high=test_high,
             )
         )
     return rows
-
-
-def _mean(values: FloatArray | BoolArray) -> float:
-    return float(np.mean(values))

@@ -1,0 +1,1 @@
+"""How fast federated training is."""
