@@ -298,4 +298,4 @@ def test_files(tmp_path, capsys):
     verdicts = {(r["source"], r["measure"]): r["verdict"] for r in records}
     assert verdicts["[Koloskova2019]", "MB to 90 %"] == "agrees"
     assert verdicts["[Jeong2018]", "test error"] == "agrees"
-    assert verdicts["[Assran2019]", "s to 90 %"] == "agrees"
+    assert verdicts["[HuC2019]", "s to 90 %"] == "agrees"
