@@ -167,8 +167,7 @@ def evaluate(
     with np.errstate(over="ignore", invalid="ignore"):  # a model that diverges is found below
         trained = _trained(before, now)
         weights, mass, copies, taught = _talked(before, trained, now)
-        mean = weights.mean(axis=-2, keepdims=True)
-        distance = np.sqrt(np.square(weights - mean).sum(axis=-1).mean(axis=-1))
+        distance = _distance(weights)
     finite = np.isfinite(weights).all(axis=(-1, -2)) & np.isfinite(taught).all(axis=(-1, -2, -3))
     broken = np.asarray(~(finite & np.isfinite(copies).all(axis=(-1, -2))))
     held = broken[:, None, None]
@@ -210,7 +209,7 @@ def evaluate(
         sent_bits=np.where(asked.reduce, 2.0 * everybody * s.reduced_bits, links),
         heard=number.astype(np.float64),
         accuracy=final.mean(axis=-1),
-        consensus=np.where(broken, 0.0, distance).astype(np.float64),
+        consensus=np.where(broken, 0.0, distance),
         test_accuracy=test,
         diverged=broken.astype(np.float64),
     )
@@ -219,6 +218,23 @@ def evaluate(
         return array.reshape((*batch, *array.shape[1:]))
 
     return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
+
+
+def _distance(weights: Float32Array) -> FloatArray:
+    """Compute the root mean square distance of models (Z, N, P) from their mean, (Z,).
+
+    Squares of weights that are huge, but finite, fit only into double precision.
+    """
+
+    def found(models: npt.NDArray[Any]) -> FloatArray:
+        apart = models - models.mean(axis=-2, keepdims=True)
+        return np.asarray(np.sqrt(np.square(apart).sum(axis=-1).mean(axis=-1)), dtype=np.float64)
+
+    distance = found(weights)
+    huge = ~np.isfinite(distance)
+    if huge.any():
+        distance[huge] = found(weights[huge].astype(np.float64))
+    return distance
 
 
 def _flat(record: Any, axes: int, batch: tuple[int, ...]) -> Any:

@@ -522,3 +522,17 @@ def test_who_hears_more_is_never_earlier_in_a_round(seed):
     (one, its), (other, others) = (model.evaluate(slot, begin, d, s) for d in (few, more))
     assert (other.clock >= one.clock).all()
     assert (others.sent_bits >= its.sent_bits).all() and (others.waiting_s >= its.waiting_s).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e17, 1e18])
+def test_models_may_be_far_apart_without_diverging(scale):
+    """Squares of such weights do not fit into single precision, but the weights do."""
+    s = hand.scenario(learning_rate=100.0)
+    initial = (hand.slot(s).initial * scale).astype(np.float32)
+    states, outcomes = hand.play(s, hand.slot(s, initial=initial), "AB")
+    assert float(outcomes[0].diverged) == 0
+    weights = states[1].weights.astype(np.float64)
+    apart = np.linalg.norm(weights - weights.mean(axis=0), axis=-1)
+    expected = np.sqrt(np.mean(apart**2))
+    assert float(outcomes[0].consensus) == pytest.approx(expected, rel=1e-4)
+    assert bool(expected > 2e19) is (scale > 1.0)
