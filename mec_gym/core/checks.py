@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 SMALLEST, LARGEST = 1e-12, 1e18
 """The range of positive numbers, in SI units; beyond it, products of them overflow."""
@@ -42,6 +43,16 @@ def non_negative(name: str, value: float) -> None:
     _finite(name, value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value!r}")
+
+
+def within_limits(name: str, values: npt.NDArray[Any]) -> None:
+    """Check that all values of an array are positive numbers that one can compute with."""
+    outside = (values < SMALLEST) | (values > LARGEST)
+    if outside.any():
+        at = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise ValueError(
+            f"{name} must be in [{SMALLEST:g}, {LARGEST:g}], got {values[at]:g} at {at}"
+        )
 
 
 def decibels(name: str, value: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from mec_gym.core.checks import LARGEST, SMALLEST
+from mec_gym.core.checks import within_limits
 from mec_gym.core.problem import Episode
 from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
@@ -16,7 +16,7 @@ from mec_gym.federated_training import jobs, model
 from mec_gym.federated_training.model import NEVER, Decision, Outcome, State
 from mec_gym.federated_training.scenario import Scenario, Slot
 from mec_gym.federated_training.world import World, known_images
-from mec_gym.learning.partition import class_shares
+from mec_gym.learning.partition import check_held, class_shares
 
 D = TypeVar("D", bound=np.generic)
 
@@ -133,28 +133,8 @@ class FederatedTraining:
                 f"{int(nobody.argmax())}"
             )
         for name in ("jitter", "speed", "uplink", "downlink", "gain"):
-            values = getattr(trace, name)
-            outside = (values < SMALLEST) | (values > LARGEST)
-            if outside.any():
-                at = tuple(int(i) for i in np.argwhere(outside)[0])
-                raise ValueError(
-                    f"trace.{name} must be in [{SMALLEST:g}, {LARGEST:g}], got {values[at]:g} "
-                    f"at {at}"
-                )
-        most = trace.own.shape[-1]
-        if (trace.samples < 1).any() or (trace.samples > most).any():
-            raise ValueError(
-                f"trace.samples must be in [1, {most}], got {trace.samples.min()} to "
-                f"{trace.samples.max()}"
-            )
-        images = len(self.scenario.data.learn.labels)
-        used = np.arange(most) < trace.samples[..., None]
-        wrong = used & ((trace.own < 0) | (trace.own >= images))
-        if wrong.any():
-            at = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(
-                f"trace.own must number images from 0 to {images - 1}, got {trace.own[at]} at {at}"
-            )
+            within_limits(f"trace.{name}", getattr(trace, name))
+        check_held(trace.own, trace.samples, len(self.scenario.data.learn.labels))
         demand = trace.demand
         if (demand < 0).any() or not np.allclose(demand.sum(axis=-1), 1.0):
             raise ValueError("trace.demand must be shares of at least 0 that add up to 1")

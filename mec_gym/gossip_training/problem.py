@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from mec_gym.core.checks import LARGEST, SMALLEST
+from mec_gym.core.checks import SMALLEST, within_limits
 from mec_gym.core.problem import Episode
 from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.gossip_training import model
 from mec_gym.gossip_training.model import Decision, Outcome, State
 from mec_gym.gossip_training.scenario import Scenario, Slot
+from mec_gym.learning.partition import check_held
 
 ROWS = 5
 
@@ -97,34 +98,14 @@ class GossipTraining:
                 exist, or lacks those that all should hold whose logits are shared.
         """
         for name in ("compute_s", "rate"):
-            values = getattr(trace, name)
-            outside = (values < SMALLEST) | (values > LARGEST)
-            if outside.any():
-                at = tuple(int(i) for i in np.argwhere(outside)[0])
-                raise ValueError(
-                    f"trace.{name} must be in [{SMALLEST:g}, {LARGEST:g}], got {values[at]:g} "
-                    f"at {at}"
-                )
+            within_limits(f"trace.{name}", getattr(trace, name))
         if (trace.apart < 0).any() or (trace.apart > 1).any():
             raise ValueError(
                 f"trace.apart must be in [0, 1], got {trace.apart.min():g} to {trace.apart.max():g}"
             )
         s = self.scenario
-        most, images = trace.own.shape[-1], len(s.data.learn.labels)
         common = s.shared if s.payload == "shared-logits" else 0
-        least = max(common, 1)
-        if (trace.samples < least).any() or (trace.samples > most).any():
-            raise ValueError(
-                f"trace.samples must be in [{least}, {most}], got {trace.samples.min()} to "
-                f"{trace.samples.max()}"
-            )
-        used = np.arange(most) < trace.samples[..., None]
-        wrong = used & ((trace.own < 0) | (trace.own >= images))
-        if wrong.any():
-            at = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(
-                f"trace.own must number images from 0 to {images - 1}, got {trace.own[at]} at {at}"
-            )
+        check_held(trace.own, trace.samples, len(s.data.learn.labels), max(common, 1))
         last = trace.samples[..., None] - common + np.arange(common)
         held = np.take_along_axis(trace.own, last, axis=-1)
         differs = (held != held[..., :1, :]).any(axis=-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,31 @@ def partition(
         held[:] = sizes + shared
         row[(place >= sizes[:, None]) & (place < held[:, None])] = np.tile(common, clients)
     return Partition(own, samples)
+
+
+def check_held(own: npt.NDArray[Any], samples: IntArray, images: int, least: int = 1) -> None:
+    """Check which images clients hold in a trace of the user's.
+
+    Args:
+        own: Numbers of the images, (..., most).
+        samples: How many of them count, from the first on, (...).
+        images: How many images there are.
+        least: How many each client must hold.
+
+    Raises:
+        ValueError: A client holds too few or too many images, or some that do not exist.
+    """
+    most = own.shape[-1]
+    if (samples < least).any() or (samples > most).any():
+        raise ValueError(
+            f"trace.samples must be in [{least}, {most}], got {samples.min()} to {samples.max()}"
+        )
+    wrong = (np.arange(most) < samples[..., None]) & ((own < 0) | (own >= images))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"trace.own must number images from 0 to {images - 1}, got {own[at]} at {at}"
+        )
 
 
 def class_shares(
