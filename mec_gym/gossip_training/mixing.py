@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mec_gym.core.types import BoolArray, Float32Array, FloatArray
+from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
 
 
 def mixing_weights(heard: BoolArray, mixing: str) -> FloatArray:
@@ -65,26 +65,24 @@ def mixed(shares: FloatArray, models: Float32Array) -> Float32Array:
 
 
 def by_segments(
-    own: Float32Array, sent: Float32Array, heard: BoolArray, segments: int
+    models: Float32Array, heard: BoolArray, segments: int, turn: IntArray
 ) -> Float32Array:
     """Average each segment with those speakers that it is taken from, (Z, N, P) [HuC2019].
 
-    The k-th of those whom a device listens to gives it segment k, counted round.
+    In round t, the k-th of those whom a device listens to gives it segment k + t, counted round.
 
     Args:
-        own: The devices' own models, (Z, N, P).
-        sent: The models that they send, (Z, N, P).
+        models: The devices' models, (Z, N, P).
         heard: Whether i listens to j, (Z, N, N).
         segments: The number of segments of a model.
+        turn: The number of the round, t, (Z,).
     """
-    turn = (np.cumsum(heard, axis=-1) - 1) % segments
-    edges = np.linspace(0, own.shape[-1], segments + 1).astype(np.int64)
-    result = own.copy()
+    given = (np.cumsum(heard, axis=-1) - 1 + turn[:, None, None]) % segments
+    edges = np.linspace(0, models.shape[-1], segments + 1).astype(np.int64)
+    result = models.copy()
     for segment in range(segments):
-        gives = heard & (turn == segment)
         part = slice(edges[segment], edges[segment + 1])
-        shares = mixing_weights(gives, "uniform")
-        result[..., part] = own_part(shares) * own[..., part] + mixed(
-            without_own(shares), sent[..., part]
-        )
+        shares = mixing_weights(heard & (given == segment), "uniform")
+        sent = models[..., part]
+        result[..., part] = own_part(shares) * sent + mixed(without_own(shares), sent)
     return result

@@ -49,7 +49,6 @@ class State:
     weights: Float32Array  # (..., N, P)
     accuracy: FloatArray  # (..., N) on validation images
     mass: FloatArray  # (..., N or 0) what push-sum divides by
-    before: Float32Array  # (..., N or 0, P) models of the round before, which are sent
     copies: Float32Array  # (..., N or 0, P) what others hold of each model
     missed: FloatArray  # (..., E or 0) updates of the speaker's copy that the listener lacks
     taught: Float32Array  # (..., N or 0, rows, classes) distributions that others teach; or zeros
@@ -103,7 +102,6 @@ def start(slot: Slot, scenario: Scenario) -> State:
         weights=weights,
         accuracy=np.repeat(first[..., None], n, axis=-1),
         mass=np.ones((*batch, s.masses)),
-        before=weights if s.overlap else none,
         copies=np.zeros_like(weights) if s.payload == "choco" else none,
         missed=np.zeros((*batch, s.copied_edges)),
         taught=np.zeros((*batch, *s.taught_shape), dtype=np.float32),
@@ -122,6 +120,7 @@ class _Round:
     rate: FloatArray  # (Z, N)
     active: BoolArray  # (Z, N) whose clocks have not passed the budget
     reduce: BoolArray  # (Z,)
+    turn: IntArray  # (Z,) the number of the round, from 0
     heard: BoolArray  # (Z, N, N) whether i listens to j; nobody where all average all
 
 
@@ -160,6 +159,7 @@ def evaluate(
         rate=nature.rate,
         active=active,
         reduce=asked.reduce,
+        turn=np.rint(s.rounds - before.rounds_left).astype(np.int64),
         heard=heard,
     )
     bits, missed = _link_bits(before, now)
@@ -197,7 +197,6 @@ def evaluate(
         weights=weights,
         accuracy=accuracy,
         mass=mass,
-        before=np.where(held, before.before, trained) if s.overlap else before.before,
         copies=np.where(held, before.copies, copies),
         missed=missed,
         taught=np.where(held[..., None], before.taught, taught),
@@ -313,17 +312,21 @@ def _talked(
     mass = np.maximum(before.mass, LEAST_MASS) if s.masses else np.ones(now.active.shape)
     copies, taught = before.copies, before.taught
     shares = mixing_weights(now.heard, s.mixing)
-    sent = before.before if s.overlap else trained
+    # What overlaps with training can only be the model that the round begins with; a device adds
+    # what it has learnt meanwhile [Lian2017] algorithm 1.
+    sent = before.weights if s.overlap else trained
     if s.payload == "choco":
         copies, weights = _choco(copies, trained, shares, now)
     elif s.payload == "segments":
-        weights = by_segments(trained, sent, now.heard, s.segments)
+        weights = by_segments(sent, now.heard, s.segments, now.turn)
     else:
         if s.masses:
             given = shares * mass[:, None, :]
             mass = given.sum(axis=-1)
             shares = given / mass[..., None]
-        weights = own_part(shares) * trained + mixed(without_own(shares), sent)
+        weights = own_part(shares) * sent + mixed(without_own(shares), sent)
+    if s.overlap:
+        weights += trained - sent
     taking_part = now.active * mass
     total = taking_part.sum(axis=-1, keepdims=True)
     mean = weighted_sum(trained, taking_part / np.where(total > 0, total, 1.0))

@@ -167,7 +167,6 @@ class GossipTraining:
             weights=self._unseen((*batch, n)),
             accuracy=accuracy,
             mass=np.ones((*batch, s.masses)),
-            before=self._unseen((*batch, n if s.overlap else 0)),
             copies=self._unseen((*batch, n if s.payload == "choco" else 0)),
             missed=np.zeros((*batch, s.copied_edges)),
             taught=np.zeros((*batch, *s.taught_shape), dtype=np.float32),

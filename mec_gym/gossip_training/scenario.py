@@ -64,8 +64,8 @@ class Scenario:
             ``"metropolis"``, by how many others each of two devices listens to; ``"push-sum"``, in
             which every speaker divides itself among its listeners and itself, so that directed
             graphs keep the mean [Nedic2016].
-        overlap: Whether devices send the model of the round before, so that sending hides behind
-            training [Assran2019].
+        overlap: Whether devices send the model that they begin the round with, so that sending
+            hides behind training; what they learn meanwhile is added [Lian2017] [Assran2019].
         payload: What a speaker sends: ``"weights"``, its model; ``"choco"``, the compressed
             difference to the copy of it that others hold [Koloskova2019]; ``"segments"``, one
             segment of its model [HuC2019]; ``"class-logits"``, the mean logits of its images of

@@ -21,7 +21,6 @@ class Device:
     number: int
     images: list  # numbers of those that it holds
     model: np.ndarray
-    before: np.ndarray  # its model of the round before, as it was trained
     copy: np.ndarray  # what others hold of it
     mass: float = 1.0
     others: dict = field(default_factory=dict)
@@ -102,7 +101,7 @@ def metropolis(heard, i, j):
     return 1 / (1 + max(len(heard[i]), len(heard[j])))
 
 
-def play_round(s, devices, key, active, reduce, heard):
+def play_round(s, devices, key, active, reduce, heard, turn):
     """Let one round go by.
 
     Args:
@@ -112,6 +111,7 @@ def play_round(s, devices, key, active, reduce, heard):
         active: The numbers of those that take part.
         reduce: Whether all of them average all.
         heard: Those whom each device listens to, in order; of those that take part.
+        turn: The number of the round, from 0.
     """
     trained = {i: train(s, devices[i], key) for i in active}
     if s.payload.endswith("logits"):
@@ -135,7 +135,7 @@ def play_round(s, devices, key, active, reduce, heard):
         after = dict.fromkeys(active, mean)
         mass = dict.fromkeys(active, total / len(active))
     else:
-        sent = {i: devices[i].before if s.overlap else trained[i] for i in active}
+        sent = {i: devices[i].model if s.overlap else trained[i] for i in active}
         listeners = {j: [i for i in active if j in heard[i]] for j in active}
         for i in active:
             if s.payload == "choco":
@@ -146,28 +146,32 @@ def play_round(s, devices, key, active, reduce, heard):
                         by = 1 / (1 + len(heard[i]))
                     after[i] += s.choco_step * by * (devices[j].copy - devices[i].copy)
             elif s.payload == "segments":
-                after[i] = trained[i].copy()
+                after[i] = sent[i].copy()
                 cuts = np.linspace(0, len(after[i]), s.segments + 1).astype(int)
                 for segment in range(s.segments):
                     part = slice(cuts[segment], cuts[segment + 1])
-                    givers = heard[i][segment :: s.segments]
-                    stack = [trained[i][part], *(sent[j][part] for j in givers)]
+                    givers = [
+                        j for k, j in enumerate(heard[i]) if (k + turn - segment) % s.segments == 0
+                    ]
+                    stack = [sent[i][part], *(sent[j][part] for j in givers)]
                     after[i][part] = np.mean(stack, axis=0)
             elif s.mixing == "push-sum":  # a sum and a mass, whose quotient is the model
                 weight = devices[i].mass / (1 + len(listeners[i]))
-                top = weight * trained[i]
+                top = weight * sent[i]
                 for j in heard[i]:
                     part = devices[j].mass / (1 + len(listeners[j]))
                     top, weight = top + part * sent[j], weight + part
                 after[i], mass[i] = top / weight, weight
             elif s.mixing == "metropolis":
-                after[i] = trained[i].copy()
+                after[i] = sent[i].copy()
                 for j in heard[i]:
-                    after[i] += metropolis(heard, i, j) * (sent[j] - trained[i])
+                    after[i] += metropolis(heard, i, j) * (sent[j] - sent[i])
             else:
-                after[i] = np.mean([trained[i], *(sent[j] for j in heard[i])], axis=0)
+                after[i] = np.mean([sent[i], *(sent[j] for j in heard[i])], axis=0)
+            if s.overlap:  # what was learnt while models were on their way
+                after[i] = after[i] + trained[i] - sent[i]
     for i in active:
-        devices[i].model, devices[i].before = after[i], trained[i]
+        devices[i].model = after[i]
         devices[i].mass = mass[i]
 
 
@@ -179,7 +183,6 @@ def begin(s, slot):
             number=i,
             images=slot.own[i, : slot.samples[i]].tolist(),
             model=initial.copy(),
-            before=initial.copy(),
             copy=np.zeros_like(initial),
         )
         for i in range(s.devices)

@@ -54,21 +54,27 @@ def test_metropolis():
 
 def test_segments():
     """Of 7 weights: 0 to 1, 2 to 3, 4 to 6."""
-    own = np.arange(28.0).reshape(1, 4, 7)
-    sent = 100 + own
-    found = by_segments(own, sent, HEARD[None], 3)[0]
-    expected = own[0].copy()
-    expected[0, :2] = (own[0, 0, :2] + sent[0, 1, :2]) / 2  # the first one that it listens to
-    expected[0, 2:4] = (own[0, 0, 2:4] + sent[0, 3, 2:4]) / 2
-    expected[1, :2] = (own[0, 1, :2] + sent[0, 2, :2]) / 2
-    expected[3, :2] = (own[0, 3, :2] + sent[0, 1, :2]) / 2
+    models = np.arange(28.0).reshape(4, 7) ** 2
+    found = by_segments(models[None], HEARD[None], 3, np.array([0]))[0]
+    expected = models.copy()
+    expected[0, :2] = (models[0, :2] + models[1, :2]) / 2  # the first one that it listens to
+    expected[0, 2:4] = (models[0, 2:4] + models[3, 2:4]) / 2
+    expected[1, :2] = (models[1, :2] + models[2, :2]) / 2
+    expected[3, :2] = (models[3, :2] + models[1, :2]) / 2
+    np.testing.assert_allclose(found, expected)
+    found = by_segments(models[None], HEARD[None], 3, np.array([5]))[0]  # the last segment first
+    expected = models.copy()
+    expected[0, 4:] = (models[0, 4:] + models[1, 4:]) / 2
+    expected[0, :2] = (models[0, :2] + models[3, :2]) / 2
+    expected[1, 4:] = (models[1, 4:] + models[2, 4:]) / 2
+    expected[3, 4:] = (models[3, 4:] + models[1, 4:]) / 2
     np.testing.assert_allclose(found, expected)
 
 
 def test_more_partners_than_segments_begin_anew():
     heard = ~np.eye(4, dtype=bool)
     own = np.random.default_rng(0).random((1, 4, 6))
-    found = by_segments(own, own, heard[None], 2)[0]
+    found = by_segments(own, heard[None], 2, np.array([0]))[0]
     for i in range(4):
         first, second, third = (j for j in range(4) if j != i)
         np.testing.assert_allclose(found[i, :3], own[0, [i, first, third], :3].mean(axis=0))
@@ -79,7 +85,7 @@ def test_one_segment_is_the_whole_model():
     rng = np.random.default_rng(1)
     own, heard = rng.random((3, 4, 5)), (rng.random((3, 4, 4)) < 0.5) & ~np.eye(4, dtype=bool)
     np.testing.assert_allclose(
-        by_segments(own, own, heard, 1), mixing_weights(heard, "uniform") @ own
+        by_segments(own, heard, 1, np.arange(3)), mixing_weights(heard, "uniform") @ own
     )
 
 
@@ -138,7 +144,8 @@ def test_a_model_that_is_mixed_with_itself_stays(world, mixing, segments):
     one = rng.standard_normal((len(heard), 1, 5))
     models = np.repeat(one, heard.shape[-1], axis=1)
     np.testing.assert_allclose(mixed(mixing_weights(heard, mixing), models), models, atol=1e-12)
-    np.testing.assert_allclose(by_segments(models, models, heard, segments), models, atol=1e-6)
+    taken = by_segments(models, heard, segments, np.arange(len(heard)))
+    np.testing.assert_allclose(taken, models, atol=1e-6)
 
 
 @settings(deadline=None)
@@ -164,6 +171,8 @@ def test_a_stack_equals_its_environments_bit_for_bit(dtype):
             alone = mixing_weights(heard[[z]], mixing)
             assert np.array_equal(shares[z], alone[0])
             assert np.array_equal(together[z], mixed(alone, models[[z]])[0])
-    together = by_segments(models, models, heard, 4)
+    turn = np.arange(20)
+    together = by_segments(models, heard, 4, turn)
     for z in range(20):
-        assert np.array_equal(together[z], by_segments(models[[z]], models[[z]], heard[[z]], 4)[0])
+        alone = by_segments(models[[z]], heard[[z]], 4, turn[[z]])
+        assert np.array_equal(together[z], alone[0])

@@ -1,5 +1,7 @@
 """What a round comes to: by hand, and sums that have to add up."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from gossip_training import hand
@@ -70,15 +72,32 @@ def test_nobody_talks():
     assert [float(o.sent_bits) for o in outcomes] == [0, 0] == [float(o.heard) for o in outcomes]
 
 
-def test_the_model_of_the_round_before_is_mixed():
+def test_models_as_rounds_begin_are_mixed():
     s = hand.scenario(overlap=True)
     world = hand.slot(s)
     states, _ = hand.play(s, world, "AB", "AB")
     first = learnt(s, world, states[0].weights)
-    close(states[1].weights[0], (first[0] + world.initial) / 2)  # B's model, as it was at 0 s
-    close(states[1].before, first)
-    second = learnt(s, world, states[1].weights)
-    close(states[2].weights[0], (second[0] + first[1]) / 2)
+    close(states[1].weights, first)  # at 0 s, B's model was that of A; what A has learnt stays
+    one = states[1].weights
+    step = learnt(s, world, one) - one
+    close(states[2].weights[0], (one[0] + one[1]) / 2 + step[0])
+    close(states[2].weights[1:], one[1:] + step[1:])
+
+
+@pytest.mark.parametrize("mixing", ["uniform", "metropolis", "push-sum"])
+def test_talk_does_not_part_models_that_are_equal(mixing):
+    """Whether sending overlaps or not, and what is learnt is not lost in the mean."""
+    for overlap in (False, True):
+        s = hand.scenario(mixing=mixing, overlap=overlap, learning_rate=1e-9)
+        states, outcomes = hand.play(s, hand.slot(s), "", hand.ALL, "AB BA CD DC", "AC CA BD DB")
+        assert max(float(outcome.consensus) for outcome in outcomes) < 1e-5
+        s = hand.scenario(mixing=mixing, overlap=overlap)
+        world = hand.slot(s)
+        states, _ = hand.play(s, world, "", "AB BA CD DC", "AC CA BD DB")
+        for one, two in pairwise(states):
+            total = one.weights.sum(axis=0)
+            learnt_now = (learnt(s, world, one.weights) - one.weights).sum(axis=0)
+            close(two.weights.sum(axis=0), total + learnt_now)
 
 
 # ------------------------------------------------------------------------------- choco
