@@ -145,8 +145,8 @@ class PlayRun:
             if the run decides the environment, else the environment's own.
             With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
             it, and --max-gap, in median steps.
-        episodes: Number of episodes; by default 500, or 40 of federated training, whose episodes
-            take long.
+        episodes: Number of episodes; by default 500, or 40 where real networks are trained, which
+            takes long.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         overwrite: Whether files that are already there are replaced.
     """

@@ -45,7 +45,7 @@ AGENTS = {
         ),
     ),
     "matching": AgentEntry(
-        "AD-PSGD: draws one partner for each device anew in every round",
+        "gossip: draws one partner for each device anew in every round",
         lambda problem, seed: SolverAgent(problem, MatchingSolver(problem.scenario, 1, seed)),
     ),
     "rotation": solver_entry(
