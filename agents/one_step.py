@@ -13,6 +13,8 @@ from mec_gym.core.problem import AnyProblem
 from mec_gym.core.types import FloatArray
 
 EPISODES_AT_ONCE = 24
+FALLS = 8.0
+"""By how many factors of e the error is taken to fall in a whole budget."""
 
 
 def plan_one_step(
@@ -63,3 +65,15 @@ def _plan(
         actions[:, t] = problem.encode(arrays.at(tried, best))
         state = arrays.at(after, best)
     return actions
+
+
+def error_to_come(error: FloatArray, rest_s: FloatArray, budget_s: float) -> FloatArray:
+    """Compute the error-seconds of the rest of a budget, as if the error fell exponentially, (...).
+
+    Args:
+        error: The error now, (...).
+        rest_s: The time that is left, (...) s.
+        budget_s: The whole budget, s.
+    """
+    usual_s = budget_s / FALLS
+    return np.asarray(error * usual_s * -np.expm1(-rest_s / usual_s))

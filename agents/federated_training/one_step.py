@@ -11,7 +11,7 @@ from agents.federated_training.fastest_share import fixed_share
 from agents.federated_training.fleet import fleet_now, full_effort
 from agents.federated_training.linear import linear_solver
 from agents.federated_training.oort import OortSolver
-from agents.one_step import plan_one_step
+from agents.one_step import error_to_come, plan_one_step
 from agents.protocol import Solver
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray
@@ -20,8 +20,6 @@ from mec_gym.federated_training.problem import FederatedTraining
 from mec_gym.federated_training.scenario import Scenario, Slot
 
 CANDIDATES = 16
-FALLS = 8.0
-"""By how many factors of e the error is taken to fall in a whole budget."""
 
 
 def one_step_plan(problem: FederatedTraining, trace: Slot) -> npt.NDArray[np.float32]:
@@ -106,8 +104,7 @@ def value(after: State, outcome: Outcome, scenario: Scenario) -> FloatArray:
         outcome: The outcomes, fields (...).
         scenario: The parameters.
     """
-    usual_s = scenario.budget_s / FALLS
     rest = np.maximum(scenario.budget_s - after.clock, 0.0)
-    later = (1.0 - outcome.accuracy) * usual_s * -np.expm1(-rest / usual_s)
+    later = error_to_come(1.0 - outcome.accuracy, rest, scenario.budget_s)
     # With an episode's last step its rest has been counted already.
     return np.asarray(-outcome.cost_s - np.where(after.over, 0.0, later))

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.gossip_training.pairs import greedy, lots, pairs_of, talk
-from agents.gossip_training.rules import turn_of
 from agents.linear_policy import read_shipped
 from agents.protocol import Solution
 from mec_gym.core.scaling import squash
 from mec_gym.core.types import FloatArray
-from mec_gym.gossip_training.model import Decision, State
+from mec_gym.gossip_training.model import Decision, State, turn_of
 from mec_gym.gossip_training.scenario import Scenario, Slot
 
 SHIPPED = Path(__file__).parent / "linear_weights.json"

@@ -17,7 +17,7 @@ from agents.gossip_training.rules import (
     one_sided,
     rotation,
 )
-from agents.one_step import plan_one_step
+from agents.one_step import error_to_come, plan_one_step
 from agents.protocol import Solver
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray
@@ -26,8 +26,6 @@ from mec_gym.gossip_training.problem import GossipTraining
 from mec_gym.gossip_training.scenario import Scenario, Slot
 
 CANDIDATES = 12
-FALLS = 8.0
-"""By how many factors of e the error is taken to fall in a whole budget."""
 
 
 def one_step_plan(problem: GossipTraining, trace: Slot) -> npt.NDArray[np.int64]:
@@ -104,8 +102,7 @@ def value(after: State, outcome: Outcome, scenario: Scenario) -> FloatArray:
         outcome: The outcomes, fields (...).
         scenario: The parameters.
     """
-    usual_s = scenario.budget_s / FALLS
     rest = np.maximum(scenario.budget_s - after.clock, 0.0)
-    later = (1.0 - after.accuracy) * usual_s * -np.expm1(-rest / usual_s)
+    later = error_to_come(1.0 - after.accuracy, rest, scenario.budget_s)
     # With an episode's last round its rest has been counted already.
     return np.asarray(-outcome.error_s - np.where(after.over, 0.0, later.mean(axis=-1)))

@@ -11,18 +11,13 @@ import numpy as np
 from agents.gossip_training.pairs import greedy, lots, pairs_of, talk, turns_of
 from agents.protocol import Solution
 from agents.trials import best_setting
-from mec_gym.core.types import BoolArray, FloatArray, IntArray
-from mec_gym.gossip_training.model import Decision, State
+from mec_gym.core.types import BoolArray, FloatArray
+from mec_gym.gossip_training.model import Decision, State, turn_of
 from mec_gym.gossip_training.problem import GossipTraining
 from mec_gym.gossip_training.scenario import Scenario, Slot
 
 PERIODS = (1, 2, 4, 8, 16)
 PARTNERS = (1, 2, 3)
-
-
-def turn_of(state: State, scenario: Scenario) -> IntArray:
-    """Return the number of the round, from 0, (...)."""
-    return np.rint(scenario.rounds - state.rounds_left).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

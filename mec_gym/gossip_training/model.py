@@ -87,6 +87,11 @@ def accuracy_of(weights: Float32Array, data: Labelled, scenario: Scenario) -> Fl
     return found.reshape(weights.shape[:-1])
 
 
+def turn_of(state: State, scenario: Scenario) -> IntArray:
+    """Return the number of the round, from 0, (...)."""
+    return np.rint(scenario.rounds - state.rounds_left).astype(np.int64)
+
+
 def start(slot: Slot, scenario: Scenario) -> State:
     """Return the state before the first round, fields (...)."""
     s, batch, n = scenario, np.shape(slot.key), scenario.devices
@@ -159,7 +164,7 @@ def evaluate(
         rate=nature.rate,
         active=active,
         reduce=asked.reduce,
-        turn=np.rint(s.rounds - before.rounds_left).astype(np.int64),
+        turn=turn_of(before, s),
         heard=heard,
     )
     bits, missed = _link_bits(before, now)
