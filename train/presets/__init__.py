@@ -46,6 +46,24 @@ class TrainingPreset(Generic[S]):
         return {name: getattr(self, name) for name in LENGTHS}
 
 
+def real_learning(about: str, settings: S, total_timesteps: int) -> TrainingPreset[S]:
+    """Return a preset for environments that train networks: their episodes take a second or so.
+
+    Args:
+        about: One line that says what is learnt.
+        settings: Everything that shapes learning.
+        total_timesteps: Number of environment steps after which no more is learnt.
+    """
+    return TrainingPreset(
+        about,
+        settings,
+        total_timesteps,
+        eval_every=50_000,
+        eval_episodes=20,
+        checkpoint_every=25_000,
+    )
+
+
 PPO_FLAT = TrainingPreset(
     "any environment: the network decides the whole action itself", PPOSettings(), 10_000_000
 )

@@ -6,15 +6,7 @@ from dataclasses import replace
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from train.presets import S, TrainingPreset
-
-# Learning is real, so an episode takes a third of a second.
-_EVALUATION = {"eval_every": 50_000, "eval_episodes": 20, "checkpoint_every": 25_000}
-
-
-def _preset(about: str, settings: S, total_timesteps: int) -> TrainingPreset[S]:
-    return TrainingPreset(about, settings, total_timesteps, **_EVALUATION)
-
+from train.presets import real_learning
 
 # The noise is small: by much of it, other clients go each time, and what is learnt relies on that.
 _PPO = PPOSettings(
@@ -29,10 +21,10 @@ _PPO = PPOSettings(
 )
 
 PPO_PRESETS = {
-    "federated": _preset(
+    "federated": real_learning(
         "learn when to weigh clients otherwise than the linear policy does", _PPO, 200_000
     ),
-    "federated-unaided": _preset(
+    "federated-unaided": real_learning(
         "learn to weigh clients from scratch",
         replace(_PPO, head="weights-unaided", log_std_init=-1.5),
         200_000,
@@ -50,10 +42,10 @@ _A3C = A3CSettings(
 )
 
 A3C_PRESETS = {
-    "federated": _preset(
+    "federated": real_learning(
         "learn when to weigh clients otherwise than the linear policy does", _A3C, 200_000
     ),
-    "mtl-federated": _preset(
+    "mtl-federated": real_learning(
         "multi-task: the same, a branch for each weight",
         replace(_A3C, network="branches", multi_task=True),
         200_000,

@@ -6,15 +6,7 @@ from dataclasses import replace
 
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
-from train.presets import S, TrainingPreset
-
-# Learning is real, so an episode takes half a second.
-_EVALUATION = {"eval_every": 50_000, "eval_episodes": 20, "checkpoint_every": 25_000}
-
-
-def _preset(about: str, settings: S, total_timesteps: int) -> TrainingPreset[S]:
-    return TrainingPreset(about, settings, total_timesteps, **_EVALUATION)
-
+from train.presets import real_learning
 
 _PPO = PPOSettings(
     head="weights",
@@ -28,10 +20,10 @@ _PPO = PPOSettings(
 )
 
 PPO_PRESETS = {
-    "gossip": _preset(
+    "gossip": real_learning(
         "learn when to choose partners otherwise than the linear policy does", _PPO, 200_000
     ),
-    "gossip-unaided": _preset(
+    "gossip-unaided": real_learning(
         "learn to choose partners from scratch",
         replace(_PPO, head="weights-unaided", log_std_init=-1.0),
         200_000,
@@ -49,10 +41,10 @@ _A3C = A3CSettings(
 )
 
 A3C_PRESETS = {
-    "gossip": _preset(
+    "gossip": real_learning(
         "learn when to choose partners otherwise than the linear policy does", _A3C, 200_000
     ),
-    "mtl-gossip": _preset(
+    "mtl-gossip": real_learning(
         "multi-task: the same, a branch for each weight",
         replace(_A3C, network="branches", multi_task=True),
         200_000,
