@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
-from mec_gym.dnn.profile.layers import layer_graph
+from mec_gym.dnn.profile.layers import Layers, find_layers
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
 from mec_gym.dnn.profile.timing import median_seconds
 
@@ -62,10 +62,34 @@ def profile(
         ValueError: An input is no tensor or does not fit, what the module does depends on the
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
+    return examine(module, example_input, device, name)[0].graph
+
+
+def examine(
+    module: nn.Module,
+    example_input: torch.Tensor | Tensors,
+    device: str | None = None,
+    name: str | None = None,
+) -> tuple[Layers, str, bool]:
+    """Profile a network, and say which nodes of its traced graph its layers are.
+
+    Args:
+        module: See :func:`profile`, as for the others.
+        example_input: One frame.
+        device: Where each layer is timed, if anywhere.
+        name: Name of the graph.
+
+    Returns:
+        The layers, the tracer that found them, and whether the module writes to tensors that
+        neither it holds nor is given, but a hook or closure of it.
+
+    Raises:
+        ValueError: As :func:`profile` does.
+    """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     _check_arguments(module, inputs, device)
     title = name or type(module).__name__
-    with _all_operations_visible():
+    with all_operations_visible():
         count, tracer, ran = count_module(module, inputs, title)
         provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
@@ -89,17 +113,21 @@ def profile(
             with unchanged(module):
                 seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
             provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
-        graph = layer_graph(count, title, seconds, provenance)
-    if graph.uncounted:
+        layers = find_layers(count, title, seconds, provenance)
+    if layers.graph.uncounted:
         warnings.warn(
-            f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
-            stacklevel=2,
+            f"{title}: the FLOPs of {', '.join(layers.graph.uncounted)} could not be counted",
+            stacklevel=3,
         )
-    return graph
+    return layers, tracer, ran.writes_outside
 
 
 @contextmanager
-def _all_operations_visible() -> Iterator[None]:
+def all_operations_visible() -> Iterator[None]:
+    """Run a module operation by operation, without gradients, as it is profiled.
+
+    Fused kernels of attention compute the same, but round differently.
+    """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # fused kernels hide what they compute
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,9 +25,33 @@ _LAST = "final"
 """Name of the deepest exit, if the module gives none."""
 
 
-def layer_graph(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What the nodes of a traced graph are in a LayerGraph.
+
+    Nodes that are neither layers, items nor constants yield no tensors, or no exit needs them.
+
+    Attributes:
+        graph: The layers, and who reads what.
+        index: The layer that a node is; every input is part of layer 0.
+        items: The nodes that take something out of a tuple.
+        constants: The nodes that compute nothing from the inputs, but what a module holds, or
+            constants.
+        exits: For each exit, the node that yields its tensor, and which of its tensors it is.
+        outputs: For each exit, which of the tensors that the module returns it is.
+    """
+
+    graph: LayerGraph
+    index: Mapping[fx.Node, int]
+    items: frozenset[fx.Node]
+    constants: frozenset[fx.Node]
+    exits: tuple[tuple[fx.Node, int], ...]
+    outputs: tuple[int, ...]
+
+
+def find_layers(
     count: Count, title: str, seconds: Mapping[fx.Node, float], provenance: Mapping[str, Any]
-) -> LayerGraph:
+) -> Layers:
     """Make the layers, from the nodes that yield tensors computed from the input.
 
     Args:
@@ -40,7 +64,8 @@ def layer_graph(
         ValueError: The module returns something else than tensors computed from its input.
     """
     writers = _LastWriters(count)
-    ends = _end_nodes(count, writers, title)
+    returned = _returned(count)
+    ends = _end_nodes(returned, writers, title)
     needed = _needed(ends, writers)
     nodes = list(count.graph.nodes)
     inputs = [node for node in nodes if node.op == "placeholder"]
@@ -57,12 +82,24 @@ def layer_graph(
         tuple(Exit(label, index[node]) for label, node in ends.items()),
         provenance,
     )
-    return _with_exits_in_order(graph)
-
-
-def _with_exits_in_order(graph: LayerGraph) -> LayerGraph:
-    """Put the deepest exit last; ``outputs`` of the provenance then says which output is which."""
     order = graph.exit_order()
+    exits = tuple(returned.values())
+    return Layers(
+        graph=_with_exits_in_order(graph, order),
+        index=index,
+        items=frozenset(node for node in nodes if _is_item(count, node)),
+        constants=frozenset(
+            node
+            for node in nodes
+            if node.op not in ("placeholder", "output") and not writers.read_by[node]
+        ),
+        exits=tuple(exits[n] for n in order),
+        outputs=order,
+    )
+
+
+def _with_exits_in_order(graph: LayerGraph, order: tuple[int, ...]) -> LayerGraph:
+    """Put the deepest exit last; ``outputs`` of the provenance then says which output is which."""
     if order == tuple(range(len(order))):
         return graph
     names = [one.name for one in graph.exits]
@@ -138,10 +175,12 @@ class _LastWriters:
         return read if _is_item(self._count, node) else {node}
 
 
-def _end_nodes(count: Count, writers: _LastWriters, title: str) -> dict[str, fx.Node]:
+def _end_nodes(
+    returned: Mapping[str, tuple[fx.Node, int]], writers: _LastWriters, title: str
+) -> dict[str, fx.Node]:
     """The exits by name, and the layer or input that last wrote each one's tensor."""
     ends = {}
-    for label, node in _returned(count).items():
+    for label, (node, _) in returned.items():
         found = writers.of(node)
         if len(found) != 1:
             raise ValueError(f"output {label!r} of {title} must be computed from its input")
@@ -149,26 +188,26 @@ def _end_nodes(count: Count, writers: _LastWriters, title: str) -> dict[str, fx.
     return ends
 
 
-def _returned(count: Count) -> dict[str, fx.Node]:
-    """The exits by name, and the nodes that yield their tensors."""
+def _returned(count: Count) -> dict[str, tuple[fx.Node, int]]:
+    """The exits by name: the node that yields each one's tensor, and which of its tensors it is."""
     (output,) = count.graph.find_nodes(op="output")
     returned: Any = output.args[0]
     info = getattr(count.graph._codegen, "pytree_info", None)
     if info is not None and info.out_spec is not None:
         returned = pytree.tree_unflatten(list(returned), info.out_spec)  # as export found it
     named = dict(returned) if isinstance(returned, dict) else {"": returned}
-    found: dict[str, fx.Node] = {}
+    found: dict[str, tuple[fx.Node, int]] = {}
     for key, value in named.items():
-        nodes = list(_tensor_nodes(count, value, str(key)))
-        names = [f"{key} exit {k}".strip() for k in range(1, len(nodes))]
-        found |= zip([*names, str(key) or _LAST], nodes, strict=True) if nodes else []
+        tensors = list(_tensor_nodes(count, value, str(key)))
+        names = [f"{key} exit {k}".strip() for k in range(1, len(tensors))]
+        found |= zip([*names, str(key) or _LAST], tensors, strict=True) if tensors else []
     if not found:
         raise ValueError(f"the module must return tensors, got {returned!r}")
     return found
 
 
-def _tensor_nodes(count: Count, returned: Any, label: str) -> Iterator[fx.Node]:
-    """A node for each tensor that is returned; None is passed over."""
+def _tensor_nodes(count: Count, returned: Any, label: str) -> Iterator[tuple[fx.Node, int]]:
+    """Each tensor that is returned, by its node and its number there; None is passed over."""
     if isinstance(returned, (tuple, list)):
         for one in returned:
             yield from _tensor_nodes(count, one, label)
@@ -178,7 +217,7 @@ def _tensor_nodes(count: Count, returned: Any, label: str) -> Iterator[fx.Node]:
         if not tensors:
             what = f"output {label!r}" if label else "what the module returns"
             raise ValueError(f"{what} must be a tensor, got {returned!r}")
-        yield from [returned] * len(tensors)
+        yield from ((returned, k) for k in range(len(tensors)))
 
 
 def _needed(ends: Mapping[str, fx.Node], writers: _LastWriters) -> set[fx.Node]:
