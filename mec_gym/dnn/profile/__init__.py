@@ -18,7 +18,8 @@ from torch import fx, nn
 
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
-from mec_gym.dnn.profile.layers import Layers, find_layers
+from mec_gym.dnn.profile.layers import find_layers
+from mec_gym.dnn.profile.recording import Recording
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
 from mec_gym.dnn.profile.timing import median_seconds
 
@@ -62,7 +63,7 @@ def profile(
         ValueError: An input is no tensor or does not fit, what the module does depends on the
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
-    return examine(module, example_input, device, name)[0].graph
+    return examine(module, example_input, device, name)[0]
 
 
 def examine(
@@ -70,8 +71,8 @@ def examine(
     example_input: torch.Tensor | Tensors,
     device: str | None = None,
     name: str | None = None,
-) -> tuple[Layers, str, bool]:
-    """Profile a network, and say which nodes of its traced graph its layers are.
+) -> tuple[LayerGraph, Recording]:
+    """Profile a network, and say what ran.
 
     Args:
         module: See :func:`profile`, as for the others.
@@ -80,8 +81,7 @@ def examine(
         name: Name of the graph.
 
     Returns:
-        The layers, the tracer that found them, and whether the module writes to tensors that
-        neither it holds nor is given, but a hook or closure of it.
+        The profile and all operations that ran.
 
     Raises:
         ValueError: As :func:`profile` does.
@@ -113,13 +113,13 @@ def examine(
             with unchanged(module):
                 seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
             provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
-        layers = find_layers(count, title, seconds, provenance)
-    if layers.graph.uncounted:
+        graph = find_layers(count, title, seconds, provenance).graph
+    if graph.uncounted:
         warnings.warn(
-            f"{title}: the FLOPs of {', '.join(layers.graph.uncounted)} could not be counted",
+            f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
             stacklevel=3,
         )
-    return layers, tracer, ran.writes_outside
+    return graph, ran
 
 
 @contextmanager

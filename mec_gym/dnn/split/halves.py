@@ -1,175 +1,145 @@
-"""The two halves of a network, as modules that can be called."""
+"""Both halves of a network, what crosses between them, and whether the answer is the same."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from functools import reduce
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
 
 import torch
-from torch import fx, nn
-from torch.utils import _pytree as pytree
+from torch import fx
 
-from mec_gym.dnn.split.memory import (
-    View,
-    copy_memory,
-    covered,
-    look_at,
-    memory_of,
-    new_memory,
-    put,
-    take,
-    tensor_in,
-    views_in,
-)
-from mec_gym.dnn.split.plan import Crossing, Nodes, Plan
+from mec_gym.dnn.profile import all_operations_visible
+from mec_gym.dnn.profile.tensors import Tensors
+from mec_gym.dnn.split.memory import is_aligned
 
 
-class _Half:
-    """One half under construction: nodes of the whole graph, copied, and what moves memory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """A tensor that crosses from the device to the edge: a flat piece of memory.
 
-    Args:
-        nodes: The nodes of the whole graph.
-        private: The memory of which this half needs a copy if the module holds it, because
-            this half writes to it.
+    Attributes:
+        shape: Its shape, (elements,).
+        dtype: Type of its elements.
+        layer: Name of the layer that wrote it.
     """
 
-    def __init__(self, nodes: Nodes, private: set[int]) -> None:
-        self.graph = fx.Graph()
-        self.nodes = nodes
-        self.places: dict[str, torch.Tensor] = {}
-        self._private = private
-        # What stands here for a node of the whole graph, for memory and for a tensor in it.
-        self.copies: dict[fx.Node, fx.Node] = {}
-        self.memories: dict[int, fx.Node] = {}
-        self._tensors: dict[View, fx.Node] = {}
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    layer: str
 
-    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
-        """Add a call of a function."""
-        return self.graph.call_function(function, args, kwargs)
-
-    def run(self, node: fx.Node) -> None:
-        """Add a copy of a node."""
-        copy = self.graph.node_copy(node, lambda source: self.argument(node, source))
-        views = views_in(self.nodes.ran[node].value)
-        if views and views[0].memory in self._private:
-            if node.op == "placeholder":
-                copy = self.call(torch.clone, copy)
-            elif node.op == "get_attr":
-                memory = views[0].memory
-                if memory not in self.memories:
-                    self.memories[memory] = self.call(copy_memory, copy, 0)
-                copy = self.tensor(views[0])
-        self.copies[node] = copy
-        if node in self.nodes.constants:
-            for number, view in enumerate(views):
-                if view.memory in self._private and view.memory not in self.memories:
-                    self.memories[view.memory] = self.call(memory_of, copy, number)
-
-    def argument(self, node: fx.Node, source: fx.Node) -> Any:
-        """What a node reads here of another one."""
-        if source in self.copies:
-            return self.copies[source]
-        return pytree.tree_map_only(View, self.tensor, self.nodes.ran[node].reads[source])
-
-    def tensor(self, view: View) -> fx.Node:
-        """A tensor in memory."""
-        if view not in self._tensors:
-            self._tensors[view] = self.call(
-                look_at,
-                self.memories[view.memory],
-                view.dtype,
-                view.shape,
-                view.strides,
-                view.offset,
-            )
-        return self._tensors[view]
-
-    def where(self, crossing: Crossing) -> tuple[torch.dtype, int, Any]:
-        """Type, number and places of the elements that cross."""
-        dtype, count, where = covered(crossing.views)
-        if isinstance(where, slice):
-            return dtype, count, where
-        name = f"_places_{len(self.places)}"
-        self.places[name] = where
-        return dtype, count, self.graph.create_node("get_attr", name)
-
-    def module(self, root: nn.Module, answer: Any) -> fx.GraphModule:
-        """Finish it."""
-        self.graph.output(answer)
-        names = {str(n.target) for n in self.graph.nodes if n.op in ("get_attr", "call_module")}
-        held: dict[str, Any] = {
-            name: self.places[name]
-            if name in self.places
-            else reduce(getattr, name.split("."), root)
-            for name in sorted(names)
-        }
-        return fx.GraphModule(held, self.graph)
+    @property
+    def bits(self) -> int:
+        """Its size, bit."""
+        return 8 * self.dtype.itemsize * prod(self.shape)
 
 
-def _writes(nodes: Nodes, run: tuple[fx.Node, ...]) -> set[int]:
-    return set().union(*(nodes.ran[node].writes for node in run))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halves:
+    """Both halves of a network.
+
+    ``back(front(inputs))`` is the answer of the whole network, bit for bit, on machines of the
+    same kind with the same number of threads.
+
+    Attributes:
+        sent: What crosses, in its order: flat pieces of memory. Tensors that share memory cross
+            once and share it again on the edge. There is nothing if the device runs all.
+        frame: Checks a frame.
+        device_module: What the device runs.
+        edge_module: What the edge runs; None if the device runs all.
+    """
+
+    sent: tuple[TensorSpec, ...]
+    frame: Callable[[torch.Tensor | Tensors], Tensors]
+    device_module: fx.GraphModule
+    edge_module: fx.GraphModule | None
+
+    @property
+    def bits(self) -> int:
+        """The size of what crosses, bit.
+
+        It is what the LayerGraph charges, but for these: memory that several tensors share
+        crosses once; of a tensor only those elements cross that the edge reads; of a layer that
+        returns several tensors, and of several inputs, only those that the edge reads; and
+        what the edge can compute from constants alone does not cross.
+        """
+        return sum(one.bits for one in self.sent)
+
+    def front(self, inputs: torch.Tensor | Tensors) -> Tensors:
+        """Run the half of the device.
+
+        Args:
+            inputs: A frame; it is not written to.
+
+        Returns:
+            What ``sent`` describes. What the device overwrites after it crosses is copied; what
+            it does not overwrite may still be memory of the inputs or the weights, so send it
+            before the inputs change. If nothing is sent, it is the answer alone.
+
+        Raises:
+            ValueError: The frame has other shapes or types than the example.
+        """
+        frame = self.frame(inputs)
+        with all_operations_visible():
+            crossing: Tensors = self.device_module(*frame)
+        return crossing
+
+    def back(self, sent: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run the half of the edge.
+
+        Args:
+            sent: What :meth:`front` returned, here or elsewhere; it is not written to.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ValueError: The tensors are not those that ``sent`` describes.
+        """
+        if self.edge_module is None:
+            return sent[0]
+        found = [(tuple(one.shape), one.dtype) for one in sent]
+        expected = [(one.shape, one.dtype) for one in self.sent]
+        if found != expected:
+            raise ValueError(f"sent must be tensors of {kinds(expected)}, got {kinds(found)}")
+        with all_operations_visible():
+            answer: torch.Tensor = self.edge_module(*(_aligned(one) for one in sent))
+        return answer
 
 
-def front_half(root: nn.Module, nodes: Nodes, plan: Plan) -> fx.GraphModule:
-    """The half of the device: from the inputs to what crosses, or to the answer."""
-    half = _Half(nodes, _writes(nodes, plan.device))
-    version: Counter[int] = Counter()
-    taken: dict[int, fx.Node] = {}
+def check_equal(split_answer: torch.Tensor, whole_answer: torch.Tensor) -> None:
+    """Compare two answers bit for bit; NaN equals the same NaN, and 0 does not equal -0.
 
-    def take_all(written: frozenset[int] | None) -> None:
-        """Take what crosses, all or before it is overwritten."""
-        for k, one in enumerate(plan.crossings):
-            if k in taken or not (
-                written is None or (one.memory in written and version[one.memory] == one.version)
-            ):
-                continue
-            node, number = one.carrier
-            dtype, _, where = half.where(one)
-            taken[k] = half.call(
-                take, half.copies[node], number, dtype, where, overwritten=written is not None
-            )
+    Args:
+        split_answer: The answer of two halves.
+        whole_answer: The answer of the whole network.
 
-    for node in plan.device:
-        if node in nodes.layer:
-            take_all(nodes.ran[node].writes)
-            version.update(nodes.ran[node].writes)
-        half.run(node)
-    if plan.edge:
-        take_all(None)
-        return half.module(root, tuple(taken[k] for k in range(len(taken))))
-    return half.module(root, (half.call(tensor_in, *_answer(half)),))
+    Raises:
+        ValueError: They differ.
+    """
+    one, other = ((tuple(answer.shape), answer.dtype) for answer in (split_answer, whole_answer))
+    if one != other:
+        raise ValueError(f"answers must be equal: {kinds([one])} instead of {kinds([other])}")
+    one_bits, other_bits = (
+        answer.detach().cpu().contiguous().flatten().view(torch.uint8)
+        for answer in (split_answer, whole_answer)
+    )
+    if not torch.equal(one_bits, other_bits):
+        size = split_answer.dtype.itemsize
+        differ = (one_bits != other_bits).reshape(-1, size).any(dim=1)
+        raise ValueError(
+            f"answers must be equal bit for bit: {int(differ.sum())} of {len(differ)} values differ"
+        )
 
 
-def _answer(half: _Half) -> tuple[fx.Node, int]:
-    node, number = half.nodes.answer
-    return half.copies[node], number
+def _aligned(tensor: torch.Tensor) -> torch.Tensor:
+    return (
+        tensor
+        if tensor.is_contiguous() and is_aligned(tensor)
+        else tensor.clone(memory_format=torch.contiguous_format)
+    )
 
 
-def back_half(root: nn.Module, nodes: Nodes, plan: Plan, device: torch.device) -> fx.GraphModule:
-    """The half of the edge: from what crosses to the answer."""
-    often = Counter(one.memory for one in plan.crossings)
-    half = _Half(nodes, _writes(nodes, plan.edge) | often.keys())
-    sent = {id(one): half.graph.placeholder(f"sent_{k}") for k, one in enumerate(plan.crossings)}
-
-    def receive(node: fx.Node | None) -> None:
-        for one in plan.before.get(node, ()):
-            memory, size = one.memory, next(iter(one.views)).bytes
-            dtype, count, where = half.where(one)
-            if memory not in half.memories:
-                whole = isinstance(where, slice) and count * dtype.itemsize == size
-                if whole and often[memory] == 1 and memory not in writes:
-                    half.memories[memory] = half.call(memory_of, sent[id(one)], 0)
-                    continue
-                half.memories[memory] = half.call(new_memory, size, device)
-            half.call(put, half.memories[memory], sent[id(one)], where)
-
-    writes = _writes(nodes, plan.edge)
-    for node in plan.edge:
-        receive(node)
-        half.run(node)
-    receive(None)
-    if nodes.answer[0] in half.copies:
-        return half.module(root, half.call(tensor_in, *_answer(half)))
-    return half.module(root, half.tensor(nodes.answer_view))
+def kinds(found: Sequence[tuple[Sequence[int], torch.dtype]]) -> str:
+    """Return shapes and types as text."""
+    return ", ".join(f"{tuple(shape)} {dtype}" for shape, dtype in found) or "nothing"

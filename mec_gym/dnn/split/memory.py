@@ -7,7 +7,7 @@ tensors elsewhere must know it: here every piece of memory has a number, and a t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from mec_gym.dnn.profile.tensors import map_tensors, storage_of, tensors_in
+
+ALIGNMENT = 64
+"""Bytes; where memory begins elsewhere, products of matrices may round in another way."""
 
 Where = slice | torch.Tensor
 """Places in flat memory: a range, or their indices."""
@@ -62,7 +65,8 @@ class Watch(fx.Interpreter):
     """Runs a traced graph and notes how tensors lie in memory.
 
     Args:
-        graph: The traced module, with its tensors.
+        graph: The traced module, with its tensors; they are not changed.
+        private: The nodes that yield what the module holds and writes to.
 
     Attributes:
         ran: What each node did.
@@ -72,11 +76,13 @@ class Watch(fx.Interpreter):
         ValueError: A layer writes to what it holds itself, or a tensor is not plain.
     """
 
-    def __init__(self, graph: fx.GraphModule) -> None:
+    def __init__(self, graph: fx.GraphModule, private: Set[fx.Node]) -> None:
         super().__init__(graph, garbage_collect_values=False)  # so that memory is not used twice
         self.ran: dict[fx.Node, Ran] = {}
         self.values: dict[fx.Node, Any] = {}
+        self._private = private
         self._memories: dict[int, int] = {}
+        self._copies: dict[int, torch.Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and note what it did."""
@@ -88,7 +94,10 @@ class Watch(fx.Interpreter):
             held = [*module.parameters(), *module.buffers()]
         tensors = [*tensors_in(list(given.values())), *held]
         before = [tensor._version for tensor in tensors]
-        value = self.values[n] = super().run_node(n)
+        value = super().run_node(n)
+        if n in self._private:
+            value = self._copy(value)
+        self.values[n] = value
         pairs = zip(tensors, before, strict=True)
         written = [tensor for tensor, version in pairs if tensor._version != version]
         if any(one is other for one in written for other in held):
@@ -96,6 +105,19 @@ class Watch(fx.Interpreter):
         writes = frozenset(self._number(tensor) for tensor in written)
         self.ran[n] = Ran(value=self.look(value), reads=reads, writes=writes)
         return value
+
+    def _copy(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor in a copy of its memory; all that look at that memory look at one copy."""
+        storage = storage_of(tensor)
+        if storage not in self._copies:
+            self._copies[storage] = copy_memory(tensor, 0)
+        return look_at(
+            self._copies[storage],
+            tensor.dtype,
+            tuple(tensor.shape),
+            tuple(tensor.stride()),
+            int(tensor.storage_offset()),
+        )
 
     def look(self, value: Any) -> Any:
         """Return a value with a View in the place of each tensor."""
@@ -146,6 +168,11 @@ def covered(views: Iterable[View]) -> tuple[torch.dtype, int, Where]:
     if count and int(places[-1]) - int(places[0]) == count - 1:
         return dtype, count, slice(int(places[0]), int(places[0]) + count)
     return dtype, count, places
+
+
+def is_aligned(tensor: torch.Tensor) -> bool:
+    """Whether a tensor begins where torch begins memory of its own."""
+    return tensor.data_ptr() % ALIGNMENT == 0
 
 
 def _elements(view: View) -> int:
@@ -199,18 +226,17 @@ def look_at(
 
 
 def take(
-    value: Any, number: int, dtype: torch.dtype, where: Where, *, overwritten: bool
+    memory: torch.Tensor, dtype: torch.dtype, where: Where, *, overwritten: bool
 ) -> torch.Tensor:
-    """Return elements of the memory of one of the tensors in a value, flat.
+    """Return elements of memory, flat.
 
     Args:
-        value: The value.
-        number: Which of its tensors.
+        memory: The memory, as bytes.
         dtype: The type of the elements.
         where: Which elements.
         overwritten: Whether the memory is written to later, so that they must be copied now.
     """
-    part = memory_of(value, number).view(dtype)[where]
+    part = memory.view(dtype)[where]
     return part.clone() if overwritten and isinstance(where, slice) else part
 
 

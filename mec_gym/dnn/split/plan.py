@@ -45,14 +45,12 @@ class Crossing:
         memory: Its number.
         version: How often the device has written to it before.
         layer: The layer that wrote it.
-        carrier: A node of the device that yields a tensor in that memory, and which one.
         views: The tensors in it that the edge reads; only what they look at crosses.
     """
 
     memory: int
     version: int
     layer: int
-    carrier: tuple[fx.Node, int]
     views: set[View] = field(default_factory=set)
 
 
@@ -91,9 +89,8 @@ def make_plan(nodes: Nodes, on_edge: Sequence[bool]) -> Plan:
         return Plan(device=_run(nodes, device, {nodes.answer[0]}), edge=(), crossings=(), before={})
     runs = _run(nodes, edge, {nodes.answer[0]})
     walk = _Walk(nodes, device, frozenset(runs))
-    carriers = {one.carrier[0] for one in walk.crossings}
     return Plan(
-        device=_run(nodes, device, carriers),
+        device=_run(nodes, device, set()),
         edge=runs,
         crossings=tuple(walk.crossings),
         before=walk.before,
@@ -153,11 +150,10 @@ class _Walk:
     def __init__(self, nodes: Nodes, device: Set[fx.Node], edge: Set[fx.Node]) -> None:
         self.crossings: list[Crossing] = []
         self.before: dict[fx.Node | None, list[Crossing]] = {}
-        # For each piece of memory: where the device has it, how often the device wrote to it,
-        # which of its layers did so last, and what crossed of it last.
-        self._carrier: dict[int, tuple[fx.Node, int]] = {}
-        self._version: Counter[int] = Counter()
+        # For memory that the device has: which of its layers wrote to it last, how often it
+        # was overwritten, and what crossed of it last.
         self._writer: dict[int, int] = {}
+        self._version: Counter[int] = Counter()
         self._latest: dict[int, Crossing] = {}
         # What the edge has written to, and what it has because it computed a constant.
         self._written: set[int] = set()
@@ -180,10 +176,6 @@ class _Walk:
             self._constant.update(view.memory for view in views_in(ran.value))
 
     def _on_device(self, node: fx.Node, ran: Ran, layer: int) -> None:
-        for source, value in [*ran.reads.items(), (node, ran.value)]:
-            for number, view in enumerate(views_in(value)):
-                if source is node or view.memory in ran.writes:
-                    self._carrier.setdefault(view.memory, (source, number))
         self._version.update(ran.writes)
         made = {view.memory for view in views_in(ran.value)} - self._writer.keys()
         self._writer.update(dict.fromkeys(made | ran.writes, layer))
@@ -191,19 +183,15 @@ class _Walk:
     def _read(self, node: fx.Node | None, view: View) -> None:
         """Note that a node of the edge reads a tensor, or that it is the answer."""
         memory = view.memory
-        if memory not in self._carrier:
+        if memory not in self._writer:
             return  # the device never looked at it
         version = self._version[memory]
         latest = self._latest.get(memory)
         if memory not in self._written and (latest is None or latest.version != version):
             if memory in self._constant and not version:
                 return
-            latest = self._latest[memory] = Crossing(
-                memory=memory,
-                version=version,
-                layer=self._writer[memory],
-                carrier=self._carrier[memory],
-            )
+            latest = Crossing(memory=memory, version=version, layer=self._writer[memory])
+            self._latest[memory] = latest
             self.crossings.append(latest)
             self.before.setdefault(node, []).append(latest)
         if latest is not None:
