@@ -19,7 +19,6 @@ from torch import fx, nn
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
 from mec_gym.dnn.profile.layers import find_layers
-from mec_gym.dnn.profile.recording import Recording
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
 from mec_gym.dnn.profile.timing import median_seconds
 
@@ -71,8 +70,8 @@ def examine(
     example_input: torch.Tensor | Tensors,
     device: str | None = None,
     name: str | None = None,
-) -> tuple[LayerGraph, Recording]:
-    """Profile a network, and say what ran.
+) -> tuple[LayerGraph, bool]:
+    """Profile a network, and say whether it can be run without harm.
 
     Args:
         module: See :func:`profile`, as for the others.
@@ -81,7 +80,8 @@ def examine(
         name: Name of the graph.
 
     Returns:
-        The profile and all operations that ran.
+        The profile, and whether the module writes to tensors that neither it holds nor is given,
+        but a hook or closure of it.
 
     Raises:
         ValueError: As :func:`profile` does.
@@ -119,7 +119,7 @@ def examine(
             f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
             stacklevel=3,
         )
-    return graph, ran
+    return graph, ran.writes_outside
 
 
 @contextmanager

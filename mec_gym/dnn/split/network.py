@@ -15,7 +15,6 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile import all_operations_visible, examine
 from mec_gym.dnn.profile.counting import AS_IT_RAN, Count
 from mec_gym.dnn.profile.layers import Layers, find_layers
-from mec_gym.dnn.profile.recording import Recording
 from mec_gym.dnn.profile.tensors import (
     Tensors,
     copy_module,
@@ -58,7 +57,7 @@ class SplitNetwork:
         self, module: nn.Module, example_input: torch.Tensor | Tensors, name: str | None = None
     ) -> None:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-        self.graph, ran = examine(module, inputs, None, name)
+        self.graph, writes_outside = examine(module, inputs, None, name)
         title, tracer = self.graph.name, str(self.graph.provenance["tracer"])
         if any(one.is_meta for one in inputs):
             raise ValueError("example_input must have content, got tensors on the meta device")
@@ -66,7 +65,7 @@ class SplitNetwork:
             raise ValueError(
                 f"{title} cannot be split: neither torch.fx nor torch.export follows what it does"
             )
-        if ran.writes_outside:
+        if writes_outside:
             raise ValueError(
                 f"{title} cannot be split: it writes to tensors that a hook or closure of it holds"
             )
@@ -77,7 +76,7 @@ class SplitNetwork:
             with all_operations_visible():
                 with unchanged(self._module):
                     self._root = TRACERS[tracer](self._module, inputs)
-                layers, written = _layers_again(self._root, inputs, self.graph, ran)
+                layers, written = _layers_again(self._root, inputs, self.graph)
                 watch = Watch(self._root, written)
                 watch.run(*(one.clone() for one in self._frame(inputs)))
         except Exception as error:
@@ -224,11 +223,12 @@ class SplitNetwork:
 
 
 def _layers_again(
-    traced: fx.GraphModule, inputs: Tensors, graph: LayerGraph, ran: Recording
+    traced: fx.GraphModule, inputs: Tensors, graph: LayerGraph
 ) -> tuple[Layers, set[fx.Node]]:
     """Find the layers of a profile in a graph that was traced with real tensors.
 
-    That graph makes constants in other ways, so that its nodes may have other names.
+    There torch makes constants in another way, and fills with a number by another operation, so
+    that nodes may have other names. But there must be the same layers, each reading the same.
 
     Returns:
         The layers, and the nodes that yield what the module holds and writes to.
@@ -237,11 +237,12 @@ def _layers_again(
         without_content = hollow(traced)
         assert isinstance(without_content, fx.GraphModule)
         count = Count(without_content)
-        same = count.record(inputs).signature == ran.signature
+        count.record(inputs)
     layers = find_layers(count, graph.name, {}, graph.provenance)
-    names = [replace(layer, name="") for layer in graph.layers]
-    if not same or names != [replace(layer, name="") for layer in layers.graph.layers]:
-        raise ValueError("with real tensors it does something else than without")
+    sizes, others = ([layer.output_bits for layer in one.layers] for one in (graph, layers.graph))
+    ends, other_ends = ([one.layer for one in found.exits] for found in (graph, layers.graph))
+    if (sizes, graph.links, ends) != (others, layers.graph.links, other_ends):
+        raise ValueError("with content, its tensors have other layers than without")
     real = dict(zip(count.graph.nodes, traced.graph.nodes, strict=True))
     writes = frozenset().union(*(one.writes for one in count.nodes.values()))
     written = {
