@@ -58,10 +58,11 @@ class Halves:
     def bits(self) -> int:
         """The size of what crosses, bit.
 
-        It is what the LayerGraph charges, but for these: memory that several tensors share
-        crosses once; of a tensor only those elements cross that the edge reads; of a layer that
-        returns several tensors, and of several inputs, only those that the edge reads; and
-        what the edge can compute from constants alone does not cross.
+        It is what the LayerGraph charges, but for these. Memory that several tensors share crosses
+        once. Only those elements of a tensor, tensors of a tuple and inputs cross that the edge
+        reads, and nothing that it computes from constants alone. If the edge writes to a view, and
+        the whole of its memory is read later, all of it crosses, of which the graph charges the
+        view only.
         """
         return sum(one.bits for one in self.sent)
 
