@@ -106,7 +106,7 @@ def as_numbers(self, x):
     pairs = torch.view_as_complex(a.view(4, 4, 2))
     pairs.mul_(2.0)
     whole = a.view(torch.int32)
-    return self.g(a) + (whole & 1) + pairs.real
+    return self.g(a) + (whole & 1)[:, :4] + pairs.real
 
 
 AWKWARD = {
