@@ -8,7 +8,7 @@ ifndef DEMO
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 endif
 
-.PHONY: demo test test-slow test-all lint format bench notebooks clean
+.PHONY: demo demo-all test test-slow test-all lint format bench notebooks clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,12 +23,15 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[notebooks]'
 	touch $@
 
-demo: $(VENV)/.installed  ## train on every environment, compare, draw: a small version of the README's commands
+demo: $(VENV)/.installed  ## train on the default environment, compare, draw: a small version of the README's commands
 	$(BIN)/python -m train ppo --total-timesteps 400_000 --out $(DEMO)/ppo
 	$(BIN)/python -m train compare --out $(DEMO)/compare --episodes 100 \
 	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
 	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
+	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
+
+demo-all: demo  ## the same on every other environment
 	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v1 --total-timesteps 150_000 \
 	  --out $(DEMO)/early-exit/ppo
 	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/compare \
