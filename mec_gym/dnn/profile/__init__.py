@@ -8,6 +8,7 @@ and notes what each operation does (``operations`` says which ones count),
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from mec_gym.core.checks import positive_int
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
-from mec_gym.dnn.profile.layers import layer_graph
+from mec_gym.dnn.profile.layers import layer_graph, layer_name
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
-from mec_gym.dnn.profile.timing import median_seconds
+from mec_gym.dnn.profile.timing import REPEATS, SCATTER, scattered, time_nodes
 
 
 def profile(
@@ -28,6 +30,7 @@ def profile(
     example_input: torch.Tensor | Tensors,
     device: str | None = None,
     name: str | None = None,
+    repeats: int = REPEATS,
 ) -> LayerGraph:
     """Count a network: FLOPs, bytes and output of each layer, and who reads it.
 
@@ -55,14 +58,21 @@ def profile(
             come last, they are put in order. Outputs that are None are left out.
         example_input: One frame, batch axis included, or a tuple of inputs.
         device: If given (``cpu``, ``cuda``), the module also runs there, with as many threads
-            as torch is set to use, and each layer is timed.
+            as torch is set to use, and each layer is timed: by the CPU time of the thread on one
+            thread of the processor, else by wall time. A layer's time is the median of its
+            repeats. The provenance holds the clock, what the interpreter that runs the layers
+            takes per call (``overhead_s``, no part of the layers' times), by how much the very
+            first run was slower (``cold_start_s``), the time of the module called as a whole
+            (``whole_s``) and the layers whose repeats scatter, of which a warning tells.
         name: Name of the graph; by default the module's class.
+        repeats: How often each layer is timed.
 
     Raises:
         ValueError: An input is no tensor or does not fit, what the module does depends on the
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
     inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    positive_int("repeats", repeats)
     _check_arguments(module, inputs, device)
     title = name or type(module).__name__
     with _all_operations_visible():
@@ -87,12 +97,29 @@ def profile(
                     "hook or closure of it holds"
                 )
             with unchanged(module):
-                seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
-            provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
+                times = time_nodes(module, count.graph, tracer, inputs, device, title, repeats)
+            seconds = times.seconds
+            provenance |= {
+                "timed_on": device,
+                "machine": f"{platform.system()} {platform.machine()}",
+                "threads": torch.get_num_threads(),
+                "repeats": int(repeats),
+                "clock": times.clock,
+                "overhead_s": times.overhead_s,
+                "cold_start_s": times.cold_start_s,
+                "whole_s": times.whole_s,
+                "scattered": [layer_name(node) for node in scattered(times)],
+            }
         graph = layer_graph(count, title, seconds, provenance)
     if graph.uncounted:
         warnings.warn(
             f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
+            stacklevel=2,
+        )
+    if graph.provenance.get("scattered"):
+        warnings.warn(
+            f"{title}: repeats scatter (the third quartile is more than {SCATTER} times the first) "
+            f"of {', '.join(graph.provenance['scattered'])}; measure again when nothing else runs",
             stacklevel=2,
         )
     return graph
