@@ -9,20 +9,24 @@ and notes what each operation does (``operations`` says which ones count),
 from __future__ import annotations
 
 import platform
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
 from mec_gym.core.checks import positive_int
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
 from mec_gym.dnn.profile.layers import layer_graph, layer_name
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
-from mec_gym.dnn.profile.timing import REPEATS, SCATTER, scattered, time_nodes
+from mec_gym.dnn.profile.timing import REPEATS, SCATTER, WARM_UP, NodeTimer, scattered
+
+LEAST_ROUNDS = 5
+"""Rounds of :func:`profile_in_turn`, however long they take."""
 
 
 def profile(
@@ -71,58 +75,123 @@ def profile(
         ValueError: An input is no tensor or does not fit, what the module does depends on the
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
     positive_int("repeats", repeats)
-    _check_arguments(module, inputs, device)
-    title = name or type(module).__name__
     with _all_operations_visible():
-        count, tracer, ran = count_module(module, inputs, title)
-        provenance: dict[str, Any] = {
+        network = _Network(module, example_input, device, name)
+        for turn in range(WARM_UP + repeats if device is not None else 0):
+            network.run(counts=turn >= WARM_UP)
+        graph = network.graph()
+    if graph.uncounted:
+        warnings.warn(
+            f"{graph.name}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
+            stacklevel=2,
+        )
+    if graph.provenance.get("scattered"):
+        warnings.warn(
+            f"{graph.name}: repeats scatter (the third quartile is more than {SCATTER} times the "
+            f"first) of {', '.join(graph.provenance['scattered'])}; measure again when nothing "
+            "else runs",
+            stacklevel=2,
+        )
+    return graph
+
+
+def profile_in_turn(
+    networks: Mapping[str, tuple[nn.Module, torch.Tensor | Tensors]],
+    device: str,
+    seconds: float,
+    tell: Callable[[float], object] = lambda share: None,
+) -> dict[str, LayerGraph]:
+    """Count and time several networks, with the repeats of all of them spread over the time.
+
+    In every round each network runs three times, of which the last two count: the first finds
+    what it needs where another network left it. A slow spell of the machine hits all networks.
+
+    Args:
+        networks: Modules and example inputs by name.
+        device: Where they run, as torch names it.
+        seconds: Wall time for the rounds, s; five rounds take place however long they take.
+        tell: It is called with the share that is done, [0, 1].
+
+    Raises:
+        ValueError: See :func:`profile`.
+    """
+    with _all_operations_visible():
+        prepared = {}
+        for name, (module, example) in networks.items():
+            prepared[name] = _Network(module, example, device, name)
+            tell(0.25 * len(prepared) / len(networks))
+        begin, rounds = time.perf_counter(), 0
+        while rounds < LEAST_ROUNDS or time.perf_counter() < begin + seconds:
+            for network in prepared.values():
+                for turn in range(3):
+                    network.run(counts=turn > 0)
+            rounds += 1
+            spent = (time.perf_counter() - begin) / seconds
+            tell(0.25 + 0.75 * min(rounds / LEAST_ROUNDS, spent, 1.0))
+        return {name: network.graph() for name, network in prepared.items()}
+
+
+class _Network:
+    """One network while it is counted and, on a device, timed; see :func:`profile`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        example_input: torch.Tensor | Tensors,
+        device: str | None,
+        name: str | None,
+    ) -> None:
+        inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+        _check_arguments(module, inputs, device)
+        self._title = name or type(module).__name__
+        self._module, self._device = module, device
+        self._count, tracer, ran = count_module(module, inputs, self._title)
+        self._provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "input": [list(one.shape) for one in inputs],
             "parameters": sum(p.numel() for p in module.parameters()),
             "tracer": tracer,
             "torch": torch.__version__,
         }
-        seconds: Mapping[fx.Node, float] = {}
-        if device is not None:
-            if tracer == AS_IT_RAN:
-                raise ValueError(
-                    f"device must be None for {title}: neither torch.fx nor torch.export follows "
-                    "what it does, so that its layers cannot be timed one by one"
-                )
-            if ran.writes_outside:
-                raise ValueError(
-                    f"device must be None for {title}: to run it would change tensors that a "
-                    "hook or closure of it holds"
-                )
-            with unchanged(module):
-                times = time_nodes(module, count.graph, tracer, inputs, device, title, repeats)
-            seconds = times.seconds
-            provenance |= {
-                "timed_on": device,
-                "machine": f"{platform.system()} {platform.machine()}",
-                "threads": torch.get_num_threads(),
-                "repeats": int(repeats),
-                "clock": times.clock,
-                "overhead_s": times.overhead_s,
-                "cold_start_s": times.cold_start_s,
-                "whole_s": times.whole_s,
-                "scattered": [layer_name(node) for node in scattered(times)],
-            }
-        graph = layer_graph(count, title, seconds, provenance)
-    if graph.uncounted:
-        warnings.warn(
-            f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
-            stacklevel=2,
-        )
-    if graph.provenance.get("scattered"):
-        warnings.warn(
-            f"{title}: repeats scatter (the third quartile is more than {SCATTER} times the first) "
-            f"of {', '.join(graph.provenance['scattered'])}; measure again when nothing else runs",
-            stacklevel=2,
-        )
-    return graph
+        if device is None:
+            return
+        if tracer == AS_IT_RAN:
+            raise ValueError(
+                f"device must be None for {self._title}: neither torch.fx nor torch.export "
+                "follows what it does, so that its layers cannot be timed one by one"
+            )
+        if ran.writes_outside:
+            raise ValueError(
+                f"device must be None for {self._title}: to run it would change tensors that a "
+                "hook or closure of it holds"
+            )
+        with unchanged(module):
+            graph = self._count.graph
+            self._timer = NodeTimer(module, graph, tracer, inputs, device, self._title)
+
+    def run(self, counts: bool) -> None:
+        """Run the network once on its device."""
+        with unchanged(self._module):
+            self._timer.run(counts)
+
+    def graph(self) -> LayerGraph:
+        """Return the layers, with their times if they were measured."""
+        if self._device is None:
+            return layer_graph(self._count, self._title, {}, self._provenance)
+        times = self._timer.times()
+        measured = {
+            "timed_on": self._device,
+            "machine": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "repeats": times.repeats,
+            "clock": times.clock,
+            "overhead_s": times.overhead_s,
+            "cold_start_s": times.cold_start_s,
+            "whole_s": times.whole_s,
+            "scattered": [layer_name(node) for node in scattered(times)],
+        }
+        return layer_graph(self._count, self._title, times.seconds, self._provenance | measured)
 
 
 @contextmanager

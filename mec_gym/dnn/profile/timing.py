@@ -39,7 +39,8 @@ class NodeTimes:
 
     Attributes:
         seconds: The median time of every node, s.
-        spread: The third quartile of every node's times over the first one; 1 if both are 0.
+        spread: The third quartile of every node's times over the first one; 1 if that is 0.
+        repeats: Number of runs that count.
         clock: Name of the clock: ``thread_time``, the CPU time of the thread, where torch runs
             on one thread of the processor; else ``perf_counter``, wall time, at both ends of
             which all work of the device is done.
@@ -50,6 +51,7 @@ class NodeTimes:
 
     seconds: Mapping[fx.Node, float]
     spread: Mapping[fx.Node, float]
+    repeats: int
     clock: str
     overhead_s: float
     cold_start_s: float
@@ -129,19 +131,11 @@ class _Timed(fx.Interpreter):
         return value
 
 
-def time_nodes(
-    module: nn.Module,
-    graph: fx.Graph,
-    tracer: str,
-    inputs: Tensors,
-    device: str,
-    title: str,
-    repeats: int = REPEATS,
-) -> NodeTimes:
-    """Measure how long every node of a graph takes.
+class NodeTimer:
+    """Times the nodes of one network, one run after the other.
 
-    The nodes run one after the other, as they do in the network, and then all of them again:
-    what disturbs the machine for a while hits a few repeats of every node.
+    The nodes run one after the other, as they do in the network, and in the next run all of them
+    again: what disturbs the machine for a while hits a few repeats of every node.
 
     Args:
         module: The module from which the graph was traced.
@@ -150,43 +144,77 @@ def time_nodes(
         inputs: One frame.
         device: Where to run, as torch names it.
         title: Name of the module in error messages.
-        repeats: Number of runs that are timed.
+
+    Attributes:
+        repeats: Number of runs so far that count.
 
     Raises:
         ValueError: torch cannot use the device, or the module does not run there.
     """
-    try:
-        there = tuple(one.to(device) for one in inputs)
-        real = copy_module(module, lambda tensor: tensor.to(device, copy=True))
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
-    # The same nodes as those that were counted.
-    with torch.device(device):
-        runnable = TRACERS[tracer](real, there)
-    clock = Clock(device)
-    timed = _Timed(runnable, clock)
-    wholes = []
-    with _running(device, title):
-        for turn in range(WARM_UP + repeats):
-            timed.run(*(one.clone() for one in there))
-            if turn >= WARM_UP and (turn - WARM_UP) % WHOLE_EVERY == 0:
-                frame = [one.clone() for one in there]
-                begin = clock()
-                real(*frame)
-                wholes.append(clock() - begin - clock.cost)
-    calls = {n: np.array(timed.calls[n.name]) for n in graph.nodes if n.name in timed.calls}
-    runs = np.sum(list(calls.values()), axis=0)
-    quartiles = {
-        node: np.percentile(times[WARM_UP:], [25, 50, 75]) for node, times in calls.items()
-    }
-    return NodeTimes(
-        seconds={node: float(q[1]) for node, q in quartiles.items()},
-        spread={node: float(q[2] / q[0]) if q[0] else 1.0 for node, q in quartiles.items()},
-        clock=clock.name,
-        overhead_s=float(np.median(timed.between)) if timed.between else 0.0,
-        cold_start_s=float(max(runs[0] - np.median(runs[WARM_UP:]), 0.0)),
-        whole_s=float(np.median(wholes)),
-    )
+
+    def __init__(
+        self,
+        module: nn.Module,
+        graph: fx.Graph,
+        tracer: str,
+        inputs: Tensors,
+        device: str,
+        title: str,
+    ) -> None:
+        try:
+            self._inputs = tuple(one.to(device) for one in inputs)
+            self._real = copy_module(module, lambda tensor: tensor.to(device, copy=True))
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
+        # The same nodes as those that were counted.
+        with torch.device(device):
+            runnable = TRACERS[tracer](self._real, self._inputs)
+        self._graph, self._device, self._title = graph, device, title
+        self._clock = Clock(device)
+        self._timed = _Timed(runnable, self._clock)
+        self._wholes: list[float] = []
+        self._counts: list[bool] = []
+
+    @property
+    def repeats(self) -> int:
+        """Number of runs so far that count."""
+        return sum(self._counts)
+
+    def run(self, counts: bool = True) -> None:
+        """Run all nodes once.
+
+        Args:
+            counts: Whether this run counts; if not, it only warms up.
+
+        Raises:
+            ValueError: The module does not run.
+        """
+        with _running(self._device, self._title):
+            self._timed.run(*(one.clone() for one in self._inputs))
+            if counts and self.repeats % WHOLE_EVERY == 0:
+                frame = [one.clone() for one in self._inputs]
+                begin = self._clock()
+                self._real(*frame)
+                self._wholes.append(self._clock() - begin - self._clock.cost)
+        self._counts.append(counts)
+
+    def times(self) -> NodeTimes:
+        """Return what the runs so far tell; at least one of them must count."""
+        found = self._timed.calls
+        calls = {n: np.array(found[n.name]) for n in self._graph.nodes if n.name in found}
+        runs = np.sum(list(calls.values()), axis=0)
+        kept = np.array(self._counts)
+        quartiles = {n: np.percentile(times[kept], [25, 50, 75]) for n, times in calls.items()}
+        between = self._timed.between
+        return NodeTimes(
+            seconds={node: float(q[1]) for node, q in quartiles.items()},
+            spread={node: float(q[2] / q[0]) if q[0] else 1.0 for node, q in quartiles.items()},
+            repeats=self.repeats,
+            clock=self._clock.name,
+            overhead_s=float(np.median(between)) if between else 0.0,
+            cold_start_s=float(max(runs[0] - np.median(runs[kept]), 0.0)),
+            whole_s=float(np.median(self._wholes)),
+        )
 
 
 @contextmanager
