@@ -298,6 +298,33 @@ class ProfileRun:
         return tuple(found)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CalibrateRun:
+    """Measure how long each kind of operation takes on this machine: a + b FLOP + c bytes.
+
+    Networks that never ran here then have a time, see ``Fitted``. Let nothing else run meanwhile.
+
+    Attributes:
+        out: File for the fit; its name must end in .json.
+        seconds: Wall time for the runs, s. To prepare them takes about half a minute more; on a
+            slow machine the five rounds that there must be may take longer.
+        device: Device that is measured: cpu or cuda.
+        threads: Threads of the processor. With one, times are CPU time; with more, wall time.
+        overwrite: Whether a file that is already there is replaced.
+    """
+
+    out: Path
+    seconds: float = 60.0
+    device: str = "cpu"
+    threads: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".json":
+            raise ValueError(f"out must end in .json, got {self.out}")
+        check_fields(self, positive=("seconds",), positive_int=("threads",))
+
+
 def _check_picture(path: Path | None) -> None:
     if path is not None and path.suffix != ".png":
         raise ValueError(f"picture must end in .png, got {path}")

@@ -44,7 +44,7 @@ def profile_network(run: ProfileRun) -> LayerGraph:
             raise ValueError(f"{path} exists: give --overwrite or another name")
     module = find_network(run.module, content=run.timed_on is not None)
     frames = _frames(run)
-    with warnings.catch_warnings(), _on_threads(run.threads):
+    with warnings.catch_warnings(), on_threads(run.threads):
         for text in ("could not be counted", "repeats scatter"):  # the table says so
             warnings.filterwarnings("ignore", message=f".* {text}")
         graph = profile(module, frames, run.timed_on, name=run.out.stem)
@@ -66,7 +66,8 @@ def profile_network(run: ProfileRun) -> LayerGraph:
 
 
 @contextmanager
-def _on_threads(number: int) -> Iterator[None]:
+def on_threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads of the processor, and then as many as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -123,7 +123,13 @@ def test_layers_that_take_next_to_nothing_may_scatter():
         seconds = {one: share, other: 1.0 - share}
         spread = {one: 9.0, other: 1.1}
         return one, timing.NodeTimes(
-            seconds=seconds, spread=spread, repeats=1, clock="", overhead_s=0, cold_start_s=0, whole_s=1
+            seconds=seconds,
+            spread=spread,
+            repeats=1,
+            clock="",
+            overhead_s=0,
+            cold_start_s=0,
+            whole_s=1,
         )
 
     one, enough = times(0.02)
