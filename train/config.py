@@ -314,7 +314,7 @@ class CalibrateRun:
     """
 
     out: Path
-    seconds: float = 60.0
+    seconds: float = 45.0
     device: str = "cpu"
     threads: int = 1
     overwrite: bool = False

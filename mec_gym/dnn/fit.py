@@ -87,7 +87,7 @@ class Fit:
             that differ only in this are equal.
 
     Raises:
-        ValueError: An operation stands twice.
+        ValueError: A cost is none, or an operation stands twice.
     """
 
     costs: tuple[Cost, ...]
@@ -96,6 +96,10 @@ class Fit:
     provenance: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.costs, tuple) or not all(
+            isinstance(cost, Cost) for cost in (*self.costs, self.fallback)
+        ):
+            raise ValueError(f"costs must be Costs, got {self.costs!r} and {self.fallback!r}")
         names = [cost.operation for cost in self.costs]
         for name in names:
             if names.count(name) > 1:

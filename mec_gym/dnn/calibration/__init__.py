@@ -15,7 +15,7 @@ _SAME = ("timed_on", "machine", "threads", "clock", "torch")
 
 def calibrate(
     device: str = "cpu",
-    seconds: float = 60.0,
+    seconds: float = 45.0,
     tell: Callable[[float], object] = lambda share: None,
 ) -> Fit:
     """Fit the time per operation on this machine, with as many threads as torch is set to use.
