@@ -27,6 +27,7 @@ VIEW = "view"
 """The operation that all layers count as that neither compute nor move anything."""
 ANY = "any"
 """The operation of the fit to all layers, for those that were never seen."""
+_SAME = {"relu6": "hardtanh", "upsample": "upsamplenearest2d"}  # torch.fx and torch.export
 _LEAST_S = 1e-7  # a time that no clock tells from 0
 
 
@@ -205,8 +206,8 @@ def kind_of(layer: Layer) -> str:
     """Return what a layer counts as: the name of its operation, whichever tracer found it."""
     if layer.flops == 0 and not layer.bytes_moved:
         return VIEW
-    plain = layer.operation.replace("_", "")
-    return re.sub(r"norm\dd$", "norm", plain)
+    plain = re.sub(r"norm\dd$", "norm", layer.operation.replace("_", ""))
+    return _SAME.get(plain, plain)
 
 
 def _kinds(graph: LayerGraph) -> list[str]:

@@ -52,24 +52,34 @@ def test_it_is_checked(monkeypatch):
 
 @pytest.mark.slow
 def test_all_of_its_networks_can_be_counted():
-    networks = calibration_networks()
-    kinds = {}
-    for (family, name), (module, frame) in networks.items():
+    kinds, smallest = {}, {}
+    for (family, name), network in calibration_networks().items():
+        if (network[1].numel(), name) < smallest.get(family, ((1e9,), ""))[0]:
+            smallest[family] = (network[1].numel(), name), network
+    for family, ((_, name), (module, frame)) in smallest.items():
         graph = profile(module, frame.to("meta"), name=name)
         assert not graph.uncounted and graph.provenance["tracer"] != "run"
-        kinds.setdefault(family, set()).update(map(kind_of, graph.layers[1:]))
-    assert len(kinds) == 8 and len(networks) == 26
+        kinds[family] = set(map(kind_of, graph.layers[1:]))
+    assert len(kinds) == 8
     # What the families of the zoo do is done by another family as well.
     for family in ("alexnet", "vgg16", "resnet18", "mobilenetv2", "googlenet"):
         others = set().union(*(some for name, some in kinds.items() if name != family))
-        assert kinds[family] <= others | {"relu6"}
+        assert kinds[family] <= others, family
 
 
 @pytest.mark.slow
-def test_the_real_thing_is_about_right():
+def test_the_real_thing_is_about_right(monkeypatch):
     """Loosely: a network that is none of its own, with its sizes in between."""
-    fit = calibration.calibrate("cpu", 1.0)
-    assert fit.median_error < 0.6
+    own = calibration_networks()
+    few = {
+        key: own[key]
+        for key in own
+        if key[1] in ("alexnet of 32 at 32", "resnet18 of 32 at 32", "separable 32 at 64")
+    }
+    assert len(few) == 3
+    monkeypatch.setattr(calibration, "calibration_networks", lambda: few)
+    fit = calibration.calibrate("cpu", 0.1)
+    assert len(fit.held_out) == 3 and fit.median_error < 1.0
     module = nn.Sequential(nn.Conv2d(3, 48, 3), nn.ReLU(), nn.Conv2d(48, 80, 3), nn.MaxPool2d(2))
     graph = profile(module, torch.rand(1, 3, 60, 60), "cpu")
-    assert 0.3 < fit.layer_seconds(graph).sum() / graph.measured_seconds.sum() < 3
+    assert 0.2 < fit.layer_seconds(graph).sum() / graph.measured_seconds.sum() < 5

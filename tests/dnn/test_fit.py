@@ -101,6 +101,7 @@ def test_the_error_of_what_is_held_out():
         ("batchnorm2d", 0.0, 8.0, "batchnorm"),
         ("batch_norm", 0.0, 8.0, "batchnorm"),
         ("layer_norm", 0.0, 8.0, "layernorm"),
+        ("relu6", 0.0, 8.0, "hardtanh"),
         ("max_pool2d", 0.0, 8.0, "maxpool2d"),
         ("conv2d", 8.0, 8.0, "conv2d"),
         ("flatten", 0.0, 0.0, "view"),

@@ -32,15 +32,24 @@ def calibrate(
     Raises:
         ValueError: torch cannot use the device, or ``seconds`` is not positive.
     """
+    families = time_families(device, seconds, tell)
+    timed = [graph for graphs in families.values() for graph in graphs]
+    found = [graph.provenance for graph in timed]
+    provenance = {key: found[0][key] for key in _SAME}
+    provenance["repeats"] = found[0]["repeats"]
+    layers = sum(len(graph) for graph in timed)
+    provenance["scattered"] = sum(len(one["scattered"]) for one in found) / layers
+    return fit_layer_times(families, provenance)
+
+
+def time_families(
+    device: str, seconds: float, tell: Callable[[float], object] = lambda share: None
+) -> dict[str, list[LayerGraph]]:
+    """Count and time the networks of the calibration, by family; see :func:`calibrate`."""
     positive("seconds", seconds)
     networks = calibration_networks()
     timed = profile_in_turn({name: n for (_, name), n in networks.items()}, device, seconds, tell)
     families: dict[str, list[LayerGraph]] = {}
     for family, name in networks:
         families.setdefault(family, []).append(timed[name])
-    found = [graph.provenance for graph in timed.values()]
-    provenance = {key: found[0][key] for key in _SAME}
-    provenance["repeats"] = found[0]["repeats"]
-    layers = sum(len(graph) for graph in timed.values())
-    provenance["scattered"] = sum(len(one["scattered"]) for one in found) / layers
-    return fit_layer_times(families, provenance)
+    return families
