@@ -78,7 +78,7 @@ def measure(seconds: float, repeats: int) -> Report:
 def _real(module: nn.Module, frame: torch.Tensor, seconds: float) -> float:
     """The median CPU time of a network called as a whole, s."""
     module.eval()
-    times = []
+    times: list[float] = []
     begin = time.perf_counter()
     with torch.no_grad():
         module(frame)
