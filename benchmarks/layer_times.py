@@ -102,7 +102,7 @@ def _without_own(
 
 
 def _roofline(graphs: Sequence[LayerGraph]) -> Device:
-    """The roofline whose median relative error over the layers is the least."""
+    """The roofline whose mean error over the layers, as a factor, is the least."""
     flops = np.concatenate([graph.flops[1:] for graph in graphs])
     moved = np.concatenate([graph.bytes_moved[1:] for graph in graphs])
     seconds = np.concatenate([graph.measured_seconds[1:] for graph in graphs])

@@ -246,7 +246,14 @@ def test_layers_that_scatter_are_in_the_table(write, tmp_path, capsys, monkeypat
     assert "repeats scatter; measure again │ h " in text and "(wall time, 2 threads, " in text
 
 
-@pytest.mark.parametrize("name", ["resnet18-digits", "alexnet-exits", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet-digits",
+        pytest.param("resnet18-exits", marks=pytest.mark.slow),
+        pytest.param("mobilenetv2", marks=pytest.mark.slow),
+    ],
+)
 def test_profiles_that_ship_know_their_network(tmp_path, name):
     graph = profile_network(ProfileRun(module=name, out=tmp_path / "net.json"))
     expected = load_profile(name)
