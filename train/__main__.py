@@ -100,6 +100,15 @@ def _profile(args: Sequence[str]) -> Work:
     return partial(profile_network, tyro.cli(ProfileRun, args=args, prog="mec-gym profile"))
 
 
+def _calibrate(args: Sequence[str]) -> Work:
+    import tyro
+
+    from train.calibrate import calibrate_machine
+    from train.config import CalibrateRun
+
+    return partial(calibrate_machine, tyro.cli(CalibrateRun, args=args, prog="mec-gym calibrate"))
+
+
 def _scenarios(args: Sequence[str]) -> Work:
     from train.scenarios import list_everything
 
@@ -117,9 +126,17 @@ COMMANDS = {
     "reproduce": (_reproduce, "redo a paper's published figures"),
     "exits": (_exits, "train the exits of a network, measure their accuracy"),
     "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
+    "calibrate": (_calibrate, "fit the time per operation on this machine"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
-EXTRAS = {"ppo": "train", "a3c": "train", "mtl-a3c": "train", "exits": "exits", "profile": "exits"}
+EXTRAS = {
+    "ppo": "train",
+    "a3c": "train",
+    "mtl-a3c": "train",
+    "exits": "exits",
+    "profile": "exits",
+    "calibrate": "exits",
+}
 """The extra that brings everything a command needs; the others name the smallest that helps."""
 
 

@@ -11,6 +11,7 @@ import tyro
 from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
 from mec_gym.core.checks import check_fields, one_of, positive_int, seed_number
+from mec_gym.dnn.zoo import input_shapes, profile_names
 from train.presets import LENGTHS, find_a3c_preset, find_ppo_preset
 
 DEFAULT_ENV = "mec/TrainingOffload-v0"
@@ -223,21 +224,29 @@ class ProfileRun:
             or a .py file. FACTORY is in it: a torch module, its class, or a function without
             arguments that makes one; by default ``model``, or the only class of a torch module.
             Or a file of ``torch.export.save`` (.pt2), or of ``torch.save`` (.pt) if the network
-            consists of modules of ``torch.nn``.
+            consists of modules of ``torch.nn``. Or a profile that ships, such as
+            mobilenetv2-digits, whose network is built with random weights.
         out: File for the profile; its name must end in .json.
-        input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input.
+        input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input. Only
+            the profiles that ship know theirs.
         input_type: Type of the inputs, such as int64 for tokens or float16 for a network of half
             precision; one for all, or one per input.
-        device: Device on which each layer is also timed: cpu or cuda.
+        measure: Whether each layer is also timed on this machine, see ``device``. It takes as
+            long as some forty frames.
+        device: Device on which each layer is timed: cpu or cuda; cpu if only ``measure`` is given.
+        threads: Threads of the processor while layers are timed. With one, their time is CPU
+            time, without that of other programs; with more, it is wall time.
         picture: PNG file for a picture of the graph.
         overwrite: Whether files that are already there are replaced.
     """
 
     module: Annotated[str, tyro.conf.Positional]
     out: Path
-    input: tuple[str, ...]
+    input: tuple[str, ...] = ()
     input_type: tuple[str, ...] = ("float32",)
+    measure: bool = False
     device: str | None = None
+    threads: int = 1
     picture: Path | None = None
     overwrite: bool = False
 
@@ -245,6 +254,10 @@ class ProfileRun:
         if self.out.suffix != ".json":
             raise ValueError(f"out must end in .json, got {self.out}")
         _check_picture(self.picture)
+        positive_int("threads", self.threads)
+        if not self.input and self.module in profile_names():
+            texts = (",".join(map(str, shape)) for shape in input_shapes(self.module))
+            object.__setattr__(self, "input", tuple(texts))
         if not self.input:
             raise ValueError("input must hold at least one shape")
         _ = self.shapes
@@ -255,6 +268,11 @@ class ProfileRun:
             )
         for kind in self.input_type:
             one_of("input_type", kind, INPUT_TYPES)
+
+    @property
+    def timed_on(self) -> str | None:
+        """The device on which layers are timed, if they are."""
+        return self.device if self.device is not None or not self.measure else "cpu"
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -278,6 +296,33 @@ class ProfileRun:
                 )
             found.append(tuple(int(size) for size in sizes))
         return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateRun:
+    """Measure how long each kind of operation takes on this machine: a + b FLOP + c bytes.
+
+    Networks that never ran here then have a time, see ``Fitted``. Let nothing else run meanwhile.
+
+    Attributes:
+        out: File for the fit; its name must end in .json.
+        seconds: Wall time for the runs, s. To prepare them takes about half a minute more; on a
+            slow machine the five rounds that there must be may take longer.
+        device: Device that is measured: cpu or cuda.
+        threads: Threads of the processor. With one, times are CPU time; with more, wall time.
+        overwrite: Whether a file that is already there is replaced.
+    """
+
+    out: Path
+    seconds: float = 45.0
+    device: str = "cpu"
+    threads: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".json":
+            raise ValueError(f"out must end in .json, got {self.out}")
+        check_fields(self, positive=("seconds",), positive_int=("threads",))
 
 
 def _check_picture(path: Path | None) -> None:

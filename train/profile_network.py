@@ -7,6 +7,8 @@ import importlib.util
 import inspect
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,7 @@ from rich.table import Table
 from torch import nn
 
 from mec_gym.core.modules import look_in
+from mec_gym.dnn import zoo
 from mec_gym.dnn.graph import LayerGraph, save_graph
 from mec_gym.dnn.profile import profile
 from mec_gym.dnn.viewer import draw_graph
@@ -39,11 +42,12 @@ def profile_network(run: ProfileRun) -> LayerGraph:
     for path in filter(None, (run.out, run.picture)):
         if path.exists() and not run.overwrite:
             raise ValueError(f"{path} exists: give --overwrite or another name")
-    module = find_network(run.module, content=run.device is not None)
+    module = find_network(run.module, content=run.timed_on is not None)
     frames = _frames(run)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".* could not be counted")  # the table says so
-        graph = profile(module, frames, run.device, name=run.out.stem)
+    with warnings.catch_warnings(), on_threads(run.threads):
+        for text in ("could not be counted", "repeats scatter"):  # the table says so
+            warnings.filterwarnings("ignore", message=f".* {text}")
+        graph = profile(module, frames, run.timed_on, name=run.out.stem)
     save_graph(run.out, graph)
     print_profile(graph)
     for text, shape in zip(run.input, run.shapes, strict=True):
@@ -61,9 +65,20 @@ def profile_network(run: ProfileRun) -> LayerGraph:
     return graph
 
 
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Let torch use so many threads of the processor, and then as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _frames(run: ProfileRun) -> tuple[torch.Tensor, ...]:
     """One frame, without content unless it is to run."""
-    place = "meta" if run.device is None else "cpu"
+    place = "meta" if run.timed_on is None else "cpu"
     frames = []
     for text, shape, kind in zip(run.input, run.shapes, run.types, strict=True):
         try:
@@ -74,7 +89,9 @@ def _frames(run: ProfileRun) -> tuple[torch.Tensor, ...]:
 
 
 def find_network(text: str, content: bool = True) -> nn.Module:
-    """Find the network that ``MODULE[:FACTORY]`` or a file names, see :class:`ProfileRun`.
+    """Find the network that ``MODULE[:FACTORY]``, a file or a profile that ships names.
+
+    See :class:`ProfileRun`.
 
     Args:
         text: The name.
@@ -83,6 +100,8 @@ def find_network(text: str, content: bool = True) -> nn.Module:
     Raises:
         ValueError: There is no such network, or it cannot be made.
     """
+    if text in zoo.profile_names():
+        return zoo.build_profiled(text)
     if text.endswith(SUFFIXES):
         return load_network(text, content)
     place, colon, name = text.rpartition(":")
@@ -220,11 +239,30 @@ def print_profile(graph: LayerGraph) -> None:
     count = "too many to list" if partitions is None else f"{len(partitions):,}"
     table.add_row(f"partitions, {graph.exits[-1].name}", count)
     if "timed_on" in graph.provenance:
-        seconds = graph.measured_seconds.sum()
-        table.add_row(f"time on {graph.provenance['timed_on']}", f"{1e3 * seconds:.3g} ms")
+        for label, value in _times(graph):
+            table.add_row(label, value)
     if graph.uncounted:
         table.add_row("not counted", ", ".join(graph.uncounted))
     show_table(table)
+
+
+_CLOCKS = {"thread_time": "CPU time", "perf_counter": "wall time"}
+
+
+def _times(graph: LayerGraph) -> Iterator[tuple[str, str]]:
+    """What a profile with times says of them, line by line."""
+    found = graph.provenance
+    seconds = graph.measured_seconds.sum()
+    threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+    clock = f"{_CLOCKS[found['clock']]}, {threads}, median of {found['repeats']}"
+    yield f"time on {found['timed_on']}", f"{1e3 * seconds:.3g} ms ({clock})"
+    yield "the whole module at once", f"{1e3 * found['whole_s']:.3g} ms"
+    yield "overhead per call, not counted", f"{1e6 * found['overhead_s']:.3g} us"
+    yield "the first run took longer by", f"{1e3 * found['cold_start_s']:.3g} ms"
+    if found["scattered"]:
+        first, others = found["scattered"][:5], len(found["scattered"]) - 5
+        names = ", ".join(first) + (f" and {others} more" if others > 0 else "")
+        yield "repeats scatter; measure again", names
 
 
 def output_size(graph: LayerGraph, layer: int) -> str:

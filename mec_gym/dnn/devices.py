@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from mec_gym.core.checks import non_negative, positive
 from mec_gym.core.types import FloatArray
-from mec_gym.dnn.graph import LayerGraph
+from mec_gym.dnn.fit import Fit, is_fit, load_fit
+from mec_gym.dnn.graph import Layer, LayerGraph, load_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +61,102 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The machine on which a profile's layers were timed, or a slower or faster one.
+class Profiled:
+    """A machine on which a network's layers were timed, or a slower or faster one.
 
     Attributes:
-        name: Name of the device.
-        slowdown: The factor by which its times are longer than the measured ones.
+        profile: A profile with measured times of the same network: its path, or the LayerGraph
+            itself. A file is read at once, and the LayerGraph takes the place of its path.
+        factor: The factor by which a layer takes longer than it took when it was measured.
         power_w: Power that the device draws while it computes, above idle, W.
+        name: Name of the device.
 
     Raises:
-        ValueError: The slowdown is not positive, or the power is negative.
+        ValueError: The file is no profile, a layer has no measured time, the factor is not
+            positive, or the power is negative.
+        FileNotFoundError: There is no such file.
     """
 
-    name: str = "measured"
-    slowdown: float = 1.0
+    profile: str | Path | LayerGraph = field(repr=False)
+    factor: float = 1.0
     power_w: float = 0.0
+    name: str = "profiled"
 
     def __post_init__(self) -> None:
-        positive("slowdown", self.slowdown)
+        given = self.profile
+        found = load_graph(given) if isinstance(given, (str, Path)) else given
+        if not isinstance(found, LayerGraph):
+            raise ValueError(f"profile must be a path or a LayerGraph, got {given!r}")
+        _ = found.measured_seconds
+        object.__setattr__(self, "profile", found)
+        positive("factor", self.factor)
+        non_negative("power_w", self.power_w)
+
+    def layer_seconds(self, graph: LayerGraph) -> FloatArray:
+        """Return the time of every layer of a graph, (V,) s.
+
+        Args:
+            graph: The network, or what one of its exits needs of it, V layers.
+
+        Raises:
+            ValueError: The profile is one of another network.
+        """
+        profile = cast(LayerGraph, self.profile)
+        known = {layer.name: layer for layer in profile.layers}
+        seconds = []
+        for layer in graph.layers:
+            timed = known.get(layer.name)
+            if timed is None or _work(timed) != _work(layer):
+                what = "has no such layer" if timed is None else f"has {_in_words(timed)}"
+                raise ValueError(
+                    f"profile must be one of {graph.name}, but layer {layer.name!r} of that is "
+                    f"{_in_words(layer)}, and {profile.name} {what}"
+                )
+            seconds.append(timed.seconds)
+        return np.array(seconds, dtype=np.float64) * self.factor
+
+
+def _work(layer: Layer) -> tuple[object, ...]:
+    """What must agree if two layers of the same name are the same."""
+    return layer.operation, layer.flops, layer.output_bits
+
+
+def _in_words(layer: Layer) -> str:
+    flops = "unknown" if layer.flops is None else f"{layer.flops:.9g}"
+    return f"{layer.operation} of {flops} FLOP and {layer.output_bits:.9g} bit"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A machine that ``mec-gym calibrate`` measured, or a slower or faster one.
+
+    It has a time for networks that never ran there. Where they hold operations that the fit does
+    not know, the fit to all layers stands in, and a warning names them.
+
+    Attributes:
+        fit: The fit: the path of its file, or the Fit itself. A file is read at once, and the Fit
+            takes the place of its path.
+        factor: The factor by which a layer takes longer than on that machine.
+        power_w: Power that the device draws while it computes, above idle, W.
+        name: Name of the device.
+
+    Raises:
+        ValueError: The file is no fit, the factor is not positive, or the power is negative.
+        FileNotFoundError: There is no such file.
+    """
+
+    fit: str | Path | Fit = field(repr=False)
+    factor: float = 1.0
+    power_w: float = 0.0
+    name: str = "fitted"
+
+    def __post_init__(self) -> None:
+        given = self.fit
+        found = load_fit(given) if isinstance(given, (str, Path)) else given
+        if not isinstance(found, Fit):
+            raise ValueError(f"fit must be a path or a Fit, got {given!r}")
+        object.__setattr__(self, "fit", found)
+        positive("factor", self.factor)
         non_negative("power_w", self.power_w)
 
     def layer_seconds(self, graph: LayerGraph) -> FloatArray:
@@ -84,9 +166,37 @@ class Measured:
             graph: A network of V layers.
 
         Raises:
-            ValueError: Some layers were not measured.
+            ValueError: The FLOPs of some layers could not be counted.
         """
-        return graph.measured_seconds * self.slowdown
+        fit = cast(Fit, self.fit)
+        seconds, unseen = fit.layer_seconds(graph) * self.factor, fit.unseen(graph)
+        if unseen:
+            warnings.warn(
+                f"{self.name}: the fit has no times of {', '.join(unseen)}; for these layers of "
+                f"{graph.name} it takes those of all layers together",
+                stacklevel=2,
+            )
+        return seconds
+
+
+AnyDevice = Device | Profiled | Fitted
+"""What tells how long layers take."""
+
+
+def read_device(path: str | Path, factor: float = 1.0, power_w: float = 0.0) -> Profiled | Fitted:
+    """Return the device whose measured or fitted times a file holds; it is called like the file.
+
+    Args:
+        path: A profile with measured times, or what ``mec-gym calibrate`` wrote.
+        factor: The factor by which a layer takes longer than the file says.
+        power_w: Power that the device draws while it computes, above idle, W.
+
+    Raises:
+        ValueError: The file is neither, or a number is out of its range.
+        FileNotFoundError: There is no such file.
+    """
+    kind = Fitted if is_fit(path) else Profiled
+    return kind(path, factor, power_w, Path(path).stem)
 
 
 RASPBERRY_PI_4 = Device(

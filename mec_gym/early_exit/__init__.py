@@ -3,8 +3,18 @@
 from mec_gym.core.entry import Entry
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import PRESETS, Scenario, from_csv, from_profile
+from mec_gym.early_exit.sources import from_device, from_edge
 
-__all__ = ["ENVIRONMENTS", "PRESETS", "EarlyExitPartition", "Scenario", "from_csv", "from_profile"]
+__all__ = [
+    "ENVIRONMENTS",
+    "PRESETS",
+    "EarlyExitPartition",
+    "Scenario",
+    "from_csv",
+    "from_device",
+    "from_edge",
+    "from_profile",
+]
 
 ENVIRONMENTS = {
     "mec/EarlyExitPartition-v1": Entry(
@@ -13,6 +23,11 @@ ENVIRONMENTS = {
         scenario_type=Scenario,
         presets=PRESETS,
         default="mixed",
-        sources={"csv": from_csv, "profile": from_profile},
+        sources={
+            "csv": from_csv,
+            "profile": from_profile,
+            "device": from_device,
+            "edge": from_edge,
+        },
     ),
 }

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from mec_gym.core.checks import check_fields, numbers
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import FloatArray
-from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Device, Measured
+from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, AnyDevice
 from mec_gym.dnn.graph import LayerGraph, load_graph
 from mec_gym.dnn.zoo import resolve
 from mec_gym.early_exit.optima import Rates
@@ -93,8 +94,8 @@ class Scenario:
     """
 
     network: str | LayerGraph = "mobilenetv2-digits"
-    device: Device | Measured = RASPBERRY_PI_4
-    edge: Device | Measured = EDGE_SERVER
+    device: AnyDevice = RASPBERRY_PI_4
+    edge: AnyDevice = EDGE_SERVER
     bandwidth: Regimes | MeasuredBandwidth = CHANGING
     technologies: tuple[RadioTechnology, ...] = (LTE_CAT1, UMTS, LTE, WLAN)
     horizon: int = 100
@@ -119,8 +120,8 @@ class Scenario:
         check_fields(
             self,
             kinds={
-                "device": (Device, Measured),
-                "edge": (Device, Measured),
+                "device": get_args(AnyDevice),
+                "edge": get_args(AnyDevice),
                 "bandwidth": (Regimes, MeasuredBandwidth),
             },
             positive_int=("horizon", "candidates"),

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
-from mec_gym.dnn.devices import Device, Measured
+from mec_gym.dnn.devices import AnyDevice
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.cuts import CutGraph, heavy_milp
 from mec_gym.early_exit.optima import Rates, heavy_optima, light_optima
@@ -115,8 +115,8 @@ def choose_candidates(cost: FloatArray, rates: Rates, most: int) -> IntArray:
 @lru_cache(maxsize=64)
 def partition_table(
     graph: LayerGraph,
-    device: Device | Measured,
-    edge: Device | Measured,
+    device: AnyDevice,
+    edge: AnyDevice,
     rates: Rates,
     most: int,
     limit: int = LIMIT,

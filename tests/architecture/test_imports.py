@@ -239,7 +239,8 @@ def test_equations_need_neither_gymnasium_nor_torch_nor_matplotlib(room):
 def test_only_learning_needs_torch():
     dnn = ROOT / "mec_gym" / "dnn"
     at_home = {dnn / "exits.py"}
-    at_home |= {path for part in ("profile", "split") for path in (dnn / part).glob("*.py")}
+    parts = ("calibration", "profile", "split")
+    at_home |= {path for part in parts for path in (dnn / part).glob("*.py")}
     at_home |= {path for path in (dnn / "zoo").glob("*.py") if path.name != "__init__.py"}
     for path in modules("mec_gym"):
         if path in at_home:

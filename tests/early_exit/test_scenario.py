@@ -8,7 +8,7 @@ import layer_graphs
 import numpy as np
 import pytest
 
-from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Measured
+from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Profiled
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph, save_graph
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.early_exit.optima import heavy_optima, light_optima
@@ -24,6 +24,11 @@ from mec_gym.early_exit.scenario import (
 from mec_gym.early_exit.table import choose_candidates, front, partition_table
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI, MeasuredBandwidth, Regimes
 from mec_gym.network.technologies import LTE, LTE_CAT1, UMTS, WLAN, RadioTechnology
+
+TIMED = load_profile("alexnet-digits")
+TIMED = dataclasses.replace(
+    TIMED, layers=tuple(dataclasses.replace(layer, seconds=0.0) for layer in TIMED.layers)
+)
 
 
 def rates_of(bandwidth):
@@ -231,7 +236,7 @@ def test_what_holds_no_numbers_is_named(name):
         ({"network": cases.HAND.at_exit}, "^network .*at_exit"),
         ({"network": "alexnet-exits"}, "'exit 1'.*accuracy"),
         ({"device": "phone"}, "^device .*got 'phone'$"),
-        ({"device": Measured()}, "layer '.*time"),
+        ({"device": Profiled(TIMED)}, "profile must be one of cases, but layer 'v0'"),
         ({"edge": cases.HAND}, "^edge .*got LayerGraph"),
         ({"bandwidth": 1e6}, r"^bandwidth .*got 1000000\.0$"),
         ({"bandwidth": None}, "^bandwidth .*got None$"),

@@ -11,6 +11,7 @@ from torch import nn
 
 from mec_gym.dnn.graph import load_graph
 from mec_gym.dnn.profile import profile
+from mec_gym.dnn.zoo import load_profile
 from train.__main__ import main
 from train.config import ProfileRun
 from train.profile_network import find_network, profile_network
@@ -221,11 +222,43 @@ def test_what_cannot_be_counted_is_in_the_table(write, tmp_path, capsys):
     assert "GFLOP │ ?" in text and "not counted │ fft_fft" in text
 
 
-def test_times(write, tmp_path, capsys):
+@pytest.mark.parametrize("how", [["--measure"], ["--device", "cpu"]])
+def test_times(write, tmp_path, capsys, how):
     write("mine_i.py", ONE)
-    graph = profile_network(run(tmp_path, "mine_i", device="cpu"))
-    assert graph.measured_seconds.sum() > 0 and graph.provenance["timed_on"] == "cpu"
-    assert "time on cpu │" in " ".join(capsys.readouterr().out.split())
+    out, before = tmp_path / "net.json", torch.get_num_threads()
+    args = ["profile", "mine_i", "--out", str(out), "--input", "1,8", "--threads", "1"]
+    assert main([*args, *how]) == 0
+    graph = load_graph(out)
+    assert graph.measured_seconds.sum() > 0 and torch.get_num_threads() == before
+    found = graph.provenance
+    assert (found["timed_on"], found["clock"], found["threads"]) == ("cpu", "thread_time", 1)
+    assert found["repeats"] == 25 and found["overhead_s"] > 0 and found["cold_start_s"] >= 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "time on cpu │" in text and "(CPU time, 1 thread, median of 25)" in text
+    assert "the whole module at once │" in text and "overhead per call, not counted │" in text
+
+
+def test_layers_that_scatter_are_in_the_table(write, tmp_path, capsys, monkeypatch):
+    write("mine_s.py", ONE)
+    monkeypatch.setattr("mec_gym.dnn.profile.timing.SCATTER", 0.5)  # then all of them do
+    profile_network(run(tmp_path, "mine_s", measure=True, threads=2))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "repeats scatter; measure again │ h " in text and "(wall time, 2 threads, " in text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet-digits",
+        pytest.param("resnet18-exits", marks=pytest.mark.slow),
+        pytest.param("mobilenetv2", marks=pytest.mark.slow),
+    ],
+)
+def test_profiles_that_ship_know_their_network(tmp_path, name):
+    graph = profile_network(ProfileRun(module=name, out=tmp_path / "net.json"))
+    expected = load_profile(name)
+    assert graph.layers == expected.layers and graph.links == expected.links
+    assert [one.layer for one in graph.exits] == [one.layer for one in expected.exits]
 
 
 def test_several_inputs(write, tmp_path):

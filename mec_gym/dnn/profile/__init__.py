@@ -8,19 +8,25 @@ and notes what each operation does (``operations`` says which ones count),
 
 from __future__ import annotations
 
+import platform
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 
+from mec_gym.core.checks import positive_int
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile.counting import AS_IT_RAN, count_module
-from mec_gym.dnn.profile.layers import find_layers
+from mec_gym.dnn.profile.layers import find_layers, layer_name
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
-from mec_gym.dnn.profile.timing import median_seconds
+from mec_gym.dnn.profile.timing import REPEATS, SCATTER, WARM_UP, NodeTimer, scattered
+
+LEAST_ROUNDS = 5
+"""Rounds of :func:`profile_in_turn`, however long they take."""
 
 
 def profile(
@@ -28,6 +34,7 @@ def profile(
     example_input: torch.Tensor | Tensors,
     device: str | None = None,
     name: str | None = None,
+    repeats: int = REPEATS,
 ) -> LayerGraph:
     """Count a network: FLOPs, bytes and output of each layer, and who reads it.
 
@@ -55,28 +62,44 @@ def profile(
             come last, they are put in order. Outputs that are None are left out.
         example_input: One frame, batch axis included, or a tuple of inputs.
         device: If given (``cpu``, ``cuda``), the module also runs there, with as many threads
-            as torch is set to use, and each layer is timed.
+            as torch is set to use, and each layer is timed: by the CPU time of the thread on one
+            thread of the processor, else by wall time. A layer's time is the median of its
+            repeats. The provenance holds the clock, what the interpreter that runs the layers
+            takes per call (``overhead_s``, no part of the layers' times), by how much the very
+            first run was slower (``cold_start_s``), the time of the module called as a whole
+            (``whole_s``) and the layers whose repeats scatter, of which a warning tells.
         name: Name of the graph; by default the module's class.
+        repeats: How often each layer is timed.
 
     Raises:
         ValueError: An input is no tensor or does not fit, what the module does depends on the
             content of its tensors, an output is no tensor, or the layers cannot be timed.
     """
-    return examine(module, example_input, device, name)[0]
+    positive_int("repeats", repeats)
+    with all_operations_visible():
+        network = _Network(module, example_input, device, name)
+        for turn in range(WARM_UP + repeats if device is not None else 0):
+            network.run(counts=turn >= WARM_UP)
+        graph = network.graph()
+    _warn_of_uncounted(graph)
+    if graph.provenance.get("scattered"):
+        warnings.warn(
+            f"{graph.name}: repeats scatter (the third quartile is more than {SCATTER} times the "
+            f"first) of {', '.join(graph.provenance['scattered'])}; measure again when nothing "
+            "else runs",
+            stacklevel=2,
+        )
+    return graph
 
 
 def examine(
-    module: nn.Module,
-    example_input: torch.Tensor | Tensors,
-    device: str | None = None,
-    name: str | None = None,
+    module: nn.Module, example_input: torch.Tensor | Tensors, name: str | None = None
 ) -> tuple[LayerGraph, bool]:
     """Profile a network, and say whether it can be run without harm.
 
     Args:
         module: See :func:`profile`, as for the others.
         example_input: One frame.
-        device: Where each layer is timed, if anywhere.
         name: Name of the graph.
 
     Returns:
@@ -86,40 +109,119 @@ def examine(
     Raises:
         ValueError: As :func:`profile` does.
     """
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-    _check_arguments(module, inputs, device)
-    title = name or type(module).__name__
     with all_operations_visible():
-        count, tracer, ran = count_module(module, inputs, title)
-        provenance: dict[str, Any] = {
+        network = _Network(module, example_input, None, name)
+        graph = network.graph()
+    _warn_of_uncounted(graph)
+    return graph, network.writes_outside
+
+
+def _warn_of_uncounted(graph: LayerGraph) -> None:
+    if graph.uncounted:
+        warnings.warn(
+            f"{graph.name}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
+            stacklevel=3,
+        )
+
+
+def profile_in_turn(
+    networks: Mapping[str, tuple[nn.Module, torch.Tensor | Tensors]],
+    device: str,
+    seconds: float,
+    tell: Callable[[float], object] = lambda share: None,
+) -> dict[str, LayerGraph]:
+    """Count and time several networks, with the repeats of all of them spread over the time.
+
+    In every round each network runs three times, of which the last two count: the first finds
+    what it needs where another network left it. A slow spell of the machine hits all networks.
+
+    Args:
+        networks: Modules and example inputs by name.
+        device: Where they run, as torch names it.
+        seconds: Wall time for the rounds, s; five rounds take place however long they take.
+        tell: It is called with the share that is done, [0, 1].
+
+    Raises:
+        ValueError: See :func:`profile`.
+    """
+    with all_operations_visible():
+        prepared = {}
+        for name, (module, example) in networks.items():
+            prepared[name] = _Network(module, example, device, name)
+            tell(0.25 * len(prepared) / len(networks))
+        begin, rounds = time.perf_counter(), 0
+        while rounds < LEAST_ROUNDS or time.perf_counter() < begin + seconds:
+            for network in prepared.values():
+                for turn in range(3):
+                    network.run(counts=turn > 0)
+            rounds += 1
+            spent = (time.perf_counter() - begin) / seconds
+            tell(0.25 + 0.75 * min(rounds / LEAST_ROUNDS, spent, 1.0))
+        return {name: network.graph() for name, network in prepared.items()}
+
+
+class _Network:
+    """One network while it is counted and, on a device, timed; see :func:`profile`."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        example_input: torch.Tensor | Tensors,
+        device: str | None,
+        name: str | None,
+    ) -> None:
+        inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+        _check_arguments(module, inputs, device)
+        self._title = name or type(module).__name__
+        self._module, self._device = module, device
+        self._count, tracer, ran = count_module(module, inputs, self._title)
+        self._provenance: dict[str, Any] = {
             "module": f"{type(module).__module__}.{type(module).__qualname__}",
             "input": [list(one.shape) for one in inputs],
             "parameters": sum(p.numel() for p in module.parameters()),
             "tracer": tracer,
             "torch": torch.__version__,
         }
-        seconds: Mapping[fx.Node, float] = {}
-        if device is not None:
-            if tracer == AS_IT_RAN:
-                raise ValueError(
-                    f"device must be None for {title}: neither torch.fx nor torch.export follows "
-                    "what it does, so that its layers cannot be timed one by one"
-                )
-            if ran.writes_outside:
-                raise ValueError(
-                    f"device must be None for {title}: to run it would change tensors that a "
-                    "hook or closure of it holds"
-                )
-            with unchanged(module):
-                seconds = median_seconds(module, count.graph, tracer, inputs, device, title)
-            provenance |= {"timed_on": device, "threads": torch.get_num_threads()}
-        graph = find_layers(count, title, seconds, provenance).graph
-    if graph.uncounted:
-        warnings.warn(
-            f"{title}: the FLOPs of {', '.join(graph.uncounted)} could not be counted",
-            stacklevel=3,
-        )
-    return graph, ran.writes_outside
+        self.writes_outside = ran.writes_outside
+        if device is None:
+            return
+        if tracer == AS_IT_RAN:
+            raise ValueError(
+                f"device must be None for {self._title}: neither torch.fx nor torch.export "
+                "follows what it does, so that its layers cannot be timed one by one"
+            )
+        if self.writes_outside:
+            raise ValueError(
+                f"device must be None for {self._title}: to run it would change tensors that a "
+                "hook or closure of it holds"
+            )
+        with unchanged(module):
+            graph = self._count.graph
+            self._timer = NodeTimer(module, graph, tracer, inputs, device, self._title)
+
+    def run(self, counts: bool) -> None:
+        """Run the network once on its device."""
+        with unchanged(self._module):
+            self._timer.run(counts)
+
+    def graph(self) -> LayerGraph:
+        """Return the layers, with their times if they were measured."""
+        if self._device is None:
+            return find_layers(self._count, self._title, {}, self._provenance).graph
+        times = self._timer.times()
+        measured = {
+            "timed_on": self._device,
+            "machine": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+            "repeats": times.repeats,
+            "clock": times.clock,
+            "overhead_s": times.overhead_s,
+            "cold_start_s": times.cold_start_s,
+            "whole_s": times.whole_s,
+            "scattered": [layer_name(node) for node in scattered(times)],
+        }
+        provenance = self._provenance | measured
+        return find_layers(self._count, self._title, times.seconds, provenance).graph
 
 
 @contextmanager

@@ -235,7 +235,7 @@ def _needed(ends: Mapping[str, fx.Node], writers: _LastWriters) -> set[fx.Node]:
 def _layer(count: Count, node: fx.Node, largest_read: float, seconds: float | None) -> Layer:
     counted = count.nodes[node]
     return Layer(
-        _name(node),
+        layer_name(node),
         _operation(count, node),
         counted.flops,
         _bytes_moved(count, node) if counted.moves else 0.0,
@@ -244,7 +244,8 @@ def _layer(count: Count, node: fx.Node, largest_read: float, seconds: float | No
     )
 
 
-def _name(node: fx.Node) -> str:
+def layer_name(node: fx.Node) -> str:
+    """Return the name of the layer that a node is."""
     if node.op != "call_module":
         return node.name
     same = [n for n in node.graph.nodes if n.op == "call_module" and n.target == node.target]

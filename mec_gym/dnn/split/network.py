@@ -57,7 +57,7 @@ class SplitNetwork:
         self, module: nn.Module, example_input: torch.Tensor | Tensors, name: str | None = None
     ) -> None:
         inputs = example_input if isinstance(example_input, tuple) else (example_input,)
-        self.graph, writes_outside = examine(module, inputs, None, name)
+        self.graph, writes_outside = examine(module, inputs, name)
         title, tracer = self.graph.name, str(self.graph.provenance["tracer"])
         if any(one.is_meta for one in inputs):
             raise ValueError("example_input must have content, got tensors on the meta device")

@@ -94,3 +94,35 @@ def build(
     factory = getattr(import_module(f"{__name__}.{name}"), name)
     network: nn.Module = factory(classes, image_size, in_channels, exits)
     return network
+
+
+def build_profiled(name: str) -> nn.Module:
+    """Build the network of a profile as a torch module with random weights; this loads torch.
+
+    Args:
+        name: The name of a profile, one of :func:`profile_names`.
+
+    Raises:
+        ValueError: There is no such profile.
+    """
+    shapes = input_shapes(name)
+    network, _, kind = name.partition("-")
+    return build(
+        network,
+        classes=10 if kind == "digits" else 1000,
+        image_size=shapes[0][-1],
+        in_channels=shapes[0][1],
+        exits=bool(kind),
+    )
+
+
+def input_shapes(name: str) -> tuple[tuple[int, ...], ...]:
+    """Return the shape of each input of a profile's network, batch axis included.
+
+    Args:
+        name: The name of a profile, one of :func:`profile_names`.
+
+    Raises:
+        ValueError: There is no such profile.
+    """
+    return tuple(tuple(shape) for shape in load_profile(name).provenance["input"])

@@ -1,12 +1,14 @@
 """Times of layers."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
 from dnn.profile.nets import IMAGE, ROW, Residual, net, transformer
 
 from mec_gym.dnn.profile import profile, timing
+from mec_gym.dnn.zoo import build
 
 
 def test_layers_are_timed():
@@ -22,12 +24,16 @@ def test_layers_are_timed():
 
 
 class FakeClock:
-    """Stands still but while ``mec_gym_tests::slow`` runs, which takes the next of ``runs``."""
+    """Stands still but while ``mec_gym_tests::slow`` runs, which takes the next of ``runs``.
+
+    Each look at it takes ``cost``.
+    """
 
     def __init__(self):
-        self.now, self.runs = 0.0, []
+        self.now, self.runs, self.cost = 0.0, [], 0.0
 
     def __call__(self):
+        self.now += self.cost
         return self.now
 
 
@@ -45,15 +51,122 @@ def _(x):
     return torch.empty_like(x)
 
 
-def test_a_time_is_the_median_of_the_runs_after_the_warm_up(monkeypatch):
-    timed = [7.0, 1.0, 3.0, 4.0, 2.0, 5.0, 600.0]  # their median is 4
-    monkeypatch.setattr(CLOCK, "runs", [1000.0, 1000.0, *timed])
-    monkeypatch.setattr(timing, "perf_counter", CLOCK)
-    with pytest.warns(UserWarning, match="slow"):
-        graph = profile(net(lambda self, x: self.h(slow(x))), ROW, "cpu")
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock by which everything is timed."""
+    monkeypatch.setattr(CLOCK, "cost", 0.0)
+    for name in ("thread_time", "perf_counter"):
+        monkeypatch.setattr(timing.time, name, CLOCK)
+    return CLOCK
+
+
+SLOW = net(lambda self, x: self.h(slow(x)))
+# Two runs to warm up; seven whose median is 4; and, after the first, the fourth and the seventh
+# of them, the module as a whole: 10, 30 and 50.
+RUNS = (1000.0, 90.0, 7.0, 10.0, 1.0, 3.0, 4.0, 30.0, 2.0, 5.0, 600.0, 50.0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_time_is_the_median_of_the_runs_after_the_warm_up(clock):
+    clock.runs = list(RUNS)
+    graph = profile(SLOW, ROW, "cpu", repeats=7)
+    assert clock.runs == []  # all of them ran
     assert [layer.operation for layer in graph.layers] == ["input", "slow", "linear"]
     assert graph.measured_seconds.tolist() == [0.0, 4.0, 0.0]
-    assert CLOCK.runs == []  # all of them ran
+    found = graph.provenance
+    assert (found["cold_start_s"], found["whole_s"], found["repeats"]) == (996.0, 30.0, 7)
+    assert found["overhead_s"] == 0.0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_looks_at_the_clock_are_no_part_of_a_time(clock):
+    clock.runs, clock.cost = list(RUNS), 0.5
+    graph = profile(SLOW, ROW, "cpu", repeats=7)
+    assert graph.measured_seconds.tolist() == [0.0, 4.0, 0.0]
+    assert graph.provenance["whole_s"] == 30.0 and graph.provenance["overhead_s"] == 0.0
+
+
+def test_what_the_interpreter_does_is_no_part_of_a_time(clock, monkeypatch):
+    fetch = torch.fx.Interpreter.fetch_args_kwargs_from_env
+
+    def slowly(self, n):
+        clock.now += 0.25
+        return fetch(self, n)
+
+    monkeypatch.setattr(torch.fx.Interpreter, "fetch_args_kwargs_from_env", slowly)
+    clock.runs, clock.cost = [4.0] * 200, 0.125
+    with pytest.warns(UserWarning, match="slow"):
+        graph = profile(SLOW, ROW, "cpu")
+    assert graph.measured_seconds.tolist() == [0.0, 4.0, 0.0]
+    assert graph.provenance["overhead_s"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("quartile", "named"),
+    [(1.2, []), (1.3, ["slow_default"])],
+)
+def test_layers_whose_repeats_scatter_are_named(clock, quartile, named):
+    # Of five repeats the quartiles are the second and the fourth; one whole run follows the
+    # first, one the fourth.
+    clock.runs = [9.0, 9.0, 1.0, 9.0, 0.5, 1.0, quartile, 9.0, 2.0]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        graph = profile(SLOW, ROW, "cpu", repeats=5)
+    assert graph.provenance["scattered"] == named
+    told = [str(one.message) for one in caught if "scatter" in str(one.message)]
+    assert len(told) == len(named) and all(named[0] in text for text in told)
+
+
+def test_layers_that_take_next_to_nothing_may_scatter():
+    def times(share):
+        one, other = torch.fx.Graph().placeholder("a"), torch.fx.Graph().placeholder("b")
+        seconds = {one: share, other: 1.0 - share}
+        spread = {one: 9.0, other: 1.1}
+        return one, timing.NodeTimes(
+            seconds=seconds,
+            spread=spread,
+            repeats=1,
+            clock="",
+            overhead_s=0,
+            cold_start_s=0,
+            whole_s=1,
+        )
+
+    one, enough = times(0.02)
+    assert timing.scattered(enough) == (one,)
+    assert timing.scattered(times(0.005)[1]) == ()
+
+
+def test_the_clock_is_that_of_the_thread_where_only_it_works():
+    before = torch.get_num_threads()
+    try:
+        for threads, name in ((1, "thread_time"), (2, "perf_counter")):
+            torch.set_num_threads(threads)
+            found = profile(Residual(), torch.rand(1, 3, 8, 8), "cpu", repeats=1).provenance
+            assert (found["clock"], found["threads"]) == (name, threads)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_clock_that_is_too_coarse_is_not_taken(monkeypatch):
+    monkeypatch.setattr(timing, "FINEST_S", 0.0)  # as on systems that count in milliseconds
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert timing.Clock("cpu").name == "perf_counter"
+
+
+@pytest.mark.parametrize("repeats", [0, -1, 2.5, True])
+def test_repeats_are_checked(repeats):
+    with pytest.raises(ValueError, match=f"repeats .*{repeats}"):
+        profile(SLOW, ROW, "cpu", repeats=repeats)
+
+
+@pytest.mark.slow
+def test_the_layers_add_up_to_the_module():
+    """Loosely: other programs run on the machine."""
+    graph = profile(build("resnet18", image_size=32), torch.rand(1, 3, 32, 32), "cpu")
+    found = graph.provenance
+    assert 0.5 < graph.measured_seconds.sum() / found["whole_s"] < 1.5
+    assert 0 < found["overhead_s"] < 1e-3
 
 
 def test_exported_layers_are_timed():

@@ -13,7 +13,7 @@ from agents.early_exit.mincut import SearchConfig
 from agents.early_exit.rules import prefix_costs
 from mec_gym.core import arrays
 from mec_gym.core.types import FloatArray, IntArray
-from mec_gym.dnn.devices import Device, Measured
+from mec_gym.dnn.devices import AnyDevice
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, service_times
@@ -51,7 +51,7 @@ class Plan:
     cost: FloatArray  # (..., 3): device work s, bits to send, edge work s
 
 
-def price_network(graph: LayerGraph, device: Device | Measured, edge: Device | Measured) -> Network:
+def price_network(graph: LayerGraph, device: AnyDevice, edge: AnyDevice) -> Network:
     """Price every partition of a network.
 
     Args:
