@@ -21,8 +21,8 @@ from rich.console import Console
 from benchmarks.measure import Report
 
 HERE = Path(__file__).parent
-ON_DEMAND = ("learning", "distributed_inference.learning")
-"""Parts that take an hour or more and have to be asked for by their whole name."""
+ON_DEMAND = ("execution", "learning", "distributed_inference.learning")
+"""Parts that take long or want an idle machine; they have to be asked for by their whole name."""
 
 
 def parts() -> tuple[str, ...]:

@@ -109,6 +109,28 @@ def _calibrate(args: Sequence[str]) -> Work:
     return partial(calibrate_machine, tyro.cli(CalibrateRun, args=args, prog="mec-gym calibrate"))
 
 
+def _execute(args: Sequence[str]) -> Work:
+    import tyro
+
+    from train.execute_config import ExecuteRun
+
+    run = tyro.cli(ExecuteRun, args=args, prog="mec-gym execute")
+    from train.execute import execute
+
+    return partial(execute, run)
+
+
+def _edge(args: Sequence[str]) -> Work:
+    import tyro
+
+    from train.execute_config import EdgeRun
+
+    run = tyro.cli(EdgeRun, args=args, prog="mec-gym edge")
+    from train.execute import run_edge
+
+    return partial(run_edge, run)
+
+
 def _scenarios(args: Sequence[str]) -> Work:
     from train.scenarios import list_everything
 
@@ -127,6 +149,8 @@ COMMANDS = {
     "exits": (_exits, "train the exits of a network, measure their accuracy"),
     "profile": (_profile, "count any torch module: what each layer costs and who reads it"),
     "calibrate": (_calibrate, "fit the time per operation on this machine"),
+    "execute": (_execute, "execute a partition for real, and hold the prediction against it"),
+    "edge": (_edge, "be the edge server of an execution"),
     "scenarios": (_scenarios, "list environments, scenarios, agents and presets"),
 }
 EXTRAS = {
@@ -136,6 +160,8 @@ EXTRAS = {
     "exits": "exits",
     "profile": "exits",
     "calibrate": "exits",
+    "execute": "exits",
+    "edge": "exits",
 }
 """The extra that brings everything a command needs; the others name the smallest that helps."""
 

@@ -216,47 +216,27 @@ class ReproduceRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileRun:
-    """Count any torch module: FLOPs, bytes and output of each layer, and who reads it.
+class FrameOptions:
+    """The frames that a network takes.
 
     Attributes:
-        module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
-            or a .py file. FACTORY is in it: a torch module, its class, or a function without
-            arguments that makes one; by default ``model``, or the only class of a torch module.
-            Or a file of ``torch.export.save`` (.pt2), or of ``torch.save`` (.pt) if the network
-            consists of modules of ``torch.nn``. Or a profile that ships, such as
-            mobilenetv2-digits, whose network is built with random weights.
-        out: File for the profile; its name must end in .json.
         input: Shape of a frame, batch axis included, such as 1,3,224,224; one per input. Only
             the profiles that ship know theirs.
         input_type: Type of the inputs, such as int64 for tokens or float16 for a network of half
             precision; one for all, or one per input.
-        measure: Whether each layer is also timed on this machine, see ``device``. It takes as
-            long as some forty frames.
-        device: Device on which each layer is timed: cpu or cuda; cpu if only ``measure`` is given.
-        threads: Threads of the processor while layers are timed. With one, their time is CPU
-            time, without that of other programs; with more, it is wall time.
-        picture: PNG file for a picture of the graph.
-        overwrite: Whether files that are already there are replaced.
     """
 
-    module: Annotated[str, tyro.conf.Positional]
-    out: Path
     input: tuple[str, ...] = ()
     input_type: tuple[str, ...] = ("float32",)
-    measure: bool = False
-    device: str | None = None
-    threads: int = 1
-    picture: Path | None = None
-    overwrite: bool = False
 
-    def __post_init__(self) -> None:
-        if self.out.suffix != ".json":
-            raise ValueError(f"out must end in .json, got {self.out}")
-        _check_picture(self.picture)
-        positive_int("threads", self.threads)
-        if not self.input and self.module in profile_names():
-            texts = (",".join(map(str, shape)) for shape in input_shapes(self.module))
+    def check_frames(self, network: str) -> None:
+        """Fill in the shapes that a network of that name has, and check all.
+
+        Raises:
+            ValueError: There are no shapes, or types and shapes do not fit.
+        """
+        if not self.input and network in profile_names():
+            texts = (",".join(map(str, shape)) for shape in input_shapes(network))
             object.__setattr__(self, "input", tuple(texts))
         if not self.input:
             raise ValueError("input must hold at least one shape")
@@ -268,11 +248,6 @@ class ProfileRun:
             )
         for kind in self.input_type:
             one_of("input_type", kind, INPUT_TYPES)
-
-    @property
-    def timed_on(self) -> str | None:
-        """The device on which layers are timed, if they are."""
-        return self.device if self.device is not None or not self.measure else "cpu"
 
     @property
     def types(self) -> tuple[str, ...]:
@@ -296,6 +271,48 @@ class ProfileRun:
                 )
             found.append(tuple(int(size) for size in sizes))
         return tuple(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRun(FrameOptions):
+    """Count any torch module: FLOPs, bytes and output of each layer, and who reads it.
+
+    Attributes:
+        module: MODULE[:FACTORY]. MODULE is a name to import, also from the current directory,
+            or a .py file. FACTORY is in it: a torch module, its class, or a function without
+            arguments that makes one; by default ``model``, or the only class of a torch module.
+            Or a file of ``torch.export.save`` (.pt2), or of ``torch.save`` (.pt) if the network
+            consists of modules of ``torch.nn``. Or a profile that ships, such as
+            mobilenetv2-digits, whose network is built with random weights.
+        out: File for the profile; its name must end in .json.
+        measure: Whether each layer is also timed on this machine, see ``device``. It takes as
+            long as some forty frames.
+        device: Device on which each layer is timed: cpu or cuda; cpu if only ``measure`` is given.
+        threads: Threads of the processor while layers are timed. With one, their time is CPU
+            time, without that of other programs; with more, it is wall time.
+        picture: PNG file for a picture of the graph.
+        overwrite: Whether files that are already there are replaced.
+    """
+
+    module: Annotated[str, tyro.conf.Positional]
+    out: Path
+    measure: bool = False
+    device: str | None = None
+    threads: int = 1
+    picture: Path | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.out.suffix != ".json":
+            raise ValueError(f"out must end in .json, got {self.out}")
+        _check_picture(self.picture)
+        positive_int("threads", self.threads)
+        self.check_frames(self.module)
+
+    @property
+    def timed_on(self) -> str | None:
+        """The device on which layers are timed, if they are."""
+        return self.device if self.device is not None or not self.measure else "cpu"
 
 
 @dataclass(frozen=True, kw_only=True)

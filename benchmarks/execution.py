@@ -1,0 +1,253 @@
+"""Predicted against measured: networks executed by two processes over a shaped link.
+
+It takes about ten minutes and wants a machine on which nothing else runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from statistics import mean, median
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Report, Row
+from mec_gym.core.types import FloatArray
+from mec_gym.dnn import zoo
+from mec_gym.dnn.calibration.networks import calibration_networks
+from mec_gym.dnn.fit import fit_layer_times
+from mec_gym.dnn.graph import LayerGraph
+from mec_gym.dnn.profile import profile_in_turn
+from mec_gym.early_exit.partitions import partition_cost
+from mec_gym.early_exit.table import front
+from mec_gym.execution.device import EdgeConnection, Partition
+from mec_gym.execution.edge import EdgeProcess
+from mec_gym.execution.network import Network
+from mec_gym.execution.partitions import Choice, device_only, edge_only
+from mec_gym.execution.prediction import Cost
+from mec_gym.execution.run import Conditions, Execution, medians
+from mec_gym.execution.timing import LayerTimes, half_seconds, measure_layers, with_seconds
+from mec_gym.network.tandem import RateCurve
+from train.execute import Wanted
+
+SMALL = tuple(f"{name}-digits" for name in zoo.NETWORKS)
+LARGE = ("alexnet", "mobilenetv2")  # images of 224 x 224
+RATES = (0.13e6, 1.1e6, 5.85e6, 18.88e6, 100e6)
+FACTOR = 4.0  # the device of a run with changing partitions is so many times slower
+NEAR = 4  # partitions beside the two trivial ones: those with the least predicted latency
+LONGEST_S = 2.0  # frames that are predicted to take longer are left out
+CALIBRATION_S = 45.0
+FRAMES = 200  # of a run with changing partitions
+LOAD = 0.6  # its frames arrive at this share of the rate that the busiest stage can serve
+CHANGING = RateCurve.of(np.arange(0.0, 600.0, 0.25), [6e6, 14e6, 3e6, 20e6, 9e6, 11e6] * 400)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One partition at one rate, its latency in s."""
+
+    rate: float
+    trivial: bool  # whether one side does all
+    predicted: float
+    fitted: float
+    measured: float
+    equal: bool
+
+    def off(self, by: str) -> float:
+        """The relative error of a prediction, without sign."""
+        return abs(float(getattr(self, by)) / self.measured - 1.0)
+
+
+@contextmanager
+def _both_sides(name: str) -> Iterator[tuple[Network, EdgeConnection]]:
+    """A network of the zoo here, and an edge process that has it."""
+    wanted = Wanted(name, zoo.input_shapes(name), ("float32",))
+    with contextlib.ExitStack() as stack:
+        process = EdgeProcess(wanted.build)
+        stack.callback(process.close)
+        network = wanted.build()
+        edge = EdgeConnection(*process.address(), network.split.digest)
+        stack.callback(edge.close)
+        yield network, edge
+
+
+@contextmanager
+def _execution(
+    network: Network, edge: EdgeConnection, conditions: Conditions
+) -> Iterator[Execution]:
+    execution = Execution(network, edge, conditions)
+    try:
+        yield execution
+    finally:
+        execution.close()
+
+
+def _near_optimum(
+    part: LayerGraph, seconds: FloatArray, factor: float, rate: float
+) -> list[Choice]:
+    """Both trivial partitions, and those of the front with the least predicted latency."""
+    found = front(part, factor * seconds, seconds, (rate, rate)).on_edge
+    found = found[found.any(axis=1) & ~found[:, 1:].all(axis=1)]
+    cost = partition_cost(part, found, factor * seconds, seconds)
+    total = (cost * (1.0, 1.0 / rate, 1.0)).sum(axis=1)
+    best = found[np.argsort(total, kind="stable")[:NEAR]]
+    return [
+        Choice("device-only", device_only(part)),
+        Choice("edge-only", edge_only(part)),
+        *(Choice(str(k), row) for k, row in enumerate(best)),
+    ]
+
+
+def _cases(network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: int) -> list[Case]:
+    """Execute partitions of the deepest exit at every rate."""
+    graph = network.split.graph
+    exit_ = len(graph.exits) - 1
+    part = graph.at_exit(exit_)
+    cases = []
+    for rate in RATES:
+        times = measure_layers(network)  # just before, as the machine has good and bad minutes
+        seconds = times.graph.at_exit(exit_).measured_seconds
+        # Where all work and all sending take as long, what lies between is often the best.
+        factor = max(part.output_bits[0] / rate / seconds.sum(), 1.0)
+        conditions = Conditions(curve=RateCurve.of([0.0], [rate]), device_factor=float(factor))
+        with _execution(network, edge, conditions) as execution:
+            for choice in _near_optimum(part, seconds, factor, rate):
+                partition = execution.prepare(choice, exit_)
+                cost = execution.cost(partition, times, times)
+                if cost.total_s(rate) > LONGEST_S:
+                    continue
+                run = execution.run([partition] * frames, [cost] * frames)
+                if run.failure is not None:
+                    raise run.failure
+                cases.append(
+                    Case(
+                        rate=rate,
+                        trivial=choice.name in ("device-only", "edge-only"),
+                        predicted=cost.total_s(rate),
+                        fitted=execution.cost(partition, fitted, fitted).total_s(rate),
+                        measured=medians(run.measured)["total"],
+                        equal=run.answers.equal == run.answers.compared,
+                    )
+                )
+    return cases
+
+
+def _choice(cases: Sequence[Case]) -> list[float]:
+    """How much slower the choice by prediction is than the best, where that is not trivial."""
+    found = []
+    for rate in RATES:
+        some = [case for case in cases if case.rate == rate]
+        if not some:
+            continue
+        best = min(some, key=lambda case: case.measured)
+        if not best.trivial:
+            chosen = min(some, key=lambda case: case.predicted)
+            found.append(chosen.measured / best.measured - 1.0)
+    return found
+
+
+def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> tuple[float, float]:
+    """Mean latency and throughput of frames with changing partitions, measured over predicted."""
+    graph = network.split.graph
+    exit_ = len(graph.exits) - 1
+    part = graph.at_exit(exit_)
+    times = measure_layers(network)
+    mean_rate = float(curve.bits[-1] / curve.time[-1]) if len(curve.time) > 1 else curve.rate[0]
+    conditions = Conditions(curve=curve, device_factor=FACTOR, pipeline=True)
+    with _execution(network, edge, conditions) as execution:
+        plans: list[tuple[Partition, Cost]] = []
+        seconds = times.graph.at_exit(exit_).measured_seconds
+        for choice in _near_optimum(part, seconds, FACTOR, mean_rate):
+            partition = execution.prepare(choice, exit_)
+            plans.append((partition, execution.cost(partition, times, times)))
+        which = np.random.default_rng(0).integers(len(plans), size=FRAMES)
+        partitions, costs = zip(*(plans[k] for k in which), strict=True)
+        busiest = max(
+            mean(cost.device_s for cost in costs),
+            mean(cost.bits for cost in costs) / mean_rate,
+            mean(cost.edge_s for cost in costs),
+        )
+        execution.conditions = replace(conditions, fps=LOAD / busiest)
+        run = execution.run(partitions, costs)
+    if run.failure is not None:
+        raise run.failure
+    latency = [mean(one["total"] for one in some) for some in (run.measured, run.predicted)]
+    return latency[0] / latency[1], run.predicted_end_s / run.end_s
+
+
+def measure(seconds: float, repeats: int) -> Report:
+    """Execute partitions at every rate, and frames with changing partitions.
+
+    Args:
+        seconds: Not used, because a measurement is a few frames.
+        repeats: Number of frames per case, at least 5.
+    """
+    torch.set_num_threads(1)
+    frames = max(repeats, 5)
+    networks = calibration_networks()
+    timed = profile_in_turn({name: n for (_, name), n in networks.items()}, "cpu", CALIBRATION_S)
+    families: dict[str, list[LayerGraph]] = {}
+    for family, name in networks:
+        families.setdefault(family, []).append(timed[name])
+    rows: list[Row] = []
+    everything: list[Case] = []
+    choices: list[float] = []
+    for name in (*SMALL, *LARGE):
+        others = {key: some for key, some in families.items() if key != name.split("-")[0]}
+        assert len(others) < len(families), f"{name} has no family in {list(families)}"
+        fit = fit_layer_times(others)
+        with _both_sides(name) as (network, edge):
+            graph = network.split.graph
+            fitted = LayerTimes(
+                graph=with_seconds(graph, fit.layer_seconds(graph)), half_s=half_seconds(network)
+            )
+            cases = _cases(network, edge, fitted, frames)
+            queues = {key: "" for key in _queue(1.0, 1.0)}
+            if name in SMALL:
+                queues = _queue(*_changing(network, edge, CHANGING))
+        everything += cases
+        chosen = _choice(cases)
+        choices += chosen
+        rows.append(_row(name, cases, chosen) | queues)
+    whole = _row("all", everything, choices)
+    rows.append(whole | {key: "" for key in _queue(1.0, 1.0)})
+    notes = [
+        f"One partition per case, {frames} frames each, "
+        f"{', '.join(f'{1e-6 * rate:g}' for rate in RATES)} Mbit/s; the device is so much slower "
+        "than this machine that all layers take it as long as the input takes the link, at least "
+        f"as slow as this machine. Partitions: both trivial ones and the {NEAR} others with the "
+        f"least predicted latency; cases of more than {LONGEST_S:g} s per frame are left out.",
+        "Off: relative error of the predicted median latency. Measured: with layer times measured "
+        "before each rate. Fitted: with times per operation fitted to other families of networks.",
+        "Choice: networks and rates at which neither trivial partition is the best, and in how "
+        "many of them the choice by prediction is within 5 % of the best.",
+        f"Queues: {FRAMES} frames with changing partitions over a rate that changes every 250 ms, "
+        f"the device {FACTOR:g} times slower, arriving at {100 * LOAD:g} % of what the busiest "
+        "stage can serve.",
+    ]
+    return Report("Executed for real against predicted", rows, notes)
+
+
+def _row(name: str, cases: Sequence[Case], choices: Sequence[float]) -> Row:
+    measured, fitted = ([100 * case.off(by) for case in cases] for by in ("predicted", "fitted"))
+    good = sum(choice <= 0.05 for choice in choices)
+    return {
+        "network": name,
+        "cases": len(cases),
+        "equal": sum(case.equal for case in cases),
+        "measured: off, %": median(measured),
+        "worst, %": max(measured),
+        "fitted: off, %": median(fitted),
+        "its worst, %": max(fitted),
+        "choice": f"{good} of {len(choices)}",
+    }
+
+
+def _queue(latency: float, throughput: float) -> Row:
+    return {
+        "queues: latency off, %": 100 * (latency - 1.0),
+        "throughput off, %": 100 * (throughput - 1.0),
+    }

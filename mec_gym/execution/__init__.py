@@ -1,0 +1,1 @@
+"""Partitions executed for real: two processes, a shaped link, and what the simulator says of it."""

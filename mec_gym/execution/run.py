@@ -1,0 +1,307 @@
+"""One execution: what is measured before it, what is predicted, what happened."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from mec_gym.core.checks import check_fields
+from mec_gym.dnn.split import check_equal
+from mec_gym.execution.clock import now
+from mec_gym.execution.device import Device, EdgeConnection, EdgeFailed, Frame, Partition
+from mec_gym.execution.link import Link
+from mec_gym.execution.network import Network, random_frames
+from mec_gym.execution.partitions import Choice
+from mec_gym.execution.prediction import Cost, Stages, predict
+from mec_gym.execution.quantise import dequantise, quantise
+from mec_gym.execution.timing import LayerTimes, cpu_median
+from mec_gym.execution.wire import Kind, Message, encode
+from mec_gym.network.tandem import RateCurve
+
+PROBES = 15
+"""Messages of nothing that are sent to see what a message costs beyond its bits."""
+_LARGE = 1 << 20  # bytes of a probe that shows the rate of a link that is not shaped
+_PROBED = 1e7  # bit/s, the rate at which a shaped link is probed
+_DIFFERENT = 4  # frames that differ; later ones repeat them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """Under which conditions frames are executed.
+
+    Attributes:
+        curve: The rate of the link from the begin of a run on, whose last rate holds for ever;
+            None leaves the link as it is.
+        delay_s: How much later than sent a message arrives, one way, s.
+        device_factor: By which factor the device is slower than this machine, at least 1.
+        edge_factor: The same of the edge.
+        quantised: Whether floats cross as 8 bit numbers.
+        pipeline: Whether the device, the link and the edge work on different frames at the same
+            time; otherwise a frame waits for the answer to the one before it.
+        fps: How many frames arrive per second. None: with ``pipeline`` all are there at the
+            begin, without it each arrives when the one before it is answered.
+    """
+
+    curve: RateCurve | None = None
+    delay_s: float = 0.0
+    device_factor: float = 1.0
+    edge_factor: float = 1.0
+    quantised: bool = False
+    pipeline: bool = False
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            non_negative=("delay_s",),
+            positive=("device_factor", "edge_factor", *(("fps",) if self.fps else ())),
+            at_most={"device_factor": 1e6, "edge_factor": 1e6},
+        )
+        for name in ("device_factor", "edge_factor"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be at least 1, got {getattr(self, name)!r}: a slower processor "
+                    "can be emulated, a faster one cannot"
+                )
+        if self.fps is not None and self.fps <= 0:
+            raise ValueError(f"fps must be positive, got {self.fps!r}")
+        if self.curve is not None and not self.curve.rate[-1] > 0:
+            raise ValueError(
+                "the trace must not end with a rate of 0, because its last rate holds for ever and "
+                "nothing could be sent after it"
+            )
+
+    def gaps(self, count: int) -> list[float] | None:
+        """When each frame arrives, s after the begin."""
+        return None if self.fps is None else [k / self.fps for k in range(count)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """How the answers compare with those of the network that is not split.
+
+    Attributes:
+        compared: The number of frames.
+        equal: How many of the answers are the same, bit for bit.
+        largest: The largest difference of a number.
+        same_class: How many answers have the same largest number; None where an answer is no row
+            of classes.
+    """
+
+    compared: int
+    equal: int
+    largest: float
+    same_class: int | None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Run:
+    """What was predicted and what happened.
+
+    Attributes:
+        frames: The frames that were answered.
+        predicted: Their stages by prediction.
+        measured: Their stages as they were.
+        begin: When the run began, on the clock ``now``, s.
+        predicted_end_s: When the last frame would be answered, s after the begin.
+        end_s: When it was.
+        answers: How the answers compare.
+        failure: Why the run did not end well, if it did not.
+    """
+
+    frames: list[Frame]
+    predicted: list[Stages]
+    measured: list[Stages]
+    begin: float
+    predicted_end_s: float
+    end_s: float
+    answers: Answers
+    failure: BaseException | None = None
+
+
+def medians(stages: Sequence[Stages]) -> Stages:
+    """The median of every stage over frames."""
+    return {name: median(one[name] for one in stages) for name in stages[0]}
+
+
+class Execution:
+    """A network between a device, which is this process, and an edge server.
+
+    Args:
+        network: The network.
+        edge: The edge server; this object does not close it.
+        conditions: The conditions.
+        seed: Seed of the frames.
+
+    Attributes:
+        beside_s: What a message takes beyond its bits, there and back, s.
+        curve: The rate over time that predictions are made with.
+    """
+
+    def __init__(
+        self, network: Network, edge: EdgeConnection, conditions: Conditions, seed: int = 0
+    ) -> None:
+        self.network, self.edge, self.conditions = network, edge, conditions
+        self.inputs = random_frames(network.inputs, _DIFFERENT, seed)
+        self._wholes: dict[tuple[int, int], torch.Tensor] = {}
+        self._prepared = 0
+        self._sent = 0
+        self.beside_s = self._probe(0, PROBES)
+        if conditions.curve is None:
+            spent = max(self._probe(_LARGE, 3) - self.beside_s, 1e-9)
+            self.curve = RateCurve.of([0.0], [8.0 * _LARGE / spent])
+        else:
+            self.curve = conditions.curve
+        self.link = Link(edge.socket.sendall, conditions.curve, conditions.delay_s)
+
+    def close(self) -> None:
+        """End the link."""
+        self.link.close()
+
+    @property
+    def mean_rate(self) -> float:
+        """The mean rate of the link until its curve ends, bit/s."""
+        time, bits, rate = self.curve.time, self.curve.bits, self.curve.rate
+        return float(bits[-1] / (time[-1] - time[0]) if len(time) > 1 else rate[0])
+
+    def prepare(self, choice: Choice, exit_: int) -> Partition:
+        """Let both sides make their halves of a partition.
+
+        Raises:
+            ValueError: The partition is not valid.
+            EdgeFailed: The edge is gone.
+        """
+        halves = self.network.split.split(choice.on_edge, exit_)
+        partition = Partition(
+            number=self._prepared,
+            name=choice.name,
+            exit=exit_,
+            on_edge=choice.on_edge,
+            halves=halves,
+            quantised=self.conditions.quantised,
+        )
+        self._prepared += 1
+        if partition.sends:
+            on_edge = torch.from_numpy(choice.on_edge.copy())
+            wanted = torch.tensor([exit_, int(partition.quantised)])
+            self.edge.ask(Message(Kind.SPLIT, partition.number, (on_edge, wanted)))
+        halves.front(self.inputs[0])  # what is done only the first time
+        return partition
+
+    def cost(self, partition: Partition, device: LayerTimes, edge: LayerTimes) -> Cost:
+        """What a partition costs, by the times of layers and what its message takes.
+
+        Args:
+            partition: The partition.
+            device: The times of the device, without its factor.
+            edge: The times of the edge, without its factor.
+        """
+        conditions = self.conditions
+        device_s = device.half(partition.exit, ~partition.on_edge)
+        if not partition.sends:
+            device_s *= conditions.device_factor
+            return Cost(device_s=device_s, bits=0, edge_s=0.0, beside_s=0.0, round_trip_s=0.0)
+        message = [torch.zeros(one.shape, dtype=one.dtype) for one in partition.halves.sent]
+        bits = 8 * sum(len(part) for part in partition.cross(message, 0))
+        device_s += cpu_median(lambda: partition.cross(message, 0))
+        edge_s = edge.half(partition.exit, partition.on_edge)
+        if partition.quantised:
+            coded = quantise(message)
+            edge_s += cpu_median(lambda: dequantise(coded))
+        return Cost(
+            device_s=device_s * conditions.device_factor,
+            bits=bits,
+            edge_s=edge_s * conditions.edge_factor,
+            beside_s=self.beside_s,
+            round_trip_s=2 * conditions.delay_s,
+            is_raw=partition.is_raw,
+        )
+
+    def run(self, partitions: Sequence[Partition], costs: Sequence[Cost]) -> Run:
+        """Execute frames, one per partition, and compare with the prediction.
+
+        A run that is interrupted, or whose edge fails, tells of the frames before.
+
+        Args:
+            partitions: How each frame is executed.
+            costs: What each one costs.
+        """
+        conditions = self.conditions
+        gaps = conditions.gaps(len(partitions))
+        frames = [
+            Frame(
+                number=self._sent + k,
+                partition=partition,
+                inputs=self.inputs[(self._sent + k) % len(self.inputs)],
+            )
+            for k, partition in enumerate(partitions)
+        ]
+        self._sent += len(frames)
+        device = Device(self.edge, self.link, conditions.device_factor, conditions.delay_s)
+        failure: BaseException | None = None
+        try:
+            device.run(frames, gaps, conditions.pipeline)
+        except (EdgeFailed, KeyboardInterrupt) as error:
+            failure = error
+        predicted, end = predict(costs, gaps, self.curve, conditions.pipeline)
+        answered = [k for k, frame in enumerate(frames) if frame.done is not None]
+        done = [frames[k] for k in answered]
+        return Run(
+            frames=done,
+            predicted=[predicted[k] for k in answered],
+            measured=[frame.stages(conditions.delay_s) for frame in done],
+            begin=device.begin,
+            predicted_end_s=end,
+            end_s=max((frame.done or 0.0 for frame in done), default=device.begin) - device.begin,
+            answers=self._compare(done),
+            failure=failure,
+        )
+
+    def _probe(self, size: int, count: int) -> float:
+        """How long a message and its answer take beyond its bits, if the link has a rate, s."""
+        shaped = self.conditions.curve is not None
+        link = Link(self.edge.socket.sendall, RateCurve.of([0.0], [_PROBED]) if shaped else None)
+        found = []
+        try:
+            for _ in range(count):
+                link.begin(now())
+                content = torch.zeros(size, dtype=torch.uint8)
+                transfer = link.put(encode(Message(Kind.PROBE, 0, (content,))))
+                got, answer = self.edge.next_answer()
+                transfer.over.wait()
+                held = float(answer.tensors[0].sum()) if answer.tensors else 0.0
+                bits = transfer.finish - transfer.start if shaped else 0.0
+                found.append(got - transfer.start - bits - held)
+        finally:
+            link.close()
+        return max(median(found), 0.0)
+
+    def _compare(self, frames: Sequence[Frame]) -> Answers:
+        equal, largest, same = 0, 0.0, 0
+        classes = bool(frames)
+        for frame in frames:
+            assert frame.answer is not None
+            whole = self._whole(frame.number % len(self.inputs), frame.partition.exit)
+            with contextlib.suppress(ValueError):
+                check_equal(frame.answer, whole)
+                equal += 1
+            if frame.answer.shape != whole.shape or whole.is_complex():
+                largest, classes = float("inf"), False
+                continue
+            if whole.numel():
+                apart = (frame.answer.double() - whole.double()).abs().nan_to_num(nan=0.0)
+                largest = max(largest, float(apart.max()))
+            classes &= whole.dim() == 2 and len(whole) == 1
+            same += classes and bool(frame.answer.argmax() == whole.argmax())
+        return Answers(
+            compared=len(frames), equal=equal, largest=largest, same_class=same if classes else None
+        )
+
+    def _whole(self, index: int, exit_: int) -> torch.Tensor:
+        if (index, exit_) not in self._wholes:
+            self._wholes[index, exit_] = self.network.split.whole(self.inputs[index], exit_)
+        return self._wholes[index, exit_]
