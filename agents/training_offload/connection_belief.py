@@ -1,0 +1,60 @@
+"""What can be believed of a hidden connection time, given all that is seen of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mec_gym.core.types import FloatArray
+from mec_gym.training_offload.battery_value import draw_tasks
+from mec_gym.training_offload.scenario import Scenario, Slot
+
+_TASKS = 100_000
+_NEAREST = 128
+_POINTS = 16
+
+
+class ConnectionBelief:
+    """Equally likely connection times of a task: those of the tasks that look most like it.
+
+    What is compared is what the true place in the cell shows in: the measured place, the measured
+    speed, and the links to the servers of this cell, which are faster the closer their station
+    is. Up- and downlink of a server share one random factor, so a server is one observation. Each
+    is weighed by its error. What is taken over from a task that looks alike is the ratio of its
+    T_ct to its estimate, so a T_ct that is measured without error stays exact.
+
+    Args:
+        scenario: The parameters.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        if scenario.road is None:
+            return
+        from scipy.spatial import KDTree  # takes most of a second to load
+
+        tasks = draw_tasks(scenario, 4, _TASKS)
+        self._ratio = tasks.connection_time / tasks.connection_estimate
+        self._tree = KDTree(self._features(tasks))
+
+    def connection_times(self, slot: Slot) -> FloatArray:
+        """Equally likely times of tasks (...), in ascending order, (..., Q) s; Q is 1 if known."""
+        if self.scenario.road is None:
+            return np.asarray(slot.connection_time)[..., None]
+        _, nearest = self._tree.query(self._features(slot), k=_NEAREST)
+        ratios = np.sort(self._ratio[nearest], axis=-1)
+        middle = _NEAREST // _POINTS // 2
+        ratio: FloatArray = ratios[..., middle :: _NEAREST // _POINTS]
+        return ratio * slot.connection_estimate[..., None]
+
+    def _features(self, slot: Slot) -> FloatArray:
+        """Everything that is compared, in units of its error, (..., 3)."""
+        scenario, road = self.scenario, self.scenario.road
+        assert road is not None
+        # An error of 0 would let nothing else count.
+        place = max(road.position_error_m, road.cell_m / 100)
+        speed = max(road.speed_error, road.max_speed / 100)
+        link = max(scenario.link_spread, 0.05) / math.sqrt(scenario.servers)
+        rates = np.log(slot.uplink[..., 0, :] / np.array(scenario.server_uplink)).mean(axis=-1)
+        return np.stack([slot.position / place, slot.speed / speed, rates / link], axis=-1)
