@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,9 +12,15 @@ from mec_gym.core.types import FloatArray
 from mec_gym.training_offload.battery_value import draw_tasks
 from mec_gym.training_offload.scenario import Scenario, Slot
 
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
+
 _TASKS = 100_000
+"""Tasks that are looked through."""
 _NEAREST = 128
+"""Those of them that look most like the task at hand."""
 _POINTS = 16
+"""Of these, the evenly spaced quantiles that are kept."""
 
 
 class ConnectionBelief:
@@ -32,29 +40,35 @@ class ConnectionBelief:
         self.scenario = scenario
         if scenario.road is None:
             return
-        from scipy.spatial import KDTree  # takes most of a second to load
-
-        tasks = draw_tasks(scenario, 4, _TASKS)
-        self._ratio = tasks.connection_time / tasks.connection_estimate
-        self._tree = KDTree(self._features(tasks))
+        self._tree, self._ratio = _reference(scenario)
 
     def connection_times(self, slot: Slot) -> FloatArray:
         """Equally likely times of tasks (...), in ascending order, (..., Q) s; Q is 1 if known."""
         if self.scenario.road is None:
             return np.asarray(slot.connection_time)[..., None]
-        _, nearest = self._tree.query(self._features(slot), k=_NEAREST)
+        _, nearest = self._tree.query(_features(slot, self.scenario), k=_NEAREST)
         ratios = np.sort(self._ratio[nearest], axis=-1)
         middle = _NEAREST // _POINTS // 2
         ratio: FloatArray = ratios[..., middle :: _NEAREST // _POINTS]
         return ratio * slot.connection_estimate[..., None]
 
-    def _features(self, slot: Slot) -> FloatArray:
-        """Everything that is compared, in units of its error, (..., 3)."""
-        scenario, road = self.scenario, self.scenario.road
-        assert road is not None
-        # An error of 0 would let nothing else count.
-        place = max(road.position_error_m, road.cell_m / 100)
-        speed = max(road.speed_error, road.max_speed / 100)
-        link = max(scenario.link_spread, 0.05) / math.sqrt(scenario.servers)
-        rates = np.log(slot.uplink[..., 0, :] / np.array(scenario.server_uplink)).mean(axis=-1)
-        return np.stack([slot.position / place, slot.speed / speed, rates / link], axis=-1)
+
+@lru_cache(maxsize=4)
+def _reference(scenario: Scenario) -> tuple[KDTree, FloatArray]:
+    """Tasks that nobody plays: by what is compared, and how wrong their estimates are."""
+    from scipy.spatial import KDTree  # takes most of a second to load
+
+    tasks = draw_tasks(scenario, 4, _TASKS)
+    return KDTree(_features(tasks, scenario)), tasks.connection_time / tasks.connection_estimate
+
+
+def _features(slot: Slot, scenario: Scenario) -> FloatArray:
+    """Everything that is compared, in units of its error, (..., 3)."""
+    road = scenario.road
+    assert road is not None
+    # An error of 0 would let nothing else count.
+    place = max(road.position_error_m, road.cell_m / 100)
+    speed = max(road.speed_error, road.max_speed / 100)
+    link = max(scenario.link_spread, 0.05) / math.sqrt(scenario.servers)
+    rates = np.log(slot.uplink[..., 0, :] / np.array(scenario.server_uplink)).mean(axis=-1)
+    return np.stack([slot.position / place, slot.speed / speed, rates / link], axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 from agents.protocol import Solution
 from agents.training_offload.connection_belief import ConnectionBelief
 from mec_gym.core import arrays
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.training_offload import model
 from mec_gym.training_offload.battery_value import fit_battery_value
 from mec_gym.training_offload.exact import FLOAT32_MARGIN, SlotFrontier
@@ -76,7 +76,7 @@ class StochasticProgramSolver:
         )
         return Solution(decision=decision, evaluations=decisions.server.shape[-1] * points)
 
-    def _planned(self, slot: Slot, limit: FloatArray, later: FloatArray) -> list[Decision]:
+    def _planned(self, slot: Slot, limit: FloatArray, later: IntArray) -> list[Decision]:
         """The best splits (...) if T_ct is that of the slot, and the fastest affordable one."""
         scenario = self.scenario
         frontier = SlotFrontier(slot, scenario, margin=FLOAT32_MARGIN)

@@ -88,7 +88,7 @@ def draw_tasks(scenario: Scenario, part: int, count: int) -> Slot:
     """
     rng = tuning_generator(part)
     trace = scenario.sample(rng, -(-count // scenario.horizon))
-    tasks = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[2:])[:count], trace)
+    tasks = arrays.at(arrays.join_axes(trace, 2), slice(count))
     low, high = scenario.work
     place = (rng.permutation(count) + rng.uniform(size=count)) / count
     return replace(tasks, work=low + (high - low) * place)
@@ -107,8 +107,11 @@ def offered(spend: IntArray, cost: FloatArray) -> Choices:
     before = np.minimum.accumulate(cost, axis=-1)[:, :-1]
     kept = cost < np.concatenate([np.full_like(cost[:, :1], np.inf), before], axis=-1)
     order = np.argsort(~kept, axis=-1, kind="stable")[:, : kept.sum(axis=-1).max()]
-    kept, spend, cost = (np.take_along_axis(a, order, axis=-1) for a in (kept, spend, cost))
-    return Choices(spend=np.where(kept, spend, 0), cost=np.where(kept, cost, np.inf))
+    kept = np.take_along_axis(kept, order, axis=-1)
+    return Choices(
+        spend=np.where(kept, np.take_along_axis(spend, order, axis=-1), 0),
+        cost=np.where(kept, np.take_along_axis(cost, order, axis=-1), np.inf),
+    )
 
 
 def corner_choices(tasks: Slot, scenario: Scenario, unit: float) -> Choices:

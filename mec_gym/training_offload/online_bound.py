@@ -65,9 +65,9 @@ from mec_gym.training_offload.scenario import Scenario, Slot
 
 LONGEST = 200
 """Episodes of more tasks have no online bound, because computing it would take too long."""
-_MEANS_OF = 20_000
+_MEANS_OF = 16_000
 """Tasks that the means of J are taken over."""
-_DRIVES = 100
+_DRIVES = 40
 """Drives that the maximum is taken over."""
 _LEVELS = 40
 """Evenly spaced levels of energy per task, besides those at the corners that are likely best."""
@@ -177,7 +177,7 @@ def relaxed_choices(trace: Slot, scenario: Scenario, value: BatteryValue) -> Cho
         scenario: The parameters.
         value: The value of the battery, whose units are used.
     """
-    tasks = arrays.map_arrays(lambda a: a.reshape(-1, *a.shape[2:]), trace)
+    tasks = arrays.join_axes(trace, 2)
     frontier = SlotFrontier(tasks, scenario)
     corners = frontier.corners()
     fastest = corners.delay.argmin(axis=-1)[:, None]
