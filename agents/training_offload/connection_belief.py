@@ -29,8 +29,9 @@ class ConnectionBelief:
     What is compared is what the true place in the cell shows in: the measured place, the measured
     speed, and the links to the servers of this cell, which are faster the closer their station
     is. Up- and downlink of a server share one random factor, so a server is one observation. Each
-    is weighed by its error. What is taken over from a task that looks alike is the ratio of its
-    T_ct to its estimate, so a T_ct that is measured without error stays exact.
+    is weighed by its error. The T_ct of a task that looks alike is scaled by the ratio of both
+    estimates, each plus the time that the error of the place stands for; so a T_ct that is
+    measured without error stays exact.
 
     Args:
         scenario: The parameters.
@@ -40,26 +41,28 @@ class ConnectionBelief:
         self.scenario = scenario
         if scenario.road is None:
             return
-        self._tree, self._ratio = _reference(scenario)
+        self._tree, self._tasks = _reference(scenario)
+        self._error = scenario.road.position_error_m / scenario.road.mean_speed
 
     def connection_times(self, slot: Slot) -> FloatArray:
         """Equally likely times of tasks (...), in ascending order, (..., Q) s; Q is 1 if known."""
         if self.scenario.road is None:
             return np.asarray(slot.connection_time)[..., None]
         _, nearest = self._tree.query(_features(slot, self.scenario), k=_NEAREST)
-        ratios = np.sort(self._ratio[nearest], axis=-1)
+        ratio = self._tasks.connection_time / (self._tasks.connection_estimate + self._error)
+        ratios = np.sort(ratio[nearest], axis=-1)
         middle = _NEAREST // _POINTS // 2
-        ratio: FloatArray = ratios[..., middle :: _NEAREST // _POINTS]
-        return ratio * slot.connection_estimate[..., None]
+        kept: FloatArray = ratios[..., middle :: _NEAREST // _POINTS]
+        return kept * (slot.connection_estimate + self._error)[..., None]
 
 
 @lru_cache(maxsize=4)
-def _reference(scenario: Scenario) -> tuple[KDTree, FloatArray]:
-    """Tasks that nobody plays: by what is compared, and how wrong their estimates are."""
+def _reference(scenario: Scenario) -> tuple[KDTree, Slot]:
+    """Tasks that nobody plays, and a tree of what is compared of them."""
     from scipy.spatial import KDTree  # takes most of a second to load
 
     tasks = draw_tasks(scenario, 4, _TASKS)
-    return KDTree(_features(tasks, scenario)), tasks.connection_time / tasks.connection_estimate
+    return KDTree(_features(tasks, scenario)), tasks
 
 
 def _features(slot: Slot, scenario: Scenario) -> FloatArray:
