@@ -26,16 +26,6 @@ SHORT = replace(DRIVE, horizon=3, battery=100.0)
 BOUNDED = ("drive", "drive-split", "drive-ample")
 
 
-@pytest.fixture
-def few(monkeypatch):
-    """Samples are small."""
-    monkeypatch.setattr(module, "_MEANS_OF", 1500)
-    monkeypatch.setattr(module, "_DRIVES", 20)
-    online_bound.cache_clear()
-    yield
-    online_bound.cache_clear()
-
-
 def test_where_there_is_none():
     for scenario in (
         PRESETS["drive-steady"].make(),
@@ -47,7 +37,7 @@ def test_where_there_is_none():
 
 
 @pytest.mark.parametrize("variant", ["finish", "split"])
-def test_every_split_has_a_choice_that_is_as_good(variant):
+def test_every_split_has_a_choice_that_is_as_good(coarse, variant):
     scenario = replace(SHORT, variant=variant)
     value = fit_battery_value(scenario)
     rng = np.random.default_rng(3)
@@ -79,7 +69,7 @@ def test_every_split_has_a_choice_that_is_as_good(variant):
     assert close > 20 * count  # and no choice is much better than the best splits
 
 
-def test_luck_is_nothing_in_expectation(few):
+def test_luck_is_nothing_in_expectation(coarse):
     """Fresh episodes, and three policies that end with very different batteries."""
     problem = TrainingOffload(SHORT)
     bound = online_bound(SHORT)
@@ -94,7 +84,7 @@ def test_luck_is_nothing_in_expectation(few):
             assert (played.returns - luck).std() < 0.7 * played.returns.std()
 
 
-def test_who_knows_the_tasks_is_luckier_than_that(few):
+def test_who_knows_the_tasks_is_luckier_than_that(coarse):
     """The best of many policies, chosen in hindsight, is one that knows the future."""
     problem = TrainingOffload(SHORT)
     bound = online_bound(SHORT)
@@ -106,7 +96,7 @@ def test_who_knows_the_tasks_is_luckier_than_that(few):
     assert clairvoyant.mean() > bound.mean + 3 * clairvoyant.std() / np.sqrt(600)
 
 
-def test_a_battery_that_never_binds_leaves_nothing_to_chance(few):
+def test_a_battery_that_never_binds_leaves_nothing_to_chance(coarse):
     """With plenty, every task is done at its best, and the bound is the mean of that."""
     scenario = replace(SHORT, battery=2000.0)
     bound = online_bound(scenario)

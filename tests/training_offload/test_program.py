@@ -13,12 +13,13 @@ from mec_gym.training_offload.program import (
     stage_values,
 )
 
-# Two kinds of tasks, (spend, cost) of each choice, and how likely they are.
-KINDS = (((0, 1.0), (1, 0.7), (2, 0.1)), ((0, 1.0), (1, 0.4)))
-LIKELY = (0.3, 0.7)
+# Three kinds of tasks, (spend, cost) of each choice, and how likely they are.
+KINDS = (((0, 1.0), (1, 0.7), (2, 0.1)), ((0, 1.0), (1, 0.4)), ((0, 1.0),))
+LIKELY = (0.3, 0.3, 0.4)
 TASKS, TOP = 3, 4
 CHOICES = Choices(
-    spend=np.array([[0, 1, 2], [0, 1, 0]]), cost=np.array([[1.0, 0.7, 0.1], [1.0, 0.4, np.inf]])
+    spend=np.array([[0, 1, 2], [0, 1, 0], [0, 0, 0]]),
+    cost=np.array([[1.0, 0.7, 0.1], [1.0, 0.4, np.inf], [1.0, np.inf, np.inf]]),
 )
 NODES = [np.arange(TOP + 1)] * TASKS
 SEQUENCES = list(itertools.product(range(len(KINDS)), repeat=TASKS))
@@ -68,11 +69,12 @@ def test_values_are_those_of_the_best_policy():
 def test_stage_values_at_any_battery():
     after = np.array([-3.0, -1.0, -0.5, 0.0, 0.0])
     everywhere = stage_values(after, CHOICES, np.arange(TOP + 1))
-    # With one unit the first kind may spend it, but not two; the second is done for 0.4.
-    assert everywhere[:, 1] == pytest.approx([max(-1.0 - 1.0, -3.0 - 0.7), -1.0 - 1.0])
-    assert everywhere[:, 0] == pytest.approx([-4.0, -4.0])
-    own = stage_values(after, CHOICES, np.array([[3, 0], [2, 4]]))
-    assert np.array_equal(own, [everywhere[0, [3, 0]], everywhere[1, [2, 4]]])
+    # A unit is worth more later than now, until there are two; nothing is bought on credit.
+    assert everywhere[:, 1] == pytest.approx([-2.0, -2.0, -2.0])
+    assert everywhere[:, 2] == pytest.approx([-1.5, -1.4, -1.5])
+    assert everywhere[:, 0] == pytest.approx([-4.0, -4.0, -4.0])
+    own = stage_values(after, CHOICES, np.array([[3, 0], [2, 4], [1, 1]]))
+    assert np.array_equal(own, [everywhere[k, at] for k, at in enumerate(([3, 0], [2, 4], [1, 1]))])
 
 
 def test_values_between_nodes_are_interpolated():
