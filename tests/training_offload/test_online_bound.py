@@ -127,16 +127,16 @@ def test_nobody_can_expect_more(scenario, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["price", "budget", "exact"])
 def test_expectation_without_luck_is_that_of_many_episodes(name):
-    """The 500 episodes of every table, and 20 000 fresh ones."""
+    """What 2 000 episodes say without luck is the plain mean of 20 000 fresh ones."""
     problem = mec_gym.make_problem("mec/TrainingOffload-v0")
     agent, bound = make_agent(name, problem), problem.online_bound()
-    trace = sample_episodes(problem, 0, 500)
+    trace = sample_episodes(problem, 0, 2000)
     played = rollout(problem, agent, trace)
     fair = played.returns - bound.luck(trace, played.outcomes)
     rng = np.random.default_rng(987654321)
     fresh = np.concatenate(
         [rollout(problem, agent, problem.sample(rng, 500)).returns for _ in range(40)]
     )
-    error = np.sqrt(fair.var() / 500 + fresh.var() / len(fresh) + bound.se**2)
+    error = np.hypot(fair.std() / np.sqrt(2000), fresh.std() / np.sqrt(len(fresh)))
     assert abs(fair.mean() - fresh.mean()) < 2 * error
-    assert fair.std() < 0.5 * played.returns.std()
+    assert fair.std() < 0.6 * played.returns.std()
