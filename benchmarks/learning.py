@@ -82,6 +82,7 @@ PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
 }
 """What is learnt by whom: the default preset of an environment, then those for comparison."""
 RULES = {
+    "mec/TrainingOffload-v0": ("price", "sdp"),
     "mec/PipelineTraining-v0": ("patience", "hysteresis"),
     "mec/FederatedTraining-v0": ("linear", "oort"),
     "mec/GossipTraining-v0": ("linear", "all-reduce"),

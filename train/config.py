@@ -173,11 +173,14 @@ class CompareRun(PlayRun):
         agents: Names of agents, see ``mec-gym scenarios``, or runs as ``ppo:PATH``; by default
             every named agent that plays the environment.
         trace: File of the episodes to play, instead of drawn ones; ``episodes`` then chooses none.
+        online_bound: Whether to compute the bound for those who do not know the future, where the
+            environment offers one; it takes some ten seconds and goes with no ``trace``.
     """
 
     out: Path
     agents: tuple[str, ...] = ()
     trace: Path | None = None
+    online_bound: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -192,10 +195,13 @@ class EvaluateRun(PlayRun):
     Attributes:
         agent: Name of an agent, see ``mec-gym scenarios``, or a run as ``ppo:PATH``.
         picture: PNG file for a picture of the first episode.
+        online_bound: Whether to compute the bound for those who do not know the future, where the
+            environment offers one; it takes some ten seconds.
     """
 
     agent: Annotated[str, tyro.conf.Positional]
     picture: Path | None = None
+    online_bound: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,10 +10,15 @@ from agents.training_offload.equal_budget import EqualBudgetSolver
 from agents.training_offload.exact import ExactSolver
 from agents.training_offload.head import EnergyPriceHead
 from agents.training_offload.random_split import RandomSplitSolver
+from agents.training_offload.sdp import StochasticProgramSolver
 from agents.training_offload.sparrow import SparrowSolver, TextbookSparrowSolver
 from mec_gym.training_offload.exact import Resources
 
 AGENTS = {
+    "sdp": solver_entry(
+        "best for reward + value of the battery left, by a stochastic dynamic program",
+        StochasticProgramSolver,
+    ),
     "price": AgentEntry(
         "best for delay + price * energy, one tuned price of energy for all tasks",
         lambda problem, seed: SolverAgent(

@@ -4,7 +4,7 @@ An agent is only as good as it is on episodes that nobody tuned or trained it on
 the seeds from 0 on, as users do; an evaluation while learning plays those from ``EVAL_SEED``
 on; learning itself begins at ``TRAIN_SEED``, which lies beyond every seed that ``checks``
 accepts from a user; and prices are tuned on episodes of a generator that is seeded with two
-numbers, which no single seed can equal.
+numbers or three, which no single seed can equal.
 """
 
 from __future__ import annotations
@@ -22,6 +22,15 @@ EVAL_SEED = 1_000_000
 TRAIN_SEED = 1 << 31
 """First seed of training episodes."""
 _TUNING_ENTROPY = (0x7E57, 0x5EED)
+
+
+def tuning_generator(part: int) -> np.random.Generator:
+    """A generator of what is fitted beforehand; each part (1, 2, ...) has one of its own.
+
+    It is seeded with three numbers, which no single seed and not the pair of
+    :func:`tuning_episodes` can equal.
+    """
+    return np.random.default_rng((*_TUNING_ENTROPY, part))
 
 
 def tuning_episodes(problem: AnyProblem, episodes: int) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import FloatArray
 from mec_gym.training_offload import model
@@ -204,6 +205,15 @@ class TrainingOffload:
     def bound(self, trace: Slot) -> FloatArray:
         """An upper bound on the return of any policy, see ``exact.episode_bound``."""
         return episode_bound(trace, self.scenario)
+
+    def online_bound(self) -> OnlineBound | None:
+        """What no policy can expect that does not know the future, see ``online_bound``.
+
+        It takes some ten seconds the first time.
+        """
+        from mec_gym.training_offload.online_bound import online_bound
+
+        return online_bound(self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """A matplotlib Figure of the episode so far."""

@@ -68,7 +68,7 @@ PLAYED = [(name, where) for where, problem in PROBLEMS.items() for name in agent
 # As published, better ones first by and large.
 NAMES = {
     "training_offload": (
-        "price", "budget", "exact", "sparrow", "sparrow-textbook", "end-cloud", "end-edge",
+        "sdp", "price", "budget", "exact", "sparrow", "sparrow-textbook", "end-cloud", "end-edge",
         "device-only", "random-split", "random",
     ),
     "early_exit": (

@@ -5,8 +5,9 @@ import functools
 import pytest
 
 import mec_gym
-from agents.training_offload import head
+from agents.training_offload import connection_belief, head
 from mec_gym.core.pictures import new_figure
+from mec_gym.training_offload import battery_value
 from train.evaluation import tensorboard
 
 
@@ -20,9 +21,16 @@ def places():
 
 @pytest.fixture(scope="module")
 def quick_runs():
-    """Pictures of decisions are empty, and training offload's price is tuned on few episodes."""
+    """Pictures of decisions are empty, and training offload's rules are fitted on few tasks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensorboard, "decisions_figure", lambda played: new_figure(0.1, 0.1))
         few = functools.partial(head.tune_energy_price, episodes=8)
         patch.setattr(head, "tune_energy_price", few)
+        patch.setattr(battery_value, "_FITTED_ON", 300)
+        patch.setattr(connection_belief, "_TASKS", 3000)
+        fitted = (battery_value.fit_battery_value, connection_belief._reference)
+        for cache in fitted:
+            cache.cache_clear()
         yield
+    for cache in fitted:
+        cache.cache_clear()

@@ -63,7 +63,7 @@ def test_scenarios_lists_everything(capsys):
         (["a3c", "--preset", "mtl-drive"], "for plain A3C, got 'mtl-drive'"),
         (["mtl-a3c", "--preset", "drive"], "for multi-task A3C, got 'drive'"),
         (["a3c", "--env", "mec/Nothing-v0"], "env_id must be one of"),
-        (["a3c", "--rule", "nobody"], "rule must be one of price, "),
+        (["a3c", "--rule", "nobody"], "rule must be one of sdp, "),
         (["a3c", "--settings.network", "deep"], "network must be one of"),
         (["a3c", "--env", PLACES, "--resume"], "holds no run to resume"),
         (["reproduce", "nothing"], "what must be"),

@@ -12,6 +12,7 @@ from agents.protocol import Agent, Clairvoyant
 from agents.registry import agents_for, make_agent, references_for, trained_on
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
+from mec_gym.core.online import OnlineBound, online_bound_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
@@ -53,7 +54,8 @@ def _compare(run: CompareRun) -> list[Result]:
         else load_trace(run.trace, problem)
     )
     bound = problem.bound(trace)
-    playing = results_of(players, problem, trace, bound)
+    online = _online_bound(problem) if run.online_bound and run.trace is None else None
+    playing = results_of(players, problem, trace, bound, online)
     played = tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False)
     results = with_best_known(list(played))
     save_trace(run.out / "trace.npz", trace)
@@ -80,13 +82,23 @@ def evaluate_command(run: EvaluateRun) -> Result:
             refuse_used(run.picture.parent, [run.picture.name], "give --overwrite or another name")
     env_id, problem = _played(run.env, run.scenario, (run.agent,))
     agent = make_agent(run.agent, problem, run.seed, env_id)
-    (result,) = compare({run.agent: agent}, problem, run.episodes, run.seed)
+    if run.online_bound:
+        _online_bound(problem)  # computed once per process; here it says what takes so long
+    (result,) = compare(
+        {run.agent: agent}, problem, run.episodes, run.seed, online_bound=run.online_bound
+    )
     if run.picture is not None:
         write_figure(run.picture, episode_figure(problem, agent, run.seed))
     print_table([result], problem, f"{env_id}, {result.episodes} episodes")
     if run.picture is not None:
         print(f"wrote {run.picture}")
     return result
+
+
+def _online_bound(problem: AnyProblem) -> OnlineBound | None:
+    """Compute the online bound of a problem, which may offer none; say what takes so long."""
+    with tqdm(total=1, desc="online bound (--no-online-bound: without)", leave=False):
+        return online_bound_of(problem)
 
 
 def _played(

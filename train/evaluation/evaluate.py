@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from agents.protocol import Agent, Clairvoyant
 from agents.registry import check_name, make_agent
 from mec_gym.core import arrays
 from mec_gym.core.checks import positive_int, seed_number
+from mec_gym.core.online import OnlineBound, online_bound_of
 from mec_gym.core.policies import check_is_agent
 from mec_gym.core.problem import AnyProblem, check_is_problem
 from mec_gym.core.rollout import Rollout, rollout, sample_episodes
@@ -35,6 +36,8 @@ class Result:
         gap_percent_mean: Mean gap to the bound, see :func:`gap_percent`, over the episodes that
             have one; None without any.
         gap_percent_ci95: 95 % bootstrap interval of that mean; None without any.
+        online: What the agent can expect, beside the online bound. None unless this was asked for,
+            the problem offers one, and the agent does not know the future.
         behind_best_mean: Mean return that is missing to the best known: the best of all compared
             agents on the same episode. None if nobody else has played.
         behind_best_ci95: 95 % bootstrap interval of that mean; None likewise.
@@ -52,6 +55,7 @@ class Result:
     return_mean: float
     gap_percent_mean: float | None
     gap_percent_ci95: tuple[float, float] | None
+    online: Expectation | None
     behind_best_mean: float | None
     behind_best_ci95: tuple[float, float] | None
     difference_mean: float
@@ -65,7 +69,8 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """Return all numbers by name, without the episodes."""
         names = (name for name in arrays.field_names(type(self)) if name != "rollout")
-        return {name: getattr(self, name) for name in names}
+        numbers = {name: getattr(self, name) for name in names}
+        return numbers | {"online": None if self.online is None else asdict(self.online)}
 
 
 def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
@@ -107,8 +112,54 @@ def decision_ms(played: Rollout) -> float:
     return 1e3 * played.decision_seconds / int(played.played.sum())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What an agent can expect per episode, however easy or hard its own episodes were.
+
+    Attributes:
+        bound: What no policy can expect that does not know the future.
+        bound_se: Standard error of the bound.
+        expected_return: Mean return less what was luck, see
+            :class:`mec_gym.core.online.OnlineBound`.
+        expected_return_ci95: 95 % bootstrap interval of it.
+        gap_percent: The gap between the two, in percent of the bound.
+        gap_percent_ci95: 95 % bootstrap interval of it over the agent's episodes.
+    """
+
+    bound: float
+    bound_se: float
+    expected_return: float
+    expected_return_ci95: tuple[float, float]
+    gap_percent: float
+    gap_percent_ci95: tuple[float, float]
+
+
+def expectation(played: Rollout, online: OnlineBound, trace: Any) -> Expectation:
+    """Work out what an agent can expect that has played a trace (n, T, ...).
+
+    Args:
+        played: The episodes that it played, without knowing the future.
+        online: The problem's online bound.
+        trace: The trace.
+    """
+    fair = played.returns - online.luck(trace, played.outcomes)
+    gaps = 100.0 * (online.mean - fair) / abs(online.mean)
+    return Expectation(
+        bound=online.mean,
+        bound_se=online.se,
+        expected_return=float(fair.mean()),
+        expected_return_ci95=interval(fair),
+        gap_percent=float(gaps.mean()),
+        gap_percent_ci95=interval(gaps),
+    )
+
+
 def summarise(
-    name: str, played: Rollout, bound: FloatArray | None, first_returns: FloatArray | None = None
+    name: str,
+    played: Rollout,
+    bound: FloatArray | None,
+    first_returns: FloatArray | None = None,
+    online: Expectation | None = None,
 ) -> Result:
     """Sum up what one agent played.
 
@@ -117,6 +168,7 @@ def summarise(
         played: The episodes that it played.
         bound: Bound on each episode's return, (n,); None without one.
         first_returns: Returns of the agent that it is compared with, (n,); by default its own.
+        online: What it can expect, beside the online bound; None if that is not known.
     """
     gaps = known_gaps(played.returns, bound)
     first = played.returns if first_returns is None else first_returns
@@ -132,6 +184,7 @@ def summarise(
         return_mean=float(played.returns.mean()),
         gap_percent_mean=None if gaps is None else float(gaps.mean()),
         gap_percent_ci95=None if gaps is None else interval(gaps),
+        online=online,
         behind_best_mean=None,
         behind_best_ci95=None,
         difference_mean=float(differences.mean()),
@@ -180,6 +233,7 @@ def evaluate(
     episodes: int | None = None,
     seed: int = 0,
     trace: Any = None,
+    online_bound: bool = False,
 ) -> Result:
     """Let one agent play, and sum up what it played.
 
@@ -190,12 +244,14 @@ def evaluate(
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
             ``episodes`` and ``seed`` choose none.
+        online_bound: Whether to compute the online bound where the problem offers one, which may
+            take a minute. It bounds an expectation over drawn episodes, so it goes with no trace.
 
     Raises:
         ValueError: The id or the agent is unknown, or the trace does not fit.
     """
     named = {agent if isinstance(agent, str) else type(agent).__name__: agent}
-    return compare(named, problem, episodes, seed, trace)[0]
+    return compare(named, problem, episodes, seed, trace, online_bound)[0]
 
 
 def compare(
@@ -204,6 +260,7 @@ def compare(
     episodes: int | None = None,
     seed: int = 0,
     trace: Any = None,
+    online_bound: bool = False,
 ) -> list[Result]:
     """Let several agents play the same episodes; differences are to the first one.
 
@@ -215,6 +272,8 @@ def compare(
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.
         trace: Episodes to play instead of drawn ones, fields of shape (n, T, ...); then
             ``episodes`` and ``seed`` choose none.
+        online_bound: Whether to compute the online bound where the problem offers one, which may
+            take a minute. It bounds an expectation over drawn episodes, so it goes with no trace.
 
     Raises:
         ValueError: The id or an agent is unknown, there is no agent, or the trace does not fit.
@@ -230,11 +289,16 @@ def compare(
     episodes = usual_episodes(problem) if episodes is None else episodes
     positive_int("episodes", episodes)
     seed_number("seed", seed)
+    if online_bound and trace is not None:
+        raise ValueError(
+            "online_bound must be False with a trace: it is known for drawn episodes only"
+        )
     players = make_agents(named, problem, seed, env_id)
     trace = (
         sample_episodes(problem, seed, episodes) if trace is None else check_trace(problem, trace)
     )
-    return with_best_known(list(results_of(players, problem, trace, problem.bound(trace))))
+    online = online_bound_of(problem) if online_bound else None
+    return with_best_known(list(results_of(players, problem, trace, problem.bound(trace), online)))
 
 
 def make_agents(
@@ -263,7 +327,11 @@ def make_agents(
 
 
 def results_of(
-    players: Mapping[str, Agent], problem: AnyProblem, trace: Any, bound: FloatArray | None
+    players: Mapping[str, Agent],
+    problem: AnyProblem,
+    trace: Any,
+    bound: FloatArray | None,
+    online: OnlineBound | None = None,
 ) -> Iterator[Result]:
     """Yield results one after the other, each as soon as its agent has played.
 
@@ -272,6 +340,7 @@ def results_of(
         problem: The problem that they play.
         trace: The episodes, fields (n, T, ...), as ``check_trace`` returns them.
         bound: Bound on each episode's return, (n,); None without one.
+        online: Bound on the expected return; None without one.
 
     Raises:
         ValueError: There is no agent.
@@ -280,6 +349,10 @@ def results_of(
         raise ValueError("agents must hold at least one agent, got none")
     first: FloatArray | None = None
     for name, player in players.items():
-        result = summarise(name, play_all(problem, player, trace), bound, first)
+        played = play_all(problem, player, trace)
+        expected = None
+        if online is not None and not isinstance(player, Clairvoyant):
+            expected = expectation(played, online, trace)
+        result = summarise(name, played, bound, first, expected)
         first = result.rollout.returns if first is None else first
         yield result

@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.table import Table
 
+from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
 from train.console import show_table
-from train.evaluation.evaluate import Result
+from train.evaluation.evaluate import Expectation, Result
 
 Column = tuple[str, Callable[[Result], str]]
 """Heading of a column, and the text under it for a result."""
@@ -46,6 +47,13 @@ def _gap(result: Result) -> str:
     return f"{result.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}"
 
 
+def _online_gap(result: Result) -> str:
+    if result.online is None:
+        return ""
+    low, high = result.online.gap_percent_ci95
+    return f"{result.online.gap_percent:.3g} ± {(high - low) / 2:.2g}"
+
+
 def _behind(result: Result) -> str:
     assert result.behind_best_mean is not None and result.behind_best_ci95 is not None
     low, high = result.behind_best_ci95
@@ -75,6 +83,9 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
         wide.append(("gap %", _gap))
     elif results[0].behind_best_mean is not None:
         wide.append(("behind the best", _behind))
+    online = next((r.online for r in results if r.online is not None), None)
+    if online is not None:
+        wide.append(("online gap %", _online_gap))
     if len(results) > 1:
         wide.append(
             ("return minus the first's", lambda r: "" if r is results[0] else _difference(r))
@@ -90,13 +101,31 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
     for result in results:
         table.add_row(short_name(result.agent), *(show(result) for _, show in (*columns, *wide)))
     show_table(table)
+    if online is not None:
+        print(
+            "Without knowing the future, no policy can expect more than "
+            f"{online.bound:.3f} (standard error {online.bound_se:.1g}); the online gap is to that."
+        )
+
+
+def _flat_online(numbers: dict[str, Any] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name in arrays.field_names(Expectation):
+        value = None if numbers is None else numbers[name]
+        if name.endswith("_ci95"):
+            row[f"online_{name}_low"], row[f"online_{name}_high"] = value or (None, None)
+        else:
+            row[f"online_{name}"] = value
+    return row
 
 
 def flat_row(result: Result) -> dict[str, Any]:
     """Spread a result so that each name has one number, as a row of a CSV file needs it."""
     row: dict[str, Any] = {}
     for name, value in result.as_dict().items():
-        if name.endswith("_ci95"):
+        if name == "online":
+            row |= _flat_online(value)
+        elif name.endswith("_ci95"):
             row[f"{name}_low"], row[f"{name}_high"] = (None, None) if value is None else value
         elif isinstance(value, dict):
             kind = name.removeprefix("outcome_").removesuffix("s")

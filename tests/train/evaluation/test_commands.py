@@ -16,6 +16,7 @@ from agents.networks.agent import save_network
 from agents.registry import agents_for, make_agent
 from agents.runs import head_config
 from mec_gym import load_trace, make_problem, save_trace
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.rollout import sample_episodes
 from train.config import CompareRun, EvaluateRun
 from train.evaluation import commands
@@ -31,7 +32,12 @@ AGENTS = ("budget", "exact", "random")
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
     out = tmp_path_factory.mktemp("compare") / "out"
-    return out, compare_command(CompareRun(out=out, agents=AGENTS, episodes=40, seed=7))
+    return out, compare_command(compare_run(out))
+
+
+def compare_run(out, **changes):
+    """Without the online bound, which takes seconds."""
+    return CompareRun(out=out, agents=AGENTS, episodes=40, seed=7, online_bound=False, **changes)
 
 
 def same(results, others):
@@ -78,7 +84,7 @@ def test_used_folder(compared):
     with pytest.raises(ValueError, match=r"results\.json, .*--overwrite"):
         compare_command(CompareRun(out=out, agents=AGENTS, episodes=2))
     assert (out / "results.json").read_bytes() == before
-    run = CompareRun(out=out, agents=AGENTS, episodes=40, seed=7, overwrite=True)
+    run = compare_run(out, overwrite=True)
     assert same(compare_command(run), results)
 
 
@@ -88,7 +94,9 @@ def test_everything_is_written_before_anything_is_printed(tmp_path, monkeypatch)
 
     monkeypatch.setattr(commands, "print_table", stop)
     with pytest.raises(BrokenPipeError):
-        compare_command(CompareRun(out=tmp_path / "out", agents=("random",), episodes=2))
+        compare_command(
+            CompareRun(out=tmp_path / "out", agents=("random",), episodes=2, online_bound=False)
+        )
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(commands.FILES)
     picture = tmp_path / "episode.png"
     with pytest.raises(BrokenPipeError):
@@ -153,6 +161,42 @@ def test_a_problem_without_a_bound(places, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     evaluate_command(EvaluateRun("random", env=ENV, episodes=2))
     assert "gap" not in capsys.readouterr().out
+
+
+def test_both_gaps_where_a_problem_offers_an_online_bound(places, tmp_path, capsys, monkeypatch):
+    """In the table and in the files; who foresees the episodes has no gap to the online bound."""
+
+    def luck(trace, outcomes):
+        return 0.5 - outcomes.latency_s.sum(axis=1)
+
+    online = OnlineBound(mean=-10.0, se=0.25, luck=luck)
+    monkeypatch.setattr(ScenarioPlaces, "online_bound", lambda self: online, raising=False)
+    agents = {"env": ENV, "agents": ("random",), "episodes": 6}
+    (result,) = compare_command(CompareRun(out=tmp_path / "out", **agents))
+    played = result.rollout
+    fair = played.returns - luck(None, played.outcomes)
+    assert result.online.expected_return == pytest.approx(fair.mean())
+    assert result.online.gap_percent == pytest.approx(10.0 * (-10.0 - fair.mean()))
+    low, high = result.online.gap_percent_ci95
+    assert low <= result.online.gap_percent <= high
+    assert (result.online.bound, result.online.bound_se) == (-10.0, 0.25)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "online gap %" in text and f"{result.online.gap_percent:.3g} ±" in text
+    assert "more than -10.000 (standard error 0.2)" in text
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert row["online"]["gap_percent_ci95"] == [low, high]
+    with (tmp_path / "out" / "results.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["online_gap_percent"]) == result.online.gap_percent
+    assert float(row["online_gap_percent_ci95_low"]) == low and row["online_bound"] == "-10.0"
+    # Not for episodes that somebody else chose, and not where nobody asks for it.
+    again = CompareRun(out=tmp_path / "b", **agents, trace=tmp_path / "out" / "trace.npz")
+    without = CompareRun(out=tmp_path / "c", **agents, online_bound=False)
+    for run in (again, without):
+        assert compare_command(run)[0].online is None
+    assert evaluate_command(EvaluateRun("random", env=ENV, episodes=2)).online is None
+    asked = EvaluateRun("random", env=ENV, episodes=2, online_bound=True)
+    assert evaluate_command(asked).online.bound == -10.0
 
 
 def test_the_table_shows_costs_and_gains_by_their_units(compared, places, capsys):

@@ -11,6 +11,7 @@ from tiny_problem import HORIZON, Slot, TinyProblem
 import mec_gym
 from agents.registry import make_agent
 from mec_gym import make_problem
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.policies import Memoryless
 from mec_gym.core.rollout import rollout, sample_episodes
 from train.evaluation.evaluate import (
@@ -19,6 +20,7 @@ from train.evaluation.evaluate import (
     gap_percent,
     interval,
     known_gaps,
+    results_of,
     summarise,
     with_best_known,
 )
@@ -83,6 +85,40 @@ def test_a_problem_without_a_bound_has_no_gap():
     (result,) = compare({"me": Always(1, 1)}, NoBound(), trace=by_hand())
     assert result.gap_percent_mean is None and result.gap_percent_ci95 is None
     assert result.return_mean == -1.75
+
+
+class Offering(TinyProblem):
+    """By luck, the first episode's return is 1 lower than usual, and the second's is 2 higher."""
+
+    def online_bound(self):
+        return OnlineBound(mean=-2.0, se=0.1, luck=lambda trace, outcomes: np.array([-1.0, 2.0]))
+
+
+class Foreseeing(Always):
+    def foresee(self, trace):
+        pass
+
+
+def test_what_can_be_expected_is_the_return_without_luck():
+    """Returns are -1 and -2.5, so without luck they are 0 and -4.5."""
+    agents = {"me": Always(1, 1), "seer": Foreseeing(1, 1)}
+    online = Offering().online_bound()
+    me, seer = results_of(agents, Offering(), by_hand(), None, online)
+    assert me.return_mean == seer.return_mean == -1.75 and seer.online is None
+    assert me.online.expected_return == -2.25 and me.online.gap_percent == 12.5
+    assert me.online.expected_return_ci95 == (-4.5, 0.0)
+    assert me.online.gap_percent_ci95 == (-100.0, 125.0)
+    (unasked,) = compare({"me": Always(1, 1)}, Offering(), episodes=2)
+    assert unasked.online is None
+    (asked,) = compare({"me": Always(1, 1)}, Offering(), episodes=2, online_bound=True)
+    assert asked.online.bound == -2.0 and asked.online.bound_se == 0.1
+    (without,) = compare({"me": Always(1, 1)}, TinyProblem(), episodes=2, online_bound=True)
+    assert without.online is None
+
+
+def test_an_online_bound_goes_with_drawn_episodes_only():
+    with pytest.raises(ValueError, match=r"online_bound .*trace"):
+        compare({"me": Always(1, 1)}, Offering(), trace=by_hand(), online_bound=True)
 
 
 def test_the_best_known_is_the_best_of_all_on_the_same_episode():
