@@ -27,7 +27,7 @@ from mec_gym.execution.device import EdgeConnection, Partition
 from mec_gym.execution.edge import EdgeProcess
 from mec_gym.execution.network import Network
 from mec_gym.execution.partitions import Choice, device_only, edge_only
-from mec_gym.execution.prediction import Cost
+from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions, Execution, medians
 from mec_gym.execution.timing import LayerTimes, half_seconds, measure_layers, with_seconds
 from mec_gym.network.tandem import RateCurve
@@ -36,7 +36,8 @@ from train.execute import Wanted
 SMALL = tuple(f"{name}-digits" for name in zoo.NETWORKS)
 LARGE = ("alexnet", "mobilenetv2")  # images of 224 x 224
 RATES = (0.13e6, 1.1e6, 5.85e6, 18.88e6, 100e6)
-FACTOR = 4.0  # the device of a run with changing partitions is so many times slower
+SLOWER = 2.0  # the edge, and the device at least, are so many times slower than this machine
+FACTOR = 8.0  # the device of a run with changing partitions is so many times slower
 NEAR = 4  # partitions beside the two trivial ones: those with the least predicted latency
 LONGEST_S = 2.0  # frames that are predicted to take longer are left out
 CALIBRATION_S = 45.0
@@ -69,7 +70,7 @@ def _both_sides(name: str) -> Iterator[tuple[Network, EdgeConnection]]:
         process = EdgeProcess(wanted.build)
         stack.callback(process.close)
         network = wanted.build()
-        edge = EdgeConnection(*process.address(), network.split.digest)
+        edge = EdgeConnection(*process.address(), network.split.digest, SLOWER)
         stack.callback(edge.close)
         yield network, edge
 
@@ -89,9 +90,9 @@ def _near_optimum(
     part: LayerGraph, seconds: FloatArray, factor: float, rate: float
 ) -> list[Choice]:
     """Both trivial partitions, and those of the front with the least predicted latency."""
-    found = front(part, factor * seconds, seconds, (rate, rate)).on_edge
+    found = front(part, factor * seconds, SLOWER * seconds, (rate, rate)).on_edge
     found = found[found.any(axis=1) & ~found[:, 1:].all(axis=1)]
-    cost = partition_cost(part, found, factor * seconds, seconds)
+    cost = partition_cost(part, found, factor * seconds, SLOWER * seconds)
     total = (cost * (1.0, 1.0 / rate, 1.0)).sum(axis=1)
     best = found[np.argsort(total, kind="stable")[:NEAR]]
     return [
@@ -111,8 +112,10 @@ def _cases(network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: i
         times = measure_layers(network)  # just before, as the machine has good and bad minutes
         seconds = times.graph.at_exit(exit_).measured_seconds
         # Where all work and all sending take as long, what lies between is often the best.
-        factor = max(part.output_bits[0] / rate / seconds.sum(), 1.0)
-        conditions = Conditions(curve=RateCurve.of([0.0], [rate]), device_factor=float(factor))
+        factor = max(float(part.output_bits[0] / rate / seconds.sum()), SLOWER)
+        conditions = Conditions(
+            curve=RateCurve.of([0.0], [rate]), device_factor=factor, edge_factor=SLOWER
+        )
         with _execution(network, edge, conditions) as execution:
             for choice in _near_optimum(part, seconds, factor, rate):
                 partition = execution.prepare(choice, exit_)
@@ -149,14 +152,14 @@ def _choice(cases: Sequence[Case]) -> list[float]:
     return found
 
 
-def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> tuple[float, float]:
-    """Mean latency and throughput of frames with changing partitions, measured over predicted."""
+def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> Row:
+    """Frames with changing partitions: how far mean latency and throughput are off."""
     graph = network.split.graph
     exit_ = len(graph.exits) - 1
     part = graph.at_exit(exit_)
     times = measure_layers(network)
     mean_rate = float(curve.bits[-1] / curve.time[-1]) if len(curve.time) > 1 else curve.rate[0]
-    conditions = Conditions(curve=curve, device_factor=FACTOR, pipeline=True)
+    conditions = Conditions(curve=curve, device_factor=FACTOR, edge_factor=SLOWER, pipeline=True)
     with _execution(network, edge, conditions) as execution:
         plans: list[tuple[Partition, Cost]] = []
         seconds = times.graph.at_exit(exit_).measured_seconds
@@ -174,8 +177,21 @@ def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> tuple
         run = execution.run(partitions, costs)
     if run.failure is not None:
         raise run.failure
-    latency = [mean(one["total"] for one in some) for some in (run.measured, run.predicted)]
-    return latency[0] / latency[1], run.predicted_end_s / run.end_s
+    measured, predicted = (
+        mean(one["total"] for one in some) for some in (run.measured, run.predicted)
+    )
+    # How the frames queue, apart from how long each stage takes.
+    as_they_were = [
+        replace(cost, device_s=frame.device_s, edge_s=frame.edge_s)
+        for cost, frame in zip(costs, run.frames, strict=True)
+    ]
+    gaps = execution.conditions.gaps(FRAMES)
+    queued, _ = predict(as_they_were, gaps, execution.curve, pipeline=True)
+    return _queue(
+        predicted / measured,
+        mean(one["total"] for one in queued) / measured,
+        run.end_s / run.predicted_end_s,
+    )
 
 
 def measure(seconds: float, repeats: int) -> Report:
@@ -205,28 +221,30 @@ def measure(seconds: float, repeats: int) -> Report:
                 graph=with_seconds(graph, fit.layer_seconds(graph)), half_s=half_seconds(network)
             )
             cases = _cases(network, edge, fitted, frames)
-            queues = {key: "" for key in _queue(1.0, 1.0)}
+            queues: Row = {key: "" for key in _queue(1.0, 1.0, 1.0)}
             if name in SMALL:
-                queues = _queue(*_changing(network, edge, CHANGING))
+                queues = _changing(network, edge, CHANGING)
         everything += cases
         chosen = _choice(cases)
         choices += chosen
         rows.append(_row(name, cases, chosen) | queues)
     whole = _row("all", everything, choices)
-    rows.append(whole | {key: "" for key in _queue(1.0, 1.0)})
+    rows.append(whole | {key: "" for key in _queue(1.0, 1.0, 1.0)})
     notes = [
         f"One partition per case, {frames} frames each, "
         f"{', '.join(f'{1e-6 * rate:g}' for rate in RATES)} Mbit/s; the device is so much slower "
-        "than this machine that all layers take it as long as the input takes the link, at least "
-        f"as slow as this machine. Partitions: both trivial ones and the {NEAR} others with the "
-        f"least predicted latency; cases of more than {LONGEST_S:g} s per frame are left out.",
+        "than this machine that all layers take it as long as the input takes the link, and at "
+        f"least {SLOWER:g} times slower, as the edge is. Partitions: both trivial ones and the "
+        f"{NEAR} others with the least predicted latency; cases of more than {LONGEST_S:g} s per "
+        "frame are left out.",
         "Off: relative error of the predicted median latency. Measured: with layer times measured "
         "before each rate. Fitted: with times per operation fitted to other families of networks.",
         "Choice: networks and rates at which neither trivial partition is the best, and in how "
         "many of them the choice by prediction is within 5 % of the best.",
         f"Queues: {FRAMES} frames with changing partitions over a rate that changes every 250 ms, "
         f"the device {FACTOR:g} times slower, arriving at {100 * LOAD:g} % of what the busiest "
-        "stage can serve.",
+        "stage can serve. By true stages: predicted from how long each frame really was on the "
+        "device and on the edge, which tells of the queues alone.",
     ]
     return Report("Executed for real against predicted", rows, notes)
 
@@ -246,8 +264,9 @@ def _row(name: str, cases: Sequence[Case], choices: Sequence[float]) -> Row:
     }
 
 
-def _queue(latency: float, throughput: float) -> Row:
+def _queue(latency: float, queued: float, throughput: float) -> Row:
     return {
         "queues: latency off, %": 100 * (latency - 1.0),
+        "by true stages, %": 100 * (queued - 1.0),
         "throughput off, %": 100 * (throughput - 1.0),
     }

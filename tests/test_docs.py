@@ -79,7 +79,7 @@ def test_what_reads_the_pages():
     assert first_column(text) == {"a", "b"}
     assert "gap-percent" in anchors(DOCS / "concepts.md")
     assert "the-gains-of-hu2019-and-ding2025" in anchors(DOCS / "results.md")
-    assert len(blocks(DOCS / "your_own_network.md", "python")) == 2  # three more are not run
+    assert len(blocks(DOCS / "your_own_network.md", "python")) == 3  # three more are not run
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

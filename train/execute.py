@@ -287,11 +287,10 @@ def emulated(run: ExecuteRun) -> list[str]:
         found.append(f"the link's rate, {what}: pieces wait until it would have sent them")
     if run.delay:
         found.append(f"the link's delay, {run.delay:g} ms each way")
-    for name, factor in (("device", run.device_factor), ("edge", run.edge_factor)):
+    for name, factor in (("a device", run.device_factor), ("an edge", run.edge_factor)):
         if factor > 1:
             found.append(
-                f"a {name} {factor:g} times slower: it sleeps until begin + {factor:g} x own CPU "
-                "time"
+                f"{name} {factor:g} times slower: it sleeps until begin + {factor:g} x own CPU time"
             )
     return found
 
