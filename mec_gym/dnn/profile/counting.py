@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,7 +124,7 @@ def count_module(module: nn.Module, inputs: Tensors, title: str) -> tuple[Count,
         ran = _reference(module, inputs, title)
         for name, trace in TRACERS.items():
             try:
-                with unchanged(module), Recorder():
+                with unchanged(module), Recorder(), _no_transform_left():
                     count = Count(trace(hollow(module), hollow_inputs(inputs)).to("meta"))
                     same = count.record(inputs).signature == ran.signature
             except Exception:  # the next one may do better
@@ -132,6 +134,20 @@ def count_module(module: nn.Module, inputs: Tensors, title: str) -> tuple[Count,
         count = Count(ran.graph())
         count.record(inputs)
         return count, AS_IT_RAN, ran
+
+
+@contextmanager
+def _no_transform_left() -> Iterator[None]:
+    """End what transforms of torch.func, such as vmap, have begun and not ended.
+
+    In a graph their begin and their end are nodes, and a run that fails in between would leave
+    everything that torch does later within the transform.
+    """
+    before = torch._C._functorch.get_dynamic_layer_stack_depth()
+    try:
+        yield
+    finally:
+        torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(before)
 
 
 def _reference(module: nn.Module, inputs: Tensors, title: str) -> Recording:
