@@ -7,7 +7,7 @@ from mec_gym.early_exit.scenario import PRESETS, Scenario, from_csv, from_profil
 __all__ = ["ENVIRONMENTS", "PRESETS", "EarlyExitPartition", "Scenario", "from_csv", "from_profile"]
 
 ENVIRONMENTS = {
-    "mec/EarlyExitPartition-v1": Entry(
+    "mec/EarlyExitPartition-v2": Entry(
         about="answer at which exit, cut the network where? Frames queue while the network changes",
         problem=EarlyExitPartition,
         scenario_type=Scenario,
