@@ -359,7 +359,7 @@ EXPLICIT = {
 
 @pytest.mark.parametrize("name", slow_except(EXPLICIT, "overloaded"))
 def test_conformance_of_explicit_scenarios(name):
-    scenario = cases.scenario(**{"horizon": 12, **EXPLICIT[name]})
+    scenario = cases.scenario(**{"horizon": 6, **EXPLICIT[name]})
     check_problem(EarlyExitPartition(scenario), seed=3)
 
 
