@@ -32,9 +32,9 @@ demo: $(VENV)/.installed  ## train on the default environment, compare, draw: a 
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
 
 demo-all: demo  ## the same on every other environment
-	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v1 --total-timesteps 150_000 \
+	$(BIN)/python -m train ppo --env mec/EarlyExitPartition-v2 --total-timesteps 150_000 \
 	  --out $(DEMO)/early-exit/ppo
-	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v1 --out $(DEMO)/early-exit/compare \
+	$(BIN)/python -m train compare --env mec/EarlyExitPartition-v2 --out $(DEMO)/early-exit/compare \
 	  --episodes 100 --agents price exact dapdee dads mincut device-only random \
 	  ppo:$(DEMO)/early-exit/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/early-exit/ppo \

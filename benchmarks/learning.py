@@ -49,7 +49,7 @@ PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
         "A3C": ("paper",),
         "multi-task A3C": ("mtl-paper",),
     },
-    ("mec/EarlyExitPartition-v1", "mixed"): {
+    ("mec/EarlyExitPartition-v2", "mixed"): {
         "PPO": ("early-exit", "flat"),
         "A3C": ("early-exit", "flat"),
         "multi-task A3C": ("mtl-early-exit", "mtl-flat"),

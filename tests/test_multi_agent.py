@@ -142,7 +142,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="reward must be one of team, own, got 'mine'"):
         parallel_env(ENV, reward="mine")
     with pytest.raises(ValueError, match=r"EarlyExitPartition with device_columns = 0"):
-        parallel_env("mec/EarlyExitPartition-v1")
+        parallel_env("mec/EarlyExitPartition-v2")
     with pytest.raises(ValueError, match="scenario must be one of small"):
         parallel_env(ENV, "moon")
     with pytest.raises(ValueError, match="render_mode must be one of rgb_array, got 'human'"):

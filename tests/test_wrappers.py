@@ -75,13 +75,13 @@ def test_an_environment_of_numbers_plays_the_same(problem):
 
 
 def test_checkers_and_specs():
-    env = DiscreteActions(gym.make("mec/EarlyExitPartition-v1"))
+    env = DiscreteActions(gym.make("mec/EarlyExitPartition-v2"))
     assert env.action_space.n == np.prod(env.unwrapped.action_space.nvec)
     check_env(env.unwrapped, skip_render_check=True)
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
     assert isinstance(again, DiscreteActions) and again.action_space == env.action_space
     vector = gym.make_vec(
-        "mec/EarlyExitPartition-v1", 3, vectorization_mode="sync", wrappers=[DiscreteActions]
+        "mec/EarlyExitPartition-v2", 3, vectorization_mode="sync", wrappers=[DiscreteActions]
     )
     assert vector.single_action_space == env.action_space
     with pytest.raises(ValueError, match="Box"):

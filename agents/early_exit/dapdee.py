@@ -14,7 +14,13 @@ from agents.protocol import Solution
 from mec_gym.core import arrays
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.early_exit.lookup import Lookup
-from mec_gym.early_exit.model import Decision, State, round_trip_times, service_times
+from mec_gym.early_exit.model import (
+    Decision,
+    State,
+    backlog,
+    round_trip_times,
+    service_times,
+)
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario, Slot
 
@@ -154,7 +160,7 @@ def load_indicators(scenario: Scenario, slot: Slot, state: State) -> FloatArray:
     raw_bits = scenario.graph.layers[0].output_bits
     columns = [
         1.0 - slot.device_speed,
-        state.backlog[..., 0] / scenario.timeout_s,
+        backlog(slot, state)[..., 0] / scenario.timeout_s,
         1.0 - plenty,
         (slot.round_trip + raw_bits / slot.bandwidth) / slot.deadline,
         1.0 - state.battery / scenario.battery,

@@ -64,13 +64,14 @@ class BacklogPriceHead:
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The observation, but for the backlogs and the battery.
 
-        In place of each backlog stands its square root: the backlogs that matter are about as
-        long as a service time, which is short beside the timeout that backlogs are scaled by. In
-        place of the battery stands 3 * log of its scarcity, clipped to [-1, 1]: what decides is
-        whether the battery lasts, and a few percent matter.
+        In place of each backlog, and of the work under way, stands its square root: what matters
+        is about as long as a service time, which is short beside the timeout that they are scaled
+        by. In place of the battery stands 3 * log of its scarcity, clipped to [-1, 1]: what decides
+        is whether the battery lasts, and a few percent matter.
         """
         inputs = observation.copy()
-        inputs[..., 6:9] = np.sqrt(observation[..., 6:9])
+        for column in (6, 7, 8, 14, 15, 16):
+            inputs[..., column] = np.sqrt(observation[..., column])
         frames = np.maximum(observation[..., 10], 1e-6)  # after the last frame none is left
         scarce = scarcity(frames, observation[..., 9])
         inputs[..., 9] = np.clip(3.0 * np.log(scarce), -1.0, 1.0)

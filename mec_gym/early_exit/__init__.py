@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 ENVIRONMENTS = {
-    "mec/EarlyExitPartition-v1": Entry(
+    "mec/EarlyExitPartition-v2": Entry(
         about="answer at which exit, cut the network where? Frames queue while the network changes",
         problem=EarlyExitPartition,
         scenario_type=Scenario,

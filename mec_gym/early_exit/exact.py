@@ -14,13 +14,16 @@ from mec_gym.core.types import FloatArray
 from mec_gym.early_exit import model
 from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.scenario import Scenario, Slot
+from mec_gym.network.tandem import RateCurve
 
 _CHUNK = 1 << 15  # how many numbers are worked on at a time, so that they stay in the cache
-_COARSE = 12  # levels of backlog on which each stage and each price of energy is tried
-# The price of energy, 1/J, is searched for from 1 on by these factors, one after the other.
-_PRICE_STEPS = (1.0, 4.0, 0.25, 2.0, 0.5, 1.4, 0.7)
+_COARSE = 12  # levels of backlog on which each queue and each price of energy is tried
+_PRICES = 0.1 * 2.0 ** np.arange(8)  # the prices of energy that are tried on it, 1/J
+_FINE = 2.0 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])  # and near the best of them
 _TICKS = 2000  # how many ticks the ruler has that backlogs are read on
+_WINDOW = 128  # and those on which the uplink is read
 _ROUNDING = 1e-12  # relative; every comparison errs on the side of the bound
+_QUEUES = ("device", "raw", "computed")  # at which frames may wait in the relaxed problem
 
 
 def all_decisions(scenario: Scenario) -> Decision:
@@ -43,21 +46,32 @@ def try_all(
         scenario: The parameters.
 
     Returns:
-        All decisions, fields (A,); when each stage is free after each of them, (..., A, 3) s
-        from now; what each costs, its negative reward, (..., A); and the energy that each takes
-        from the battery, (..., A) J.
+        All decisions, fields (A,); when each stage has done all its work after each of them, (...,
+        A, 3) s from now; what each costs, its negative reward, (..., A); and the energy that
+        each takes from the battery, (..., A) J.
     """
     decisions = all_decisions(scenario)
-    wide = arrays.map_arrays(lambda a: np.expand_dims(a, -1), state)
-    wide = replace(wide, backlog=np.expand_dims(state.backlog, -2))
-    slot = arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot)
-    free, outcome = model.serve(slot, wide, decisions, scenario)
-    cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost + outcome.energy_cost
-    return decisions, free, cost, outcome.energy_j
+    wide = State(
+        free=np.expand_dims(state.free, -2),
+        under_way=np.expand_dims(state.under_way, -3),
+        battery=np.expand_dims(state.battery, -1),
+        frames_left=np.expand_dims(state.frames_left, -1),
+    )
+    arrival = np.asarray(slot.arrival)[..., None, None]
+    uplink = np.expand_dims(slot.uplink, -3)
+    slot = replace(arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot), uplink=uplink)
+    after, outcome = model.serve(slot, wide, decisions, scenario)
+    cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost
+    cost = cost + outcome.energy_cost + outcome.delay_cost
+    # A frame that is not started leaves the stages as they are.
+    bits = scenario.table.cost[decisions.exit, decisions.partition, 1]
+    free = model.all_done_after(wide, after, bits, outcome.edge_s)
+    free = np.where(outcome.dropped[..., None], model.all_done(wide), free)
+    return decisions, np.maximum(free - arrival, 0.0), cost, outcome.energy_j
 
 
 def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:
-    """The decision that earns most in a slot, waiting in the queues included.
+    """The decision that earns most in a slot, waiting and the delay of others included.
 
     It is blind to the frames to come.
 
@@ -78,23 +92,37 @@ def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision
 def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArray:
     """An upper bound on the return of any policy, clairvoyant or not.
 
-    The problem is relaxed to one queue. At one of the three stages frames wait as they do in
-    the problem, and at the other two they never wait. The battery is not a limit but has a
-    price (a Lagrange multiplier): every joule is paid for, and the price of the full battery is
-    given back. A frame may be dropped at will. Dynamic programming backward over the backlog of
-    that stage solves the relaxed problem on a grid, where every backlog is rounded down to the
-    next level. Each stage and each price gives a bound, and the least one counts. All stages
-    are tried on a coarse grid at no price, then several prices at each episode's best stage,
-    and its best price on a fine grid too.
+    The problem is relaxed to one queue; in all other places frames never wait. The battery is
+    not a limit but has a price (a Lagrange multiplier): every joule is paid for, and the price
+    of the full battery is given back. A frame may be dropped at will. Dynamic programming
+    backward over the backlog of that queue solves the relaxed problem on a grid, where every
+    backlog is rounded down to the next level. Each queue and each price gives a bound, and the
+    least one counts. All queues are tried on a coarse grid at no price, then several prices at
+    each episode's best queue, and prices near its best one on a fine grid.
 
-    This is a bound for the following reason. Let a policy play, and let the relaxed problem
-    take the same decisions and drop what the policy drops. By induction its backlog is never
-    larger: a smaller backlog and no other queues finish each frame no later, and free the
-    stage no later. So each frame that was served may be served, with no larger cost of
-    latency, miss or energy. By the same argument the relaxed value does not increase with the
-    backlog, so rounding a backlog down does not lower it. The maximum over all decisions is no
-    less than the value of these. No policy spends more than the battery holds, so what it is
-    given back is no less than what it pays, whatever the price.
+    A queue must be one in which frames provably wait in the order in which they arrive:
+
+    * ``device``: the device serves all frames that have work for it in this order.
+    * ``raw``: frames that are sent as they are are ready for the link when they arrive, so the
+      link serves them in this order among themselves. A frame that is computed first becomes
+      ready later than it arrives, so it too waits for raw frames that arrived before it. But it
+      may be overtaken, and so delays nobody here.
+    * ``computed``: frames with work on the device leave it in the order of their arrival, so the
+      link serves them in this order among themselves. Raw frames neither wait nor delay here.
+
+    There is no queue at the edge server, which frames reach in any order.
+
+    This is a bound for the following reason. The sum of rewards is what the frames really cost
+    in the end. Let a policy play, and let the relaxed problem take the same decisions and drop
+    what the policy drops. By induction its backlog is never larger: a smaller backlog and no
+    other queues make each frame ready no later, a transfer that starts no later ends no later,
+    whatever the rate does, and so the queue is free no later. So each frame that was served may
+    be served, with no larger cost of latency or miss. Nor is its energy larger: a frame that is
+    served is sent within its timeout, so its transfer takes no less time than at the highest
+    rate until then. By the same argument the relaxed value does not increase with the backlog,
+    so rounding a backlog down does not lower it. The maximum over all decisions is no less than
+    the value of these. No policy spends more than the battery holds, so what it is given back is
+    no less than what it pays, whatever the price.
 
     Args:
         trace: Fields (n, T).
@@ -105,103 +133,184 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
     Returns:
         The bound of each episode, (n,).
     """
-    free = np.zeros(len(trace.bandwidth))
-    coarse = np.stack([_in_chunks(trace, scenario, stage, _COARSE, free) for stage in range(3)])
+    free = np.zeros((len(trace.bandwidth), 1))
+    coarse = np.stack([_in_chunks(trace, scenario, q, _COARSE, free)[:, 0] for q in _QUEUES])
     bounds, chosen = coarse.min(axis=0), coarse.argmin(axis=0)
-    for stage in range(3):
-        rows = np.flatnonzero(chosen == stage)
+    for index, queue in enumerate(_QUEUES):
+        rows = np.flatnonzero(chosen == index)
         part = arrays.at(trace, rows)
-        price, least = np.ones(len(rows)), np.full(len(rows), np.inf)
-        for step in _PRICE_STEPS:
-            found = _in_chunks(part, scenario, stage, _COARSE, price * step)
-            price = np.where(found < least, price * step, price)
-            least = np.minimum(least, found)
-        price = np.where(least < bounds[rows], price, 0.0)
-        fine = _in_chunks(part, scenario, stage, levels, price)
-        bounds[rows] = np.minimum.reduce([bounds[rows], least, fine])
+        found = _in_chunks(part, scenario, queue, _COARSE, np.tile(_PRICES, (len(rows), 1)))
+        found = np.concatenate([bounds[rows, None], found], axis=1)
+        price = np.append(0.0, _PRICES)[found.argmin(axis=1)]
+        fine = _in_chunks(part, scenario, queue, levels, price[:, None] * _FINE)
+        bounds[rows] = np.minimum(found.min(axis=1), fine.min(axis=1))
     return np.asarray(bounds)
 
 
 def _in_chunks(
-    trace: Slot, scenario: Scenario, stage: int, levels: int, energy_price: FloatArray
+    trace: Slot, scenario: Scenario, queue: str, levels: int, energy_price: FloatArray
 ) -> FloatArray:
-    """The values of :func:`_one_queue` for any number of episodes, (n,)."""
+    """The values of :func:`_one_queue` for any number of episodes, (n, P)."""
     n = len(trace.bandwidth)
+    if not energy_price.size:
+        return energy_price
     chunk = max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
-    values = np.empty(n)
+    values = np.empty(energy_price.shape)
     for begin in range(0, n, chunk):
         rows = slice(begin, begin + chunk)
         part = arrays.at(trace, rows)
-        values[rows] = _one_queue(part, scenario, stage, levels, energy_price[rows])
+        values[rows] = _one_queue(part, scenario, queue, levels, energy_price[rows])
     return values
 
 
+class _Window:
+    """When transfers end at the soonest that begin in the slot of a frame; n episodes.
+
+    The bits that can be sent until a moment, and the moment until which so many can be sent,
+    are read on two rulers. Between two of their ticks the rate hardly ever changes, and then
+    what is read is exact. Where it does change, the lowest rate between the ticks gives no more
+    bits, and the highest one no later moment. So the end that is read is never too late, as long
+    as it is within the timeout, and never within the timeout if it is not.
+
+    Args:
+        trace: Fields (n, T).
+        t: The slot.
+        timeout: The length of the window, s.
+    """
+
+    def __init__(self, trace: Slot, t: int, timeout: float) -> None:
+        time, bits, rate = np.moveaxis(trace.uplink[:, 0, :, t:], 1, 0)
+        time, bits = time - time[:, :1], bits - bits[:, :1]
+        inside = max(1, int((time < timeout).sum(axis=-1).max(initial=0)))
+        curve = RateCurve(time=time[:, :inside], bits=bits[:, :inside], rate=rate[:, :inside])
+        self.fastest = np.where(curve.time < timeout, curve.rate, 0.0).max(axis=-1)
+        self._per_tick, self._tick = _WINDOW / timeout, timeout / _WINDOW
+        ticks = np.broadcast_to(self._tick * np.arange(_WINDOW + 1), (len(time), _WINDOW + 1))
+        self._sent = curve.bits_until(ticks)
+        self._slowest = _extreme_rates(curve, ticks, np.minimum)
+        self._step = np.maximum(self._sent[:, -1:], 1e-9) / _WINDOW
+        self._when = np.minimum(curve.when(self._step * np.arange(_WINDOW + 1)), timeout)
+        fastest = _extreme_rates(curve, self._when, np.maximum)
+        fastest[:, -1] = rate.max(axis=-1)
+        self._per_bit = 1.0 / np.maximum(fastest, 1e-30)
+        self._rows = np.arange(len(time)) * (_WINDOW + 1)
+
+    def end(self, begin: FloatArray, bits: FloatArray) -> FloatArray:
+        """When a transfer of so many bits ends, (n, ...), that begins so many s from now."""
+        rows = self._rows.reshape(-1, *(1,) * (begin.ndim - 1))
+        step = self._step.reshape(rows.shape)
+        place = np.minimum((begin * self._per_tick).astype(np.int64), _WINDOW)
+        sent = begin - place * self._tick
+        place += rows
+        sent *= self._slowest.take(place)
+        sent += self._sent.take(place)
+        sent += bits
+        place = np.minimum(sent / step, _WINDOW).astype(np.int64)
+        sent -= place * step
+        place += rows
+        sent *= self._per_bit.take(place)
+        sent += self._when.take(place)
+        return np.maximum(sent, begin, out=sent)
+
+
+def _extreme_rates(curve: RateCurve, moment: FloatArray, extreme: np.ufunc) -> FloatArray:
+    """The lowest or highest rate from each of some moments until the next, (n, ticks)."""
+    place = np.broadcast_to(curve.place(moment), moment.shape)
+    after = np.append(place[:, 1:], place[:, -1:], axis=1)
+    rows = np.arange(len(place))[:, None]
+    found = curve.rate[rows, place]
+    for step in range(1, int((after - place).max(initial=0)) + 1):
+        found = extreme(found, curve.rate[rows, np.minimum(place + step, after)])
+    return np.asarray(found)
+
+
 def _one_queue(
-    trace: Slot, scenario: Scenario, stage: int, levels: int, energy_price: FloatArray
+    trace: Slot, scenario: Scenario, queue: str, levels: int, energy_price: FloatArray
 ) -> FloatArray:
-    """The value of the relaxed problem with a queue at one stage only, (n,).
+    """The value of the relaxed problem with one queue, at each price of energy, (n, P).
 
     Args:
         trace: Fields (n, T).
         scenario: The parameters.
-        stage: The stage at which frames wait.
+        queue: One of ``_QUEUES``.
         levels: The number of levels of the grid.
-        energy_price: The price of a joule, (n,).
+        energy_price: The prices of a joule, (n, P).
     """
     n, horizon = trace.bandwidth.shape
     decisions = all_decisions(scenario)
     cost = scenario.table.cost[decisions.exit, decisions.partition]  # (A, 3)
-    works = cost[:, stage] > 0
+    bits, computes, sends = cost[:, 1], cost[:, 0] > 0, cost[:, 1] > 0
+    waits = {"device": computes, "raw": sends, "computed": sends & computes}[queue]
+    delays = waits & ~computes if queue == "raw" else waits
     timeout = scenario.timeout_s
     # Levels lie denser near 0, on the ticks of a ruler that is read without searching.
     level = np.unique((_TICKS * np.linspace(0.0, 1.0, levels) ** 2).astype(np.int64))
     grid = level * (timeout / _TICKS)
     level_below = np.searchsorted(level, np.arange(_TICKS + 1), side="right") - 1
-    per_tick = _TICKS / timeout * (1.0 - _ROUNDING)
+    per_tick = _TICKS / timeout
     rows = np.arange(n)[:, None] * (_TICKS + 1)
     wrong = scenario.accuracy_weight * (1.0 - scenario.accuracy[decisions.exit])
-    value = np.zeros((n, len(grid)))
+    prices = energy_price.T[..., None]  # (P, n, 1)
+    values = [np.zeros((n, len(grid))) for _ in prices]
+    rounding = _rounding(trace, timeout)  # s, (n, 1)
 
     for t in reversed(range(horizon)):
-        slot = arrays.at(trace, (slice(None), t, None))  # (n, 1)
-        service = model.service_times(cost, slot)  # (n, A, 3)
+        slot = arrays.at(replace(trace, uplink=trace.arrival), (slice(None), t, None))  # (n, 1)
+        window = _Window(trace, t, timeout)
+        device_s, edge_s = cost[:, 0] / slot.device_speed, cost[:, 2] / slot.edge_speed  # (n, A)
         trip = model.round_trip_times(cost, slot)  # (n, A)
-        spent = model.energy(cost, service[..., 1], trip, slot, scenario)
-        fixed = wrong + (scenario.energy_weight + energy_price[:, None]) * spent
+        rest = edge_s + trip
+        link_s = bits / np.maximum(window.fastest, 1e-30)[:, None]
+        spent = model.energy(cost, link_s, trip, slot, scenario)
+        fixed = wrong + scenario.energy_weight * spent
         per_second = scenario.latency_weight * slot.priority / slot.deadline
         miss = scenario.miss_weight * slot.priority
         # Rounding must not turn a frame that is just in time into one that is late.
-        in_time = slot.deadline * (1.0 + _ROUNDING)
-        served = timeout * (1.0 + _ROUNDING)
-        value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
+        in_time, served = slot.deadline + rounding, timeout + rounding
 
         # Of the decisions that do not touch the queue, and a drop, only the best one matters.
-        latency = service[:, ~works].sum(axis=-1) + trip[:, ~works]
-        others = fixed[:, ~works] + per_second * latency + miss * (latency > in_time)
+        begin = device_s[:, ~waits]
+        ready = np.where(sends[~waits], window.end(begin, bits[~waits]), begin)
+        latency = ready + rest[:, ~waits]
+        others = fixed[:, ~waits] + per_second * latency + miss * (latency > in_time)
         others[latency > served] = np.inf
-        others = np.concatenate(
-            [others, scenario.accuracy_weight + per_second * timeout + miss], axis=1
-        )
-        tick = np.maximum((grid - slot.interval) * per_tick, 0.0).astype(np.int64)
-        best = value_at[rows + tick] - others.min(axis=1)[:, None]
+        drop = scenario.accuracy_weight + per_second * timeout + miss
+        tick = np.maximum((grid - slot.interval - rounding) * per_tick, 0.0)
+        idle_at = rows + tick.astype(np.int64)
 
-        # Work at the queue begins when it is ready and the stage is free, (n, W, levels).
-        busy = service[:, works]
-        own, after = busy[..., stage], busy[..., stage + 1 :].sum(axis=-1)
-        before = busy[..., :stage].sum(axis=-1)
-        if stage < 2:
-            after += trip[:, works]
+        # Work at the queue begins when it is ready and the queue is empty, (n, W, levels).
+        own, sent = device_s[:, waits, None], bits[waits, None]
+        if queue == "device":
+            left = own + grid
+            finish = window.end(left, sent)
+            np.copyto(finish, left, where=~sends[waits, None])
         else:
-            before += trip[:, works]
-        begin = np.maximum(before[..., None], grid)
-        rest = own + after
-        total = begin * per_second[..., None]
-        total += (fixed[:, works] + per_second * rest)[..., None]
-        total += (begin > (in_time - rest)[..., None]) * miss[..., None]
-        np.copyto(total, np.inf, where=begin > (served - rest)[..., None])
-        begin += (own - slot.interval)[..., None]
-        begin *= per_tick
-        np.clip(begin, 0.0, _TICKS, out=begin)
-        np.subtract(value_at[rows[..., None] + begin.astype(np.int64)], total, out=total)
-        value = np.maximum(best, total.max(axis=1, initial=-np.inf))
-    return np.asarray(value[:, 0] + energy_price * scenario.battery)
+            finish = left = window.end(np.maximum(own, grid), sent)
+        total = finish + rest[:, waits, None]
+        late, never = total > in_time[..., None], total > served[..., None]
+        total *= per_second[..., None]
+        total += fixed[:, waits, None]
+        total += late * miss[..., None]
+        np.copyto(total, np.inf, where=never)
+        tick = ((left - (slot.interval + rounding)[..., None]) * per_tick).clip(0.0, _TICKS)
+        after_at = rows[..., None] + tick.astype(np.int64)
+        np.copyto(after_at, idle_at[:, None], where=~delays[waits, None])
+        for index, (price, value) in enumerate(zip(prices, values, strict=True)):
+            value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
+            cheapest = (others + price * spent[:, ~waits]).min(axis=1, initial=np.inf)
+            best = value_at[idle_at] - np.minimum(cheapest[:, None], drop)
+            after = value_at[after_at]
+            after -= total
+            after -= (price * spent[:, waits])[..., None]
+            values[index] = np.maximum(best, after.max(axis=1, initial=-np.inf))
+    value = np.stack([value[:, 0] for value in values], axis=-1)
+    return np.asarray(value + energy_price * scenario.battery)
+
+
+def _rounding(trace: Slot, timeout: float) -> FloatArray:
+    """By how much times of the simulator may be rounded, on the safe side, (n, 1) s."""
+    time, bits, rate = np.moveaxis(trace.uplink[:, 0], 1, 0)
+    slowest = np.where(rate > 0, rate, np.inf).min(axis=-1)
+    digits = 8.0 * np.finfo(np.float64).eps
+    lost = digits * (time[:, -1] + timeout + bits[:, -1] / slowest)
+    return np.asarray(_ROUNDING * timeout + lost)[:, None]

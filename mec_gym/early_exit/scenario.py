@@ -31,6 +31,7 @@ from mec_gym.network.bandwidth import (
     Regimes,
     ornstein_uhlenbeck,
 )
+from mec_gym.network.tandem import RateCurve
 from mec_gym.network.technologies import LTE, LTE_CAT1, UMTS, WLAN, RadioTechnology
 
 LIGHT, HEAVY = (5.0,), (30.0,)  # frames/s: a few pictures per second, and video
@@ -40,9 +41,13 @@ LOAD_DEVIATIONS = 2.5  # loads stay within so many standard deviations of their 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One frame and what it meets. A trace is a Slot with leading axes (n, T)."""
+    """One frame and what it meets. A trace is a Slot with leading axes (n, T).
 
-    bandwidth: FloatArray  # (...) bit/s, the bandwidth B of the uplink
+    ``arrival`` and ``uplink`` are what the simulator knows beyond the agent. In a trace the
+    uplink is that of the whole episode, (n, 1, 3, T).
+    """
+
+    bandwidth: FloatArray  # (...) bit/s, the bandwidth B of the uplink when the frame arrives
     round_trip: FloatArray  # (...) s, the round-trip time of the technology in use
     base_power: FloatArray  # (...) W, the power of its radio at a rate of 0
     joule_per_bit: FloatArray  # (...) J/bit, how much that power grows with the rate
@@ -52,6 +57,33 @@ class Slot:
     interval: FloatArray  # (...) s until the next frame; hidden
     deadline: FloatArray  # (...) s after the frame's arrival, T_deadline
     priority: FloatArray  # (...) P_task, which is 1 if the frame is urgent
+    arrival: FloatArray  # (...) s from the begin of the episode; hidden
+    uplink: FloatArray  # (..., 3, C): s, the bits sent until then, bit/s from then on; hidden
+
+
+def uplink_of(arrival: FloatArray, rate: FloatArray) -> FloatArray:
+    """The field ``uplink`` of a link that has the rates (..., C) bit/s from (..., C) s on."""
+    curve = RateCurve.of(arrival, rate)
+    return np.stack([curve.time, curve.bits, curve.rate], axis=-2)
+
+
+def curve_of(slot: Slot) -> RateCurve:
+    """The rate of the uplink of slots (...), fields (..., C)."""
+    uplink = slot.uplink
+    return RateCurve(time=uplink[..., 0, :], bits=uplink[..., 1, :], rate=uplink[..., 2, :])
+
+
+def follow_bandwidth(trace: Slot) -> Slot:
+    """A trace whose arrivals follow its intervals, and whose uplink follows its bandwidths.
+
+    It makes a trace whole that was drawn by a scenario and then changed by hand.
+
+    Args:
+        trace: Fields (n, T); its ``arrival`` and ``uplink`` do not matter.
+    """
+    gaps = np.concatenate([np.zeros((len(trace.interval), 1)), trace.interval[:, :-1]], axis=-1)
+    arrival = np.cumsum(gaps, axis=-1)
+    return replace(trace, arrival=arrival, uplink=uplink_of(arrival, trace.bandwidth)[:, None])
 
 
 @dataclass(frozen=True)
@@ -86,6 +118,8 @@ class Scenario:
         miss_weight: The cost of a missed deadline.
         energy_weight: The cost of a joule, 1/J.
         candidates: The largest number of partitions per exit to choose among, K.
+        under_way: The largest number of frames that may be on their way to the edge server, the
+            device's queue included. A frame that would be one more is not started.
 
     Raises:
         ValueError: A parameter is outside its range, there is no such profile, the profile is
@@ -115,6 +149,7 @@ class Scenario:
     miss_weight: float = 1.0
     energy_weight: float = 0.05
     candidates: int = 32
+    under_way: int = 16
 
     def __post_init__(self) -> None:
         check_fields(
@@ -124,7 +159,7 @@ class Scenario:
                 "edge": get_args(AnyDevice),
                 "bandwidth": (Regimes, MeasuredBandwidth),
             },
-            positive_int=("horizon", "candidates"),
+            positive_int=("horizon", "candidates", "under_way"),
             positive=("arrival_frames", "timeout_s", "battery", "accuracy_weight"),
             non_negative=(
                 "load_spread",
@@ -232,8 +267,10 @@ class Scenario:
         ).T.copy()
         if isinstance(self.bandwidth, Regimes):
             bandwidth, network = self.bandwidth.sample_networks(rng, time)
+            sent_at = bandwidth
         else:
-            bandwidth, network = self.bandwidth.sample(rng, time), np.zeros(shape, dtype=np.int64)
+            bandwidth, sent_at = self.bandwidth.sample_gaps(rng, time)
+            network = np.zeros(shape, dtype=np.int64)
         if len(self.technologies) == 1:
             network = np.zeros(shape, dtype=np.int64)
         return Slot(
@@ -247,6 +284,8 @@ class Scenario:
             interval=interval,
             deadline=rng.uniform(*self.deadline, size=shape),
             priority=np.where(rng.random(shape) < self.urgent_share, 1.0, self.normal_priority),
+            arrival=time,
+            uplink=uplink_of(time, sent_at)[:, None],
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Front:
     whole: bool  # whether all valid partitions were looked at
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PartitionTable:
     """The fronts of all N exits, and K candidates per exit that an agent chooses among.
 
@@ -44,6 +44,11 @@ class PartitionTable:
     chosen: IntArray  # (N, K) index into the exit's front, ordered by device work
     cost: FloatArray  # (N, K, 3): device work s, bits to send, edge work s
     sizes: IntArray  # (N,) the number of candidates that differ
+
+    @cached_property
+    def edge_work_is_sent(self) -> bool:
+        """Whether all work of candidates on the edge server follows a transfer of bits."""
+        return bool((self.cost[self.cost[..., 2] > 0][:, 1] > 0).all())
 
     def candidates(self, exit_index: int) -> FloatArray:
         """The costs of one exit's candidates, without repetition, (sizes[exit_index], 3)."""

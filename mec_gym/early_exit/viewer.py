@@ -20,9 +20,10 @@ from mec_gym.core.pictures import (
     style,
 )
 from mec_gym.core.problem import Episode
-from mec_gym.core.types import IntArray
-from mec_gym.early_exit.model import Decision, Outcome, State
-from mec_gym.early_exit.scenario import Scenario, Slot
+from mec_gym.core.types import FloatArray, IntArray
+from mec_gym.early_exit.model import Decision, Outcome, State, all_done
+from mec_gym.early_exit.scenario import Scenario, Slot, curve_of
+from mec_gym.network.tandem import travel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,8 +46,8 @@ def draw_episode(scenario: Scenario, episode: Frames) -> Figure:
     """The whole episode so far, one column per frame.
 
     The panels show, from top to bottom: the uplink and the arrival rate; where each frame's
-    latency was spent, and its deadline; its exit and the share of the network's work that the
-    device did; the backlogs that it found, and the charge of the battery.
+    latency was spent in the end, and its deadline; its exit and the share of the network's work
+    that the device did; the backlogs that it found, and the charge of the battery.
 
     Args:
         scenario: The parameters of what was played.
@@ -82,15 +83,45 @@ def draw_network(axes: Axes, scenario: Scenario, episode: Frames) -> None:
     axes.legend(lines, ["uplink", "arrival rate (right)"], **ABOVE)
 
 
+def spent(scenario: Scenario, episode: Frames) -> dict[str, FloatArray]:
+    """Where the time of each frame went in the end, in s, (frames played,); 0 if dropped.
+
+    Later frames may have delayed a frame after its own decision, so its outcome does not say it.
+    """
+    outcomes, decisions = arrays.stack(episode.outcomes), arrays.stack(episode.decisions)
+    trace, frames = episode.trace, np.flatnonzero(~outcomes.dropped)
+    bits = scenario.table.cost[decisions.exit, decisions.partition, 1]
+    way = travel(
+        trace.arrival[frames],
+        outcomes.device_s[frames],
+        bits[frames],
+        outcomes.edge_s[frames],
+        curve_of(arrays.slot_of(trace, 0)),
+        outcomes.round_trip_s[frames],
+    )
+    parts = {
+        "device": way.device_finish - way.device_start,
+        "link": way.link_finish - way.link_start,
+        "round trip": way.edge_ready - way.link_finish,
+        "edge": way.edge_finish - way.edge_start,
+    }
+    latency = way.edge_finish - trace.arrival[frames]
+    parts = {"waiting": latency - sum(parts.values()), **parts}
+    found = {}
+    for name, seconds in parts.items():
+        found[name] = np.zeros(len(episode.outcomes))
+        found[name][frames] = seconds
+    return found
+
+
 def draw_latency(axes: Axes, scenario: Scenario, episode: Frames) -> None:
-    """Where the latency of each frame was spent, its deadline, and which frames were dropped."""
+    """Where each frame's latency was spent in the end, its deadline, and who was dropped."""
     outcomes = arrays.stack(episode.outcomes)
     played = _numbers(len(episode.outcomes))
     style(axes, ylabel="latency, ms")
     bottom = np.zeros(len(played))
-    for name in ("waiting", "device", "link", "round trip", "edge"):
-        seconds = getattr(outcomes, f"{name.replace(' ', '_')}_s")
-        height = np.where(outcomes.dropped, 0.0, seconds) * 1e3
+    for name, seconds in spent(scenario, episode).items():
+        height = 1e3 * seconds
         axes.bar(played, height, 0.9, bottom=bottom, color=COLORS[name], label=name)
         bottom += height
     deadline = episode.trace.deadline[: len(played)] * 1e3
@@ -122,13 +153,14 @@ def draw_decisions(axes: Axes, scenario: Scenario, episode: Frames) -> None:
 
 
 def draw_backlogs(axes: Axes, scenario: Scenario, episode: Frames) -> None:
-    """The backlogs of device, link and edge that each frame found, and the battery's charge."""
+    """What device, link and edge had yet to do when each frame came, and the battery's charge."""
     states = arrays.stack(episode.states[: len(episode.decisions)])
     played = _numbers(len(episode.decisions))
+    arrival = episode.trace.arrival[: len(played), None]
+    left = np.maximum(all_done(states) - arrival, 0.0) * 1e3
     style(axes, ylabel="backlog found, ms")
     for stage, name in enumerate(STAGES):
-        backlog = states.backlog[:, stage] * 1e3
-        axes.step(played, backlog, where="mid", color=COLORS[name], label=name)
+        axes.step(played, left[:, stage], where="mid", color=COLORS[name], label=name)
     axes.set_ylim(bottom=0)
     right = _right_of(axes, "battery, %")
     charge = 100.0 * states.battery / scenario.battery
@@ -144,12 +176,14 @@ def _title(scenario: Scenario, episode: Frames) -> str:
     answered = ~outcomes.dropped
     cost = sum(
         getattr(outcomes, f"{part}_cost").sum()
-        for part in ("accuracy", "latency", "miss", "energy")
+        for part in ("accuracy", "latency", "miss", "delay", "energy")
     )
+    latency = (outcomes.latency_s + outcomes.delay_caused_s).mean()
+    late = outcomes.deadline_missed.sum() + outcomes.misses_caused.sum()
     return (
         f"{scenario.graph.name}: {len(episode.outcomes)} of {scenario.horizon} frames, "
-        f"cost {cost:.2f}, latency {outcomes.latency_s.mean() * 1e3:.0f} ms, "
-        f"{outcomes.deadline_missed.sum()} late or dropped, "
+        f"cost {cost:.2f}, latency {latency * 1e3:.0f} ms, "
+        f"{late:.0f} late or dropped, "
         f"accuracy {100 * outcomes.accuracy[answered].mean() if answered.any() else 0:.1f} % "
         "of those answered"
     )

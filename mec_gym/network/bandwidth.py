@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mec_gym.core.checks import check_fields, non_negative, numbers, positive
 from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.network.recordings import read_recording
+from mec_gym.network.tandem import RateCurve
 
 CAT1, G3, G4, WIFI = 0.13e6, 1.10e6, 5.85e6, 18.88e6
 """Mean uplink rates of networks in use, [Hu2019] table I, bit/s."""
@@ -210,8 +211,34 @@ class MeasuredBandwidth:
 
     def sample(self, rng: np.random.Generator, time: FloatArray) -> FloatArray:
         """Draw the rates at given times, (n, T) s -> (n, T) bit/s."""
+        return self.sample_gaps(rng, time)[0]
+
+    def sample_gaps(
+        self, rng: np.random.Generator, time: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw the rates at given times, and the mean rates between them.
+
+        Args:
+            rng: The source of every draw.
+            time: The times, (n, T) s.
+
+        Returns:
+            The rates at these times, (n, T) bit/s, which are never 0; and the mean rate from
+            each of them until the next, (n, T) bit/s, which is 0 if an outage lasts that long.
+            After the last time it is the rate at that time.
+        """
         begin = rng.uniform(0.0, self._duration, size=(len(time), 1))
-        return self._mean_after(np.mod(begin + time, self._duration))
+        rounds, moment = np.divmod(begin + time, self._duration)
+        rate = self._mean_after(moment)
+        begins = np.append(np.array(self.time) - self.time[0], self._duration)
+        period = RateCurve.of(begins, (*self.rate, 0.0))
+        gaps = np.diff(time, axis=-1)
+        # Of the bits within one period, so that many of them do not cost digits.
+        sent = np.diff(period.bits_until(moment), axis=-1)
+        sent += np.diff(rounds, axis=-1) * period.bits[-1]
+        mean = rate.copy()
+        np.divide(sent, gaps, out=mean[:, :-1], where=gaps > 0)
+        return rate, np.maximum(mean, 0.0)
 
     @property
     def _duration(self) -> float:

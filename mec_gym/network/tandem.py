@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 
-_SHORT = 256  # curves up to this length are searched by counting, which is faster for them
+_FEW = 1 << 19  # up to so many comparisons, searching by counting is faster than by halves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +48,16 @@ class RateCurve:
         np.cumsum(rate[..., :-1] * steps, axis=-1, out=bits[..., 1:])
         return cls(time=time, bits=bits, rate=rate)
 
+    def place(self, moment: FloatArray) -> IntArray:
+        """Which of the C rates holds at some moments, (..., N) s -> (..., N)."""
+        return _place(self.time, moment, "right")
+
     def bits_until(self, moment: FloatArray) -> FloatArray:
         """The bits that can be sent until some moments, (..., N) s -> (..., N).
 
         A moment must not be before the first one of the curve.
         """
-        place = _place(self.time, moment, "right")
+        place = self.place(moment)
         since = moment - _pick(self.time, place)
         return np.asarray(_pick(self.bits, place) + since * _pick(self.rate, place))
 
@@ -63,10 +67,13 @@ class RateCurve:
         It is the first such moment, and infinite if the link never sends so many.
         """
         place = _place(self.bits, bits, "left")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            after = (bits - _pick(self.bits, place)) / _pick(self.rate, place)
-        # What has been sent when an outage begins, which is 0 / 0, needs no more time.
-        return np.asarray(_pick(self.time, place) + np.where(np.isnan(after), 0.0, after))
+        rate = _pick(self.rate, place)
+        after = bits - _pick(self.bits, place)
+        # What has been sent when an outage begins needs no more time, and what is left then never
+        # ends; both only where the rate is 0.
+        found = np.where(after > 0, np.inf, 0.0)
+        np.divide(after, rate, out=found, where=rate > 0)
+        return np.asarray(_pick(self.time, place) + found)
 
 
 def _place(ordered: FloatArray, value: FloatArray, side: str) -> IntArray:
@@ -78,7 +85,7 @@ def _place(ordered: FloatArray, value: FloatArray, side: str) -> IntArray:
         found = np.searchsorted(ordered, value, side=side) - 1  # type: ignore[call-overload]
         return np.asarray(np.maximum(found, 0))
     reached = np.less_equal if side == "right" else np.less
-    if count <= _SHORT:
+    if count * value.size <= _FEW:
         # The first entry need not be looked at, because no place is before it.
         inner = ordered[..., None, 1:]
         return np.asarray(np.count_nonzero(reached(inner, value[..., None]), axis=-1))
@@ -100,7 +107,7 @@ def _pick(curve: FloatArray, place: IntArray) -> FloatArray:
         return curve[place]
     shape = np.broadcast_shapes(curve.shape[:-1], place.shape[:-1])
     rows = np.broadcast_to(curve, (*shape, curve.shape[-1]))
-    return np.take_along_axis(rows, np.broadcast_to(place, (*shape, place.shape[-1])), axis=-1)
+    return np.asarray(rows[_places(np.broadcast_to(place, (*shape, place.shape[-1])))])
 
 
 def serve_by_readiness(
@@ -132,21 +139,26 @@ def serve_by_readiness(
         shape = np.broadcast_shapes(shape, (*curve.time.shape[:-1], 1))
     ready, work = np.broadcast_to(ready, shape), np.broadcast_to(work, shape)
     works = work > 0
-    if shape[-1] == 1:
+    if not shape[-1]:
+        start = finish = ready
+    elif shape[-1] == 1:
         start, finish = _in_turn(ready, work, works, free, curve)
     else:
         order = np.argsort(np.where(works, ready, -np.inf), axis=-1, kind="stable")
-        begins, ends = _in_turn(
-            np.take_along_axis(ready, order, axis=-1),
-            np.take_along_axis(work, order, axis=-1),
-            np.take_along_axis(works, order, axis=-1),
-            free,
-            curve,
-        )
+        places = _places(order)
+        begins, ends = _in_turn(ready[places], work[places], works[places], free, curve)
         start, finish = np.empty(shape), np.empty(shape)
-        np.put_along_axis(start, order, begins, axis=-1)
-        np.put_along_axis(finish, order, ends, axis=-1)
+        start[places], finish[places] = begins, ends
     return np.where(works, start, ready), np.where(works, finish, ready)
+
+
+def _places(order: IntArray) -> tuple[IntArray, ...]:
+    """The places along the last axis, (..., N), as indices of all axes; this is fast."""
+    lead = order.shape[:-1]
+    if len(lead) == 1:
+        return np.arange(lead[0])[:, None], order
+    axes = np.ogrid[tuple(slice(n) for n in lead)] if lead else ()
+    return (*(axis[..., None] for axis in axes), order)
 
 
 def _in_turn(

@@ -43,7 +43,7 @@ from mec_gym.training_offload import Scenario
 from mec_gym.training_offload.exact import Resources
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-EXITS = "mec/EarlyExitPartition-v1"
+EXITS = "mec/EarlyExitPartition-v2"
 PLACES = "mec/DistributedInference-v1"
 PLANS = "mec/PipelineTraining-v0"
 CLIENTS = "mec/FederatedTraining-v0"

@@ -8,7 +8,7 @@ import mec_gym
 from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.problem import check_is_problem, missing_parts
 
-ID = "mec/EarlyExitPartition-v1"
+ID = "mec/EarlyExitPartition-v2"
 
 
 class Half(TinyProblem):

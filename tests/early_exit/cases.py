@@ -1,28 +1,35 @@
 """Networks and scenarios of the early-exit problem with every number given, and a second opinion.
 
-The oracle is written from the definition of the problem, frame by frame in plain floats:
+The oracles are written from the definition of the problem. One takes a single frame in plain
+floats, the other whole episodes in a discrete-event simulation (tests/stages.py):
 
-    Td = device work / speed left, Tt = bits / B, Te = edge work / speed left
+    Td = device work / speed left, Te = edge work / speed left
+    a transfer lasts until the rate has carried its bits, piece by piece
     finish at a stage = max(ready, stage is free) + service, stage by stage; a frame skips a
     stage at which it has nothing to do
     what is sent is at the edge one round trip later, and the link is free without it
-    a frame that the battery cannot pay for or that would take longer than the timeout is not
-    started: it counts as a wrong answer after the timeout that came too late
+    a frame that the battery cannot pay for, or that would make itself or another take longer
+    than the timeout, is not started: it counts as a wrong answer after the timeout that came
+    too late
     energy = power of the device x device work at nominal speed
-           + base power of the radio x (Tt + round trip) + bits x J/bit, if anything is sent
+           + base power of the radio x (transfer + round trip) + bits x J/bit, if it sends
+    a decision pays for what is different if the frame is simulated together with those that
+    were started before
 """
 
 import dataclasses
+from dataclasses import replace
 
 import layer_graphs
 import numpy as np
+from stages import simulate
 
 from mec_gym.core import arrays
 from mec_gym.dnn.devices import Device
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph
-from mec_gym.early_exit.model import Decision, State, service_times
+from mec_gym.early_exit.model import ROWS, Decision, State, service_times
 from mec_gym.early_exit.problem import EarlyExitPartition
-from mec_gym.early_exit.scenario import Scenario, Slot
+from mec_gym.early_exit.scenario import Scenario, Slot, uplink_of
 from mec_gym.network.bandwidth import Regimes
 from mec_gym.network.technologies import RadioTechnology
 
@@ -90,6 +97,7 @@ GIVEN = {
     "miss_weight": 1.3,
     "energy_weight": 0.17,
     "candidates": 9,
+    "under_way": 30,
 }
 
 
@@ -153,9 +161,15 @@ def random_network(rng, most=8, exits=2, bits=5e3):
 
 
 def random_slots(rng, shape):
-    """Slots over a wide range: any stage may be the slowest."""
+    """Slots over a wide range: any stage may be the slowest; the rate changes some times."""
+    bandwidth = 10 ** rng.uniform(4.0, 6.5, shape)
+    time = np.cumsum(rng.exponential(0.1, (*shape, 5)), axis=-1)
+    time -= time[..., :1]
+    rate = bandwidth[..., None] * rng.choice([0.0, 0.3, 1.0, 2.0], (*shape, 5))
+    rate[..., 0] = bandwidth
+    rate[..., -1] = 0.7 * bandwidth
     return Slot(
-        bandwidth=10 ** rng.uniform(4.0, 6.5, shape),
+        bandwidth=bandwidth,
         round_trip=rng.choice([0.0, 0.008, 0.031], shape),
         base_power=rng.uniform(0.2, 2.0, shape),
         joule_per_bit=rng.uniform(0.0, 7e-6, shape),
@@ -165,16 +179,42 @@ def random_slots(rng, shape):
         interval=rng.exponential(0.12, shape),
         deadline=rng.uniform(0.05, 0.6, shape),
         priority=rng.choice([0.0, 0.4, 1.0], shape),
+        arrival=np.zeros(shape),
+        uplink=uplink_of(time, rate),
     )
 
 
-def random_states(rng, shape, timeout_s=0.9, battery=11.0):
-    backlog = rng.uniform(0.0, timeout_s, (*shape, 3)) * (rng.random((*shape, 3)) < 0.6)
+def state_of(backlog, battery, frames_left, arrival=0.0):
+    """A state without frames under way, whose stages are busy for so long after ``arrival``."""
+    free = np.asarray(backlog, dtype=float) + np.asarray(arrival)[..., None]
+    shape = np.broadcast_shapes(free.shape[:-1], np.shape(battery))
     return State(
-        backlog=backlog,
+        free=free,
+        under_way=np.zeros((*shape, ROWS, GIVEN["under_way"])),
+        battery=np.asarray(battery, dtype=float),
+        frames_left=np.asarray(frames_left, dtype=float),
+    )
+
+
+def random_states(rng, shape, timeout_s=0.9, battery=11.0, arrival=0.0):
+    """States without frames under way."""
+    backlog = rng.uniform(0.0, timeout_s, (*shape, 3)) * (rng.random((*shape, 3)) < 0.6)
+    return state_of(
+        backlog,
         battery=rng.choice([0.02, 0.3, battery], shape),
         frames_left=rng.integers(1, 9, shape) * 1.0,
+        arrival=arrival,
     )
+
+
+def busy_states(problem, rng, n, frames=12):
+    """Slots and states after some random decisions, so that frames are under way; (n,)."""
+    trace = problem.sample(rng, n)
+    state = problem.start(arrays.slot_at(trace, 0))
+    for t in range(frames):
+        decision = random_decisions(rng, (n,), problem.scenario.table.sizes)
+        state, _ = problem.step(arrays.slot_at(trace, t), state, decision)
+    return arrays.slot_at(trace, frames), state
 
 
 def random_decisions(rng, shape, sizes):
@@ -197,8 +237,11 @@ def one_slot(**changes):
         "interval": 0.11,
         "deadline": 0.25,
         "priority": 0.4,
+        "arrival": 0.0,
     }
-    return Slot(**{name: np.array(value) for name, value in {**values, **changes}.items()})
+    values |= changes
+    values.setdefault("uplink", uplink_of([values["arrival"]], [values["bandwidth"]]))
+    return Slot(**{name: np.array(value) for name, value in values.items()})
 
 
 # --- for agents
@@ -237,18 +280,22 @@ def chain_scenario(triples, **changes):
 
 
 def idle(shape=()):
-    return State(
-        backlog=np.zeros((*shape, 3)), battery=np.full(shape, 11.0), frames_left=np.full(shape, 5.0)
-    )
+    return state_of(np.zeros((*shape, 3)), np.full(shape, 11.0), np.full(shape, 5.0))
 
 
 def pair(decision):
     return int(decision.exit), int(decision.partition)
 
 
-def widen(slots):
-    """Slots with one more axis, for the costs of many partitions."""
-    return arrays.map_arrays(lambda a: np.asarray(a)[..., None], slots)
+def widen(record):
+    """Slots or states with one more axis behind their own, for many decisions."""
+
+    def wider(name, field):
+        own = {"uplink": 2, "free": 1, "under_way": 2}.get(name, 0)
+        return np.expand_dims(field, -1 - own)
+
+    fields = arrays.as_dict(record).items()
+    return arrays.from_dict(type(record), {name: wider(name, field) for name, field in fields})
 
 
 def stage_times(problem, slots, decision):
@@ -269,18 +316,28 @@ def times_in_all(cost, slots):
 
 
 def moments(problem, n, seed=0):
-    """Observations of all kinds of moments of episodes, (n, 14)."""
+    """Observations of all kinds of moments of episodes, (n, 18); in half frames are under way."""
     rng = np.random.default_rng(seed)
-    trace = problem.sample(rng, n)
-    slots = arrays.at(trace, (np.arange(n), rng.integers(problem.horizon, size=n)))
-    return problem.observe(slots, random_states(rng, (n,), battery=problem.scenario.battery))
+    half = n // 2
+    trace = problem.sample(rng, half)
+    slots = arrays.at(
+        replace(
+            trace, uplink=np.broadcast_to(trace.uplink, (half, problem.horizon, 3, problem.horizon))
+        ),
+        (np.arange(half), rng.integers(problem.horizon, size=half)),
+    )
+    state = random_states(rng, (half,), battery=problem.scenario.battery, arrival=slots.arrival)
+    busy = busy_states(problem, rng, n - half, min(12, problem.horizon - 1))
+    return np.concatenate([problem.observe(slots, state), problem.observe(*busy)])
 
 
-# --- the oracle
+# --- the oracles
 
 
 def answer(slot, backlog, battery, cost, accuracy, scenario):
     """What becomes of one frame, in plain floats, and when the stages are free after it.
+
+    No other frame is under way.
 
     Args:
         slot: Fields ().
@@ -290,16 +347,18 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
         accuracy: Of the exit.
         scenario: For its weights, powers and timeout only.
     """
-    slot = {name: float(value) for name, value in arrays.as_dict(slot).items()}
-    td = cost[0] / slot["device_speed"]
-    tt = cost[1] / slot["bandwidth"]
-    te = cost[2] / slot["edge_speed"]
+    moments, _, rates = np.asarray(slot.uplink).tolist()
+    slot = {n: float(value) for n, value in arrays.as_dict(slot).items() if n != "uplink"}
+    td, te = cost[0] / slot["device_speed"], cost[2] / slot["edge_speed"]
     trip = slot["round_trip"] if cost[1] > 0 else 0.0
-    now, free = 0.0, list(map(float, backlog))
-    for stage, service in enumerate((td, tt, te)):
-        if service > 0.0:
+    now, free, tt = 0.0, list(map(float, backlog)), 0.0
+    for stage, work in enumerate((td, cost[1], te)):
+        if work > 0.0:
             start = max(now, free[stage])
-            now = free[stage] = start + service
+            if stage == 1:
+                tt = seconds_to_send(work, slot["arrival"] + start, moments, rates)
+                work = tt
+            now = free[stage] = start + work
         if stage == 1:
             now += trip
     joules = scenario.device.power_w * cost[0] + slot["base_power"] * (tt + trip)
@@ -322,6 +381,7 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
         )
     return free, {
         "latency_s": latency,
+        "delay_caused_s": 0.0,
         "device_s": td,
         "link_s": tt,
         "round_trip_s": trip,
@@ -330,18 +390,108 @@ def answer(slot, backlog, battery, cost, accuracy, scenario):
         "energy_j": joules,
         "accuracy": right,
         "deadline_missed": late,
+        "misses_caused": 0.0,
         "timed_out": why == "timed_out",
         "battery_short": why == "battery_short",
+        "no_room": False,
         "dropped": bool(why),
         "accuracy_cost": scenario.accuracy_weight * (1.0 - right),
         "latency_cost": scenario.latency_weight * slot["priority"] * latency / slot["deadline"],
         "miss_cost": scenario.miss_weight * slot["priority"] * late,
+        "delay_cost": 0.0,
         "energy_cost": scenario.energy_weight * joules,
     }
 
 
+def seconds_to_send(bits, begin, moments, rates):
+    """How long the link needs from ``begin`` on, piece by piece."""
+    now = begin
+    for place, rate in enumerate(rates):
+        until = moments[place + 1] if place + 1 < len(rates) else np.inf
+        if until <= now:
+            continue
+        if rate > 0 and bits <= rate * (until - now):
+            return now + bits / rate - begin
+        bits -= rate * (until - now)
+        now = until
+    raise AssertionError("the last rate holds for ever")
+
+
+@dataclasses.dataclass(frozen=True)
+class Simulated:
+    """What became of an episode's frames by simulation; arrays (T,)."""
+
+    started: np.ndarray
+    why: np.ndarray  # of text: served, battery, timeout
+    latency: np.ndarray  # s, of frames that were started, in the end
+    late: np.ndarray  # of them, in the end
+    own: np.ndarray  # s, latency as it stood when the frame was decided
+    caused: np.ndarray  # s, by how much others were answered later
+    misses: np.ndarray  # how many others became late
+    joules: np.ndarray  # J that each decision took
+    cost: np.ndarray  # of latency and misses of others
+    battery: float  # J left
+
+
+def simulated(problem, trace, exits, partitions):
+    """Play one episode, fields (T, ...), with a whole simulation for every decision."""
+    scenario = problem.scenario
+    cost = scenario.table.cost[exits, partitions]
+    moments, _, rates = trace.uplink[0].tolist()
+    device_s, edge_s = cost[:, 0] / trace.device_speed, cost[:, 2] / trace.edge_speed
+    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
+    weight = scenario.latency_weight * trace.priority / trace.deadline
+    count, none = len(exits), np.zeros(0)
+
+    def run(frames):
+        if not len(frames):
+            return none, none
+        args = (a[frames] for a in (trace.arrival, device_s, cost[:, 1], edge_s, trip))
+        times, done = simulate(*args, moments, rates)
+        sending = np.nan_to_num(times[:, 1, 1] - times[:, 1, 0])
+        joules = scenario.device.power_w * cost[frames, 0]
+        joules = joules + trace.base_power[frames] * (sending + trip[frames])
+        return done - trace.arrival[frames], joules + trace.joule_per_bit[frames] * cost[frames, 1]
+
+    started, battery = [], scenario.battery
+    latency, joules = none, none
+    why = np.full(count, "served", dtype=object)
+    own, caused, misses, spent, paid = np.zeros((5, count))
+    for k in range(count):
+        frames = [*started, k]
+        after, energy = run(frames)
+        if energy.sum() - joules.sum() > battery:
+            why[k] = "battery"
+        elif (after > scenario.timeout_s).any():
+            why[k] = "timeout"
+        else:
+            delay = after[:-1] - latency
+            due = trace.deadline[started]
+            late = (after[:-1] > due).astype(int) - (latency > due)
+            own[k], caused[k], misses[k] = after[-1], delay.sum(), late.sum()
+            spent[k] = energy.sum() - joules.sum()
+            battery -= spent[k]
+            paid[k] = (weight[started] * delay).sum()
+            paid[k] += (scenario.miss_weight * trace.priority[started] * late).sum()
+            started, latency, joules = frames, after, energy
+    return Simulated(
+        started=np.array(started, dtype=int),
+        why=why,
+        latency=latency,
+        late=latency > trace.deadline[started],
+        own=own,
+        caused=caused,
+        misses=misses,
+        joules=spent,
+        cost=paid,
+        battery=battery,
+    )
+
+
 def reward_of(outcome):
-    return -sum(outcome[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "energy"))
+    return -sum(
+        outcome[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "delay", "energy")
+    )
 
 
 def exhaustive_best(problem, trace):
@@ -353,20 +503,16 @@ def exhaustive_best(problem, trace):
     total = np.zeros(len(trace.bandwidth))
     for t in range(problem.horizon):
         # Fields (n, paths) grow to (n, paths, A), and are laid flat again.
-        slot = arrays.slot_at(trace, t)
+        slot, state = arrays.slot_at(trace, t), widen(state)
         while slot.bandwidth.ndim < total.ndim + 1:
-            slot = arrays.map_arrays(lambda a: a[..., None], slot)
-        state = State(
-            backlog=state.backlog[..., None, :],
-            battery=state.battery[..., None],
-            frames_left=state.frames_left[..., None],
-        )
+            slot = widen(slot)
         state, outcome = problem.step(slot, state, Decision(exit=exits, partition=cuts))
         total = total[..., None] + problem.reward(outcome)
         shape = (len(total), int(np.prod(total.shape[1:])))
         state = State(
-            backlog=np.broadcast_to(state.backlog, (*total.shape, 3)).reshape(*shape, 3),
-            battery=np.broadcast_to(state.battery, total.shape).reshape(shape),
+            free=state.free.reshape(*shape, 3),
+            under_way=state.under_way.reshape(*shape, ROWS, -1),
+            battery=state.battery.reshape(shape),
             frames_left=np.broadcast_to(state.frames_left, total.shape).reshape(shape),
         )
         total = total.reshape(shape)

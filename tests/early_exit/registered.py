@@ -4,11 +4,13 @@ from mec_gym.early_exit import PRESETS
 
 
 def reward(parts):
-    return -sum(parts[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "energy"))
+    return -sum(
+        parts[f"{part}_cost"] for part in ("accuracy", "latency", "miss", "delay", "energy")
+    )
 
 
 REGISTERED = {
-    "mec/EarlyExitPartition-v1": Registered(
+    "mec/EarlyExitPartition-v2": Registered(
         default="mixed",
         horizon=100,
         drawn=2,

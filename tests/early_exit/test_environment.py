@@ -13,18 +13,18 @@ from mec_gym.dnn.graph import save_graph
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.testing import check_problem
 
-EXIT = "mec/EarlyExitPartition-v1"
+EXIT = "mec/EarlyExitPartition-v2"
 
 # Seed 77; actions of default_rng(2024). Generated once; a change of any digit is a change of the
 # physics, of the sampling or of what an action means.
 GOLDEN = (
     [
-        -1.432521404, -2.908191582, -11.02998141, -0.8359913791, -0.1278644617, -12.95664111,
-        -0.849199687, -11.83065795, -1.078324889, -10.92660367, -11.63951064, -11.17160505,
+        -1.438118854, -12.81010348, -11.02998141, -0.7733044982, -0.1278644617, -12.95664111,
+        -0.8357910881, -11.83065795, -1.051218615, -10.92660367, -11.63951064, -1.039212742,
     ],
     [
-        0.9325347697, 0.8805912274, 1.0, 0.593673069, 0.03283349182, 1.0, 0.610045155, 1.0,
-        0.5132553074, 1.0, 1.0, 1.0,
+        0.9423186951, 1.0, 1.0, 0.4470553885, 0.03283349182, 1.0, 0.5798581283, 1.0,
+        0.485145158, 1.0, 1.0, 0.649361004,
     ],
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Lookups against brute force; the optimum of a slot and of an episode against trying all."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -21,7 +22,7 @@ from mec_gym.early_exit.exact import all_decisions, episode_bound, slot_optimum,
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision
 from mec_gym.early_exit.problem import EarlyExitPartition
-from mec_gym.early_exit.scenario import Slot
+from mec_gym.early_exit.scenario import Slot, follow_bandwidth
 from mec_gym.network.bandwidth import Regimes
 
 OBJECTIVES = {"light": sum, "heavy": max}
@@ -183,31 +184,41 @@ def test_all_decisions():
     assert pairs == [(0, 0), (0, 1), (0, 2)] + [(1, k) for k in range(7)]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_slot_optimum_equals_trying_everything(seed):
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_slot_optimum_equals_trying_everything(seed, busy):
+    """On the whole state: if frames are under way, what they lose counts."""
     rng = np.random.default_rng(seed)
     net = cases.random_network(rng, exits=3)
-    problem = EarlyExitPartition(cases.scenario(network=net.graph, candidates=2000))
+    problem = EarlyExitPartition(
+        cases.scenario(network=net.graph, candidates=2000, arrival_rates=(15.0,))
+    )
     slots, now = cases.random_slots(rng, (80,)), cases.random_states(rng, (80,))
+    if busy:
+        slots, now = cases.busy_states(problem, rng, 80)
     decision, reward = slot_optimum(slots, now, problem.scenario)
     sizes = problem.scenario.table.sizes
     pairs = [(n, k) for n, size in enumerate(sizes) for k in range(size)]
     every = np.empty((len(pairs), 80))
     frees, spent = np.empty((len(pairs), 80, 3)), np.empty((len(pairs), 80))
+    before = model.all_done(now) - slots.arrival[:, None]
     for row, (n, k) in enumerate(pairs):
         choice = Decision(exit=np.full(80, n), partition=np.full(80, k))
-        every[row] = problem.reward(problem.step(slots, now, choice)[1])
-        frees[row], outcome = model.serve(slots, now, choice, problem.scenario)
+        after, outcome = problem.step(slots, now, choice)
+        every[row] = problem.reward(outcome)
         spent[row] = outcome.energy_j
+        # Without anybody after it, what is left after the step is all that there is to do.
+        lasting = model.all_done(after) - slots.arrival[:, None]
+        frees[row] = np.where(outcome.dropped[:, None], before, lasting)
     np.testing.assert_allclose(reward, every.max(axis=0), rtol=1e-13)
     got = problem.reward(problem.step(slots, now, decision)[1])
     np.testing.assert_allclose(got, every.max(axis=0), rtol=1e-13)
     assert decision.exit.shape == decision.partition.shape == reward.shape == (80,)
     # What it is made of, and other batches.
     _, free, cost, energy = try_all(slots, now, problem.scenario)
-    np.testing.assert_allclose(cost.T, -every, rtol=1e-13)
-    np.testing.assert_allclose(energy.T, spent, rtol=1e-13)
-    assert np.array_equal(np.moveaxis(free, 1, 0), frees)
+    np.testing.assert_allclose(cost.T, -every, rtol=1e-12)
+    np.testing.assert_allclose(energy.T, spent, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(np.moveaxis(free, 1, 0), np.maximum(frees, 0.0), atol=1e-12)
     _, folded = slot_optimum(
         *(
             arrays.map_arrays(lambda a: a.reshape(4, 20, *a.shape[1:]), part)
@@ -219,12 +230,14 @@ def test_slot_optimum_equals_trying_everything(seed):
     alone, single = slot_optimum(arrays.at(slots, 7), arrays.at(now, 7), problem.scenario)
     assert single == reward[7] and np.shape(alone.exit) == ()
     assert len(np.unique(decision.exit)) > 1
+    if busy:
+        assert model.occupied(now.under_way).sum() > 20
 
 
 def test_slot_optimum_by_hand():
     """Early and late answers, here and there, in the hand network."""
     scenario = cases.scenario()
-    now = cases.State(backlog=np.zeros(3), battery=np.array(11.0), frames_left=np.array(3.0))
+    now = cases.state_of(np.zeros(3), 11.0, 3.0)
 
     def best(slot, state=now):
         decision, reward = slot_optimum(slot, state, scenario)
@@ -244,9 +257,7 @@ def test_slot_optimum_by_hand():
     assert choice == (0, 2)
     assert reward == pytest.approx(-(2.7 * 0.3 + 0.31 * 0.625 + 0.17 * 3 * 0.05), rel=1e-12)
     # The device is busy for long and there is no link: nothing can be started.
-    stuck = cases.State(
-        backlog=np.array([0.89, 0, 0]), battery=np.array(11.0), frames_left=np.array(3.0)
-    )
+    stuck = cases.state_of([0.89, 0, 0], 11.0, 3.0)
     _, reward = best(hurry, stuck)
     assert reward == pytest.approx(-(2.7 + 0.31 * 9.0 + 1.3), rel=1e-12)
 
@@ -254,18 +265,18 @@ def test_slot_optimum_by_hand():
 # --- the bound of an episode
 
 
-def tiny_network(rng, bits=4e3, device_s=0.04, edge_s=0.01):
+def tiny_network(rng, bits=4e3, device_s=0.04, edge_s=0.01, raw=None):
     """A chain of three layers with a head on its first: 3 + 3 partitions at the most."""
     links = ((0, 1), (1, 2), (1, 3))
     times = [np.append(0.0, scale * rng.lognormal(0, 0.5, 3)) for scale in (device_s, edge_s)]
     early, late = np.sort(rng.uniform(0.5, 1.0, 2))
-    return cases.network(
-        links, bits * rng.lognormal(0, 0.8, 4), *times, ((3, float(early)), (2, float(late)))
-    )
+    sizes = bits * rng.lognormal(0, 0.8, 4)
+    sizes[0] = raw or sizes[0]
+    return cases.network(links, sizes, *times, ((3, float(early)), (2, float(late))))
 
 
 def tiny_scenario(rng, horizon=5, **changes):
-    net = tiny_network(rng, *changes.pop("scale", ()))
+    net = tiny_network(rng, *changes.pop("scale", ()), raw=changes.pop("raw", None))
     values = {
         "network": net,
         "horizon": horizon,
@@ -274,6 +285,7 @@ def tiny_scenario(rng, horizon=5, **changes):
         "battery": 50.0,
         "timeout_s": 0.6,
         "arrival_frames": 2.0,
+        "under_way": horizon,
     }
     return cases.scenario(**{**values, **changes})
 
@@ -307,8 +319,8 @@ REGIMES = {
 
 
 @functools.cache
-def tiny_episodes(regime, networks=11, episodes=10):
-    """(problem, trace, exhaustive optimum) of some networks; 110 episodes a regime."""
+def tiny_episodes(regime, networks=5, episodes=10):
+    """(problem, trace, exhaustive optimum) of some networks; 50 episodes per regime."""
     rng = np.random.default_rng(list(REGIMES).index(regime))
     found = []
     for k in range(networks):
@@ -319,25 +331,29 @@ def tiny_episodes(regime, networks=11, episodes=10):
 
 
 def test_exhaustive_search_by_hand():
-    """The tree is walked as a loop over all sequences would."""
-    problem, trace, best = tiny_episodes("battery")[0]
-    decisions = all_decisions(problem.scenario)
+    """The tree is walked as a loop over all sequences would, each of them simulated."""
+    rng = np.random.default_rng(2)
+    problem = EarlyExitPartition(tiny_scenario(rng, 3, arrival_rates=(25.0,), battery=0.5))
+    trace = problem.sample(rng, 2)
+    best = cases.exhaustive_best(problem, trace)
+    decisions, scenario = all_decisions(problem.scenario), problem.scenario
     pairs = list(zip(decisions.exit.tolist(), decisions.partition.tolist(), strict=True))
-    costs, accuracy = problem.scenario.table.cost, problem.scenario.accuracy
     for e in range(2):
+        one = arrays.at(trace, e)
+        weight = scenario.latency_weight * one.priority / one.deadline
         largest = -np.inf
-        for sequence in itertools.product(pairs, repeat=problem.horizon):
-            backlog, battery, total = [0.0] * 3, problem.scenario.battery, 0.0
-            for t, (n, k) in enumerate(sequence):
-                slot = arrays.at(trace, (e, t))
-                backlog, outcome = cases.answer(
-                    slot, backlog, battery, costs[n, k], accuracy[n], problem.scenario
-                )
-                backlog = [max(b - float(slot.interval), 0.0) for b in backlog]
-                battery -= outcome["energy_j"]
-                total += cases.reward_of(outcome)
+        for sequence in itertools.product(pairs, repeat=3):
+            exits, cuts = np.array(sequence).T
+            found = cases.simulated(problem, one, exits, cuts)
+            latency, late = np.full(3, scenario.timeout_s), np.ones(3, dtype=bool)
+            right = np.zeros(3)
+            latency[found.started], late[found.started] = found.latency, found.late
+            right[found.started] = scenario.accuracy[exits[found.started]]
+            cost = scenario.accuracy_weight * (1 - right) + weight * latency
+            cost = cost + scenario.miss_weight * one.priority * late
+            total = -cost.sum() - scenario.energy_weight * found.joules.sum()
             largest = max(largest, total)
-        assert best[e] == pytest.approx(largest, rel=1e-12)
+        assert best[e] == pytest.approx(largest, rel=1e-9)
 
 
 MOST_SLOW = slow_except(REGIMES, "usual", "timeouts", "battery")
@@ -366,7 +382,7 @@ def test_the_price_of_energy_tightens_the_bound_where_the_battery_binds(regime, 
     for problem, trace, _ in tiny_episodes(regime):
         bound = problem.bound(trace)
         with monkeypatch.context() as patch:
-            patch.setattr(exact, "_PRICE_STEPS", ())
+            patch.setattr(exact, "_PRICES", np.zeros(0))
             free = problem.bound(trace)
         assert (bound <= free).all()
         gained.append(free - bound)
@@ -379,15 +395,25 @@ def test_the_price_of_energy_tightens_the_bound_where_the_battery_binds(regime, 
 
 def idle_optimum(problem, trace):
     """Sum of the optima of the slots with empty queues and a full battery, (n,)."""
-    return slot_optimum(trace, problem.start(trace), problem.scenario)[1].sum(axis=1)
+    shape = (*trace.bandwidth.shape[:2], 3, trace.uplink.shape[-1])
+    slots = dataclasses.replace(trace, uplink=np.broadcast_to(trace.uplink, shape))
+    state = problem.start(slots)
+    state = dataclasses.replace(state, free=state.free + slots.arrival[..., None])
+    return slot_optimum(slots, state, problem.scenario)[1].sum(axis=1)
 
 
 @pytest.mark.parametrize("regime", MOST_SLOW)
-def test_the_bound_is_no_looser_than_idle_slots(regime):
+def test_the_bound_is_no_looser_than_idle_slots(regime, monkeypatch):
+    """But for energy, which is counted at the highest rate that may come.
+
+    Between two ticks of its ruler it may take a rate for a better one; here they are very close.
+    """
+    monkeypatch.setattr(exact, "_WINDOW", 4096)
     for problem, trace, _ in tiny_episodes(regime):
+        problem = EarlyExitPartition(dataclasses.replace(problem.scenario, energy_weight=0.0))
         bound, idle = problem.bound(trace), idle_optimum(problem, trace)
         if problem.scenario.battery > 1:  # who cannot pay earns less
-            assert (bound <= idle + 1e-9 * np.abs(idle)).all()
+            assert (bound <= idle + 2e-3 * np.abs(idle)).all()
 
 
 def test_the_bound_is_tight_when_frames_never_meet():
@@ -396,6 +422,7 @@ def test_the_bound_is_tight_when_frames_never_meet():
         problem = EarlyExitPartition(tiny_scenario(rng, 5, arrival_rates=(1e-3, 2e-3), battery=1e6))
         trace = problem.sample(rng, 10)
         trace.interval[:] += problem.scenario.timeout_s
+        trace = follow_bandwidth(trace)
         best = cases.exhaustive_best(problem, trace)
         np.testing.assert_allclose(problem.bound(trace), best, rtol=1e-9)
         np.testing.assert_allclose(idle_optimum(problem, trace), best, rtol=1e-12)
@@ -405,7 +432,8 @@ def test_the_bound_is_tight_when_frames_never_meet():
         cases.scenario(network=net.graph, candidates=2000, horizon=30, battery=1e6)
     )
     trace = problem.sample(rng, 20)
-    trace.interval[:] = problem.scenario.timeout_s
+    trace.interval[:] = 1.01 * problem.scenario.timeout_s
+    trace = follow_bandwidth(trace)
     np.testing.assert_allclose(problem.bound(trace), idle_optimum(problem, trace), rtol=1e-9)
     agent = SolverAgent(problem, SlotOptimumSolver(problem.scenario))
     # Observations are float32: of two decisions that are nearly as good it may take the other.
@@ -417,19 +445,29 @@ def test_the_bound_is_tight_when_frames_never_meet():
 ONE_STAGE = {
     # Sending is out of the question: both exits on the device, or nothing.
     "device": ((1e7, 0.06, 0.01), {"bandwidth": Regimes((2e4,))}),
-    # The device is out of the question and the edge takes no time.
-    "link": ((4e3, 10.0, 1e-9), {"bandwidth": Regimes((5e4,))}),
-    "edge": ((1e-3, 10.0, 0.05), {"bandwidth": Regimes((5e4,))}),
+    # The device is out of the question and the edge takes no time: all is sent raw.
+    "raw": ((4e3, 10.0, 1e-9), {"bandwidth": Regimes((5e4,), spread=0.0)}),
+    # At a rate that changes, energy is counted at the highest that may come.
+    "any rate": (
+        (4e3, 10.0, 1e-9),
+        {"bandwidth": Regimes((5e4,), memory_s=0.1), "energy_weight": 0},
+    ),
+    # The link alone is slow, and who does not compute first has far too much to send.
+    "computed": (
+        (4e3, np.array([1e-3, 10.0, 10.0]), 1e-9),
+        {"bandwidth": Regimes((5e4,), spread=0.0), "raw": 1e7},
+    ),
 }
 
 
-@pytest.mark.parametrize("stage", ONE_STAGE)
-def test_the_bound_is_nearly_tight_where_only_one_stage_matters(stage):
+@pytest.mark.parametrize("stage", slow_except(ONE_STAGE, "raw"))
+def test_the_bound_is_nearly_tight_where_only_one_queue_matters(stage, monkeypatch):
     """There the relaxation relaxes nothing but the backlog's last digits."""
+    monkeypatch.setattr(exact, "_WINDOW", 1024)
     scale, changes = ONE_STAGE[stage]
     rng = np.random.default_rng(50)
     gaps, queue = [], []
-    for _ in range(6):
+    for _ in range(4):
         scenario = tiny_scenario(
             rng, 5, scale=scale, arrival_rates=(12.0, 30.0), **changes, latency_weight=0.9
         )
@@ -441,7 +479,7 @@ def test_the_bound_is_nearly_tight_where_only_one_stage_matters(stage):
         gaps.append((bound - best) / np.abs(best))
         queue.append((idle_optimum(problem, trace) - best) / np.abs(best))
     gaps, queue = np.concatenate(gaps), np.concatenate(queue)
-    assert gaps.mean() < 0.003 and np.quantile(gaps, 0.9) < 0.005, (gaps.mean(), gaps.max())
+    assert gaps.mean() < 0.006 and np.quantile(gaps, 0.9) < 0.005, (gaps.mean(), gaps.max())
     assert queue.mean() > 0.1  # while queues cost a lot
 
 
@@ -473,19 +511,20 @@ def test_a_finer_nested_grid_never_loosens_the_bound(regime):
 
 @pytest.mark.parametrize("regime", MOST_SLOW)
 def test_no_grid_loses_what_the_coarse_one_found(regime):
-    """The 12 levels on which each stage is tried are a bound whatever the fine grid says."""
+    """The 12 levels on which each queue is tried are a bound whatever the fine grid says."""
     for problem, trace, _ in tiny_episodes(regime)[:3]:
-        coarse = episode_bound(trace, problem.scenario, 12)
-        assert np.array_equal(episode_bound(trace, problem.scenario, 2), coarse)
-        for levels in (5, 13, 30):
+        found = [
+            exact._in_chunks(trace, problem.scenario, queue, 12, np.zeros((len(trace.interval), 1)))
+            for queue in ("device", "raw", "computed")
+        ]
+        coarse = np.min(found, axis=0)[:, 0]
+        for levels in (2, 5, 13, 30):
             assert (episode_bound(trace, problem.scenario, levels) <= coarse).all()
 
 
 @pytest.mark.parametrize(
     "load",
-    slow_except(
-        ["light", "heavy", "short of battery", "short of time"], "short of battery", "short of time"
-    ),
+    slow_except(["light", "heavy", "short of battery", "short of time"], "short of battery"),
 )
 def test_no_agent_beats_the_bound(load):
     changes = {
@@ -501,7 +540,7 @@ def test_no_agent_beats_the_bound(load):
         problem = EarlyExitPartition(
             cases.scenario(network=net.graph, candidates=2000, horizon=40, **changes)
         )
-        trace = problem.sample(rng, 100)
+        trace = problem.sample(rng, 40)
         bound = problem.bound(trace)
         agents = {
             "random": UniformPolicy(problem, 5),
@@ -532,7 +571,7 @@ def test_the_bound_of_a_batch_is_that_of_its_episodes():
 
 
 def test_each_episode_has_the_stage_that_bounds_it_best():
-    """Episodes whose device, link or edge is scarce, in one batch: each as tight as by itself."""
+    """Episodes whose device or link is scarce, in one batch: each as tight as by itself."""
     rng = np.random.default_rng(81)
     scenario = tiny_scenario(
         rng,
@@ -544,16 +583,17 @@ def test_each_episode_has_the_stage_that_bounds_it_best():
     )
     problem = EarlyExitPartition(scenario)
     trace = scenario.sample(rng, 60)
-    kind = np.arange(60) % 3
-    trace.bandwidth[:] = np.array([1.0, 5e4, 1e9])[kind, None]
-    trace.device_speed[:] = np.array([0.9, 1e-3, 1e-3])[kind, None]
-    trace.edge_speed[:] = np.array([0.9, 0.9, 0.2])[kind, None]
+    kind = np.arange(60) % 2
+    trace.bandwidth[:] = np.array([1.0, 5e4])[kind, None]
+    trace.device_speed[:] = np.array([0.9, 1e-3])[kind, None]
+    trace.edge_speed[:] = 0.9
     trace.edge_speed[kind == 1] = 1e6  # takes no time
+    trace = follow_bandwidth(trace)
     best = cases.exhaustive_best(problem, trace)
     gap = (episode_bound(trace, scenario, levels=600) - best) / np.abs(best)
     queue = (idle_optimum(problem, trace) - best) / np.abs(best)
-    for k in range(3):
-        assert gap[kind == k].mean() < 0.003 < 0.05 < queue[kind == k].mean()
+    for k in range(2):
+        assert gap[kind == k].mean() < 0.01 < 0.05 < queue[kind == k].mean()
 
 
 @pytest.mark.parametrize("levels", [2, 64])
@@ -566,6 +606,7 @@ def test_a_frame_that_is_done_exactly_at_the_timeout_may_be_served(levels):
         wide = cases.scenario(network=net, horizon=1, timeout_s=1e3, battery=1e9, energy_weight=0)
         trace = wide.sample(rng, 1)
         trace.bandwidth[:] = 10 ** rng.uniform(4.0, 6.0)
+        trace = follow_bandwidth(trace)
         now = EarlyExitPartition(wide).start(arrays.slot_at(trace, 0))
         decisions, free, _, _ = try_all(arrays.slot_at(trace, 0), now, wide)
         exact = float(free.max(axis=-1).min())
@@ -621,6 +662,7 @@ def test_rounding_is_on_the_side_of_the_bound(networks):
         trace = problem.sample(rng, 20)
         trace.device_speed[:] = trace.edge_speed[:] = 1.0
         trace.interval[:] = rng.integers(0, 12, (20, 4)) * 0.01
+        trace = follow_bandwidth(trace)
         trace.deadline[:] = rng.integers(10, 21, (20, 4)) * 0.01
         best = cases.exhaustive_best(problem, trace)
         for levels in (2, 13, 41, 300):

@@ -7,15 +7,19 @@ import early_exit.cases as cases
 import layer_graphs
 import numpy as np
 import pytest
-import simpy
 from early_exit.cases import HAND_EARLY, HAND_LATE, HAND_SIZES, one_slot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_except
+from stages import simulate
 
 from mec_gym.core import arrays
 from mec_gym.early_exit import model
-from mec_gym.early_exit.model import Decision, Outcome, State
+from mec_gym.early_exit.model import Decision, Outcome
 from mec_gym.early_exit.problem import EarlyExitPartition
+from mec_gym.early_exit.scenario import curve_of, uplink_of
+from mec_gym.network.bandwidth import Regimes
+from mec_gym.network.tandem import travel
 
 HAND = cases.scenario()
 PROBLEM = EarlyExitPartition(HAND)
@@ -27,17 +31,22 @@ def decide(exit_index, partition):
 
 
 def state(*backlog, battery=11.0, left=5.0):
-    return State(
-        backlog=np.array(backlog, dtype=float),
-        battery=np.array(battery),
-        frames_left=np.array(left),
-    )
+    return cases.state_of(backlog, battery, left)
 
 
 def serve(slot, now, decision, scenario=HAND):
-    free, outcome = model.serve(slot, now, decision, scenario)
+    """When the stages have done all, (..., 3) s from now, and the outcome."""
+    after, outcome = model.serve(slot, now, decision, scenario)
     assert isinstance(outcome, Outcome)
-    return free, outcome
+    bits = scenario.table.cost[decision.exit, decision.partition, 1]
+    free = model.all_done_after(now, after, bits, outcome.edge_s)
+    free = np.where(outcome.dropped[..., None], model.all_done(now), free)
+    return np.maximum(free - slot.arrival[..., None], 0.0), outcome
+
+
+def left(slot, after):
+    """What the stages have yet to do when the frame after the slot's arrives, (..., 3) s."""
+    return np.maximum(model.all_done(after) - (slot.arrival + slot.interval)[..., None], 0.0)
 
 
 # --- by hand
@@ -67,6 +76,7 @@ def test_an_idle_system_by_hand():
     np.testing.assert_allclose(free, [0.15, 0.166, 0.18], rtol=1e-14)
     expected = {
         "latency_s": 0.18,
+        "delay_caused_s": 0.0,
         "device_s": 0.15,
         "link_s": 0.016,
         "round_trip_s": 0.0,
@@ -75,12 +85,15 @@ def test_an_idle_system_by_hand():
         "energy_j": 3.0 * 0.12 + 1.9 * 0.016,
         "accuracy": 0.95,
         "deadline_missed": False,
+        "misses_caused": 0.0,
         "timed_out": False,
         "battery_short": False,
+        "no_room": False,
         "dropped": False,
         "accuracy_cost": 2.7 * 0.05,
         "latency_cost": 0.31 * 0.4 * 0.18 / 0.25,
         "miss_cost": 0.0,
+        "delay_cost": 0.0,
         "energy_cost": 0.17 * (0.36 + 0.0304),
     }
     for name, value in expected.items():
@@ -100,12 +113,13 @@ def test_queues_by_hand():
     assert outcome.miss_cost == pytest.approx(1.3 * 0.4, rel=1e-15)
     # The next frame comes 0.11 s later.
     after, _ = PROBLEM.step(one_slot(), state(0.05, 0.19, 0.25), decide(LATE, 4))
-    np.testing.assert_allclose(after.backlog, [0.09, 0.106, 0.154], rtol=1e-13)
+    np.testing.assert_allclose(left(one_slot(), after), [0.09, 0.106, 0.154], rtol=1e-13)
     assert after.frames_left == 4.0
     assert after.battery == pytest.approx(11.0 - 0.3904, rel=1e-14)
     # ... or 0.2 s later: what is done does not count as less than nothing.
-    after, _ = PROBLEM.step(one_slot(interval=0.21), state(0.05, 0.19, 0.25), decide(LATE, 4))
-    np.testing.assert_allclose(after.backlog, [0.0, 0.006, 0.054], rtol=1e-12)
+    slot = one_slot(interval=0.21)
+    after, _ = PROBLEM.step(slot, state(0.05, 0.19, 0.25), decide(LATE, 4))
+    np.testing.assert_allclose(left(slot, after), [0.0, 0.006, 0.054], rtol=1e-12)
 
 
 def test_the_link_makes_the_frame_wait_and_not_the_edge():
@@ -132,21 +146,30 @@ def test_who_is_sent_as_it_is_does_not_wait_for_the_device():
     assert outcome.energy_j == pytest.approx(1.9 * 0.12, rel=1e-14)
 
 
+def plan_alone(service, trip, free, **slot):
+    """The plan of a frame without others, whose bits take ``service[1]`` s at 1 bit/s."""
+    one, none = one_slot(bandwidth=1.0, **slot), np.zeros((model.ROWS, 0))
+    device_s, bits, edge_s = np.asarray(service, dtype=float)
+    return model.plan(one, np.array(free), none, device_s, bits, np.array(trip), edge_s)
+
+
 def test_a_frame_with_nothing_to_do_anywhere():
-    done, free = model.pass_through(np.zeros(3), np.zeros(()), np.array([0.4, 0.2, 0.3]))
-    assert done == 0.0 and free.tolist() == [0.4, 0.2, 0.3]
+    plan = plan_alone((0, 0, 0), 0.0, (0.4, 0.2, 0.3))
+    assert plan.done == 0.0 and plan.device_free == 0.4
 
 
 @pytest.mark.parametrize("works", list(itertools.product([0, 1], repeat=3)))
-def test_every_way_through(works):
+@pytest.mark.parametrize("arrival", [0.0, 5.25])
+def test_every_way_through(works, arrival):
     service = np.array([0.3, 0.05, 0.2]) * works
-    backlog = np.array([0.1, 0.7, 0.45])
-    now, free = 0.0, backlog.copy()
+    backlog = np.array([0.1, 0.7, 0.45]) + arrival
+    now = arrival
     for stage in np.flatnonzero(works):
         now = max(now, backlog[stage]) + service[stage]
-        free[stage] = now
-    done, found = model.pass_through(service, np.zeros(()), backlog)
-    assert done == now and found.tolist() == free.tolist()
+    plan = plan_alone(service, 0.0, backlog, arrival=arrival)
+    assert plan.done == pytest.approx(now, rel=1e-14)
+    device = backlog[0] + service[0] if works[0] else backlog[0]
+    assert plan.device_free == device
 
 
 def test_energy_is_the_works_not_the_times():
@@ -203,7 +226,7 @@ def test_a_battery_that_cannot_pay(battery, short):
     after, _ = model.evaluate(one_slot(), before, decide(LATE, 4), HAND)
     if short:
         assert free.tolist() == [0.05, 0.19, 0.25]
-        np.testing.assert_allclose(after.backlog, [0.0, 0.08, 0.14], atol=1e-15)
+        np.testing.assert_allclose(left(one_slot(), after), [0.0, 0.08, 0.14], atol=1e-15)
         assert after.battery == battery and outcome.energy_j == outcome.energy_cost == 0.0
     else:
         assert after.battery == pytest.approx(1e-10, abs=1e-12) and after.battery >= 0
@@ -211,8 +234,8 @@ def test_a_battery_that_cannot_pay(battery, short):
 
 def test_the_last_joule_can_be_spent():
     """A battery that holds exactly what a frame needs pays for it; the next float below cannot."""
-    sending = np.array(800 / 5e4), np.zeros(())
-    needed = float(model.energy(np.array(HAND_LATE[4]), *sending, one_slot(), HAND))
+    needed = float(serve(one_slot(), state(0, 0, 0), decide(LATE, 4))[1].energy_j)
+    assert needed == pytest.approx(0.3904, rel=1e-13)
     for battery, short in ((needed, False), (np.nextafter(needed, 0), True)):
         after, outcome = PROBLEM.step(one_slot(), state(0, 0, 0, battery=battery), decide(LATE, 4))
         assert outcome.battery_short == short
@@ -301,19 +324,19 @@ def test_a_second_opinion(seed):
     rng = np.random.default_rng(seed)
     net = cases.random_network(rng, exits=3)
     scenario = cases.scenario(network=net.graph, candidates=2000)
-    slots = cases.random_slots(rng, (250,))
-    now = cases.random_states(rng, (250,))
+    slots = cases.random_slots(rng, (120,))
+    now = cases.random_states(rng, (120,))
     sizes = scenario.table.sizes
-    decision = cases.random_decisions(rng, (250,), sizes)
+    decision = cases.random_decisions(rng, (120,), sizes)
     free, outcome = serve(slots, now, decision, scenario)
-    assert free.shape == (250, 3) and all(
-        a.shape == (250,) for a in arrays.as_dict(outcome).values()
+    assert free.shape == (120, 3) and all(
+        a.shape == (120,) for a in arrays.as_dict(outcome).values()
     )
-    for k in range(250):
+    for k in range(120):
         n, p = int(decision.exit[k]), int(decision.partition[k])
         accuracy = net.graph.exits[n].accuracy
         cost = scenario.table.cost[n, p]
-        arguments = arrays.at(slots, k), now.backlog[k], float(now.battery[k]), cost, accuracy
+        arguments = arrays.at(slots, k), now.free[k], float(now.battery[k]), cost, accuracy
         expected_free, expected = cases.answer(*arguments, scenario)
         check_outcome(outcome, free, k, expected, expected_free)
     # Everything has happened.
@@ -329,7 +352,7 @@ def test_reward_is_the_negative_sum_of_the_costs():
     for k in range(100):
         cost = HAND.table.cost[decision.exit[k], decision.partition[k]]
         accuracy = (0.7, 0.95)[decision.exit[k]]
-        arguments = arrays.at(slots, k), now.backlog[k], float(now.battery[k]), cost, accuracy
+        arguments = arrays.at(slots, k), now.free[k], float(now.battery[k]), cost, accuracy
         expected = cases.reward_of(cases.answer(*arguments, HAND)[1])
         assert PROBLEM.reward(outcome)[k] == pytest.approx(expected, rel=1e-12)
 
@@ -343,7 +366,8 @@ def test_broadcasting(batch, swarm):
     after, outcome = PROBLEM.step(slots, now, decision)
     for name, value in arrays.as_dict(outcome).items():
         assert np.shape(value) == (*swarm, *batch), name
-    assert after.backlog.shape == (*swarm, *batch, 3)
+    assert after.free.shape == (*swarm, *batch, 3)
+    assert after.under_way.shape == (*swarm, *batch, model.ROWS, 30)
     assert PROBLEM.reward(outcome).shape == (*swarm, *batch)
     for index in itertools.islice(np.ndindex(*swarm, *batch), 12):
         own = index[len(swarm) :]
@@ -352,226 +376,291 @@ def test_broadcasting(batch, swarm):
         )
         for name, value in arrays.as_dict(alone).items():
             assert np.array_equal(getattr(outcome, name)[index], value), name
-        assert np.array_equal(after.backlog[index], single.backlog)
+        assert np.array_equal(after.free[index], single.free)
+        assert np.array_equal(after.under_way[index], single.under_way)
         assert np.broadcast_to(after.battery, (*swarm, *batch))[index] == single.battery
 
 
-# --- against a simulator
+# --- frames that overtake, on paper
 
 
-def simulate(arrival, service, trip=None):
-    """When each frame is done, (K,); simpy, three servers that serve in the order of arrival.
+def steps(problem, slots, actions):
+    """The outcomes of decisions in slots, and the states after them."""
+    now, outcomes, states = problem.start(slots[0]), [], []
+    for slot, action in zip(slots, actions, strict=True):
+        now, outcome = problem.step(slot, now, decide(*action))
+        outcomes.append(outcome)
+        states.append(now)
+    return outcomes, states
 
-    What the link has sent travels on by itself for ``trip`` (K,), while the link sends others.
 
-    A server knows which frames have work for it, takes them by the number they arrived with and
-    waits for each. Frames come to the first server that has work for them, and each server hands
-    them on to the next one that has.
+def two_slots(**changes):
+    """Two frames, the second one 0.02 s after the first; speeds of 0.8 and 0.5, 50 kbit/s."""
+    first = one_slot(interval=0.02, round_trip=0.03, deadline=0.245, priority=1.0)
+    uplink = changes.pop("uplink", first.uplink)
+    second = one_slot(arrival=0.02, round_trip=0.03, base_power=0.7, deadline=0.3, uplink=uplink)
+    return dataclasses.replace(first, uplink=uplink), dataclasses.replace(second, **changes)
+
+
+def test_a_frame_overtakes_by_hand():
+    """Raw and later, but ready for the link before the first one has left the device.
+
+    Frame 0: device 0 to 0.15, link to 0.166, edge from 0.196 to 0.21, in time for 0.245.
+    Frame 1 is sent at once: 6000 bits from 0.02 to 0.14, at the edge 0.17 to 0.208 (0.019 / 0.5).
+    So frame 0 finds the link free, but is ready for the edge at 0.196: 0.208 to 0.222, 12 ms later.
     """
-    count = len(arrival)
-    done = np.array(arrival, dtype=float)
-    env = simpy.Environment()
-    waiting_rooms = [simpy.FilterStore(env) for _ in range(3)]
-
-    def hand_on(frame, after):
-        for stage in range(after + 1, 3):
-            if service[frame][stage] > 0:
-                waiting_rooms[stage].put(frame)
-                return
-        done[frame] = env.now
-
-    def travel(frame):
-        yield env.timeout(0.0 if trip is None else trip[frame])
-        hand_on(frame, 1)
-
-    def source():
-        for frame in range(count):
-            yield env.timeout(arrival[frame] - env.now)
-            hand_on(frame, -1)
-
-    def server(stage):
-        for frame in range(count):
-            if service[frame][stage] > 0:
-                yield waiting_rooms[stage].get(lambda item, frame=frame: item == frame)
-                yield env.timeout(service[frame][stage])
-                if stage == 1:
-                    env.process(travel(frame))
-                else:
-                    hand_on(frame, stage)
-
-    env.process(source())
-    for stage in range(3):
-        env.process(server(stage))
-    env.run()
-    return done
+    (one, two), (before, _) = steps(PROBLEM, two_slots(), [(LATE, 4), (LATE, 0)])
+    assert one.latency_s == pytest.approx(0.21, rel=1e-13) and one.delay_caused_s == 0.0
+    assert model.occupied(before.under_way).sum() == 1
+    assert two.latency_s == pytest.approx(0.208 - 0.02, rel=1e-13)
+    assert two.waiting_s == pytest.approx(0.0, abs=1e-15)
+    assert two.delay_caused_s == pytest.approx(0.012, rel=1e-12)
+    assert two.misses_caused == 0.0
+    assert two.delay_cost == pytest.approx(0.31 * 1.0 / 0.245 * 0.012, rel=1e-12)
+    # Nothing is sent at another time, so its energy is its own.
+    assert two.energy_j == pytest.approx(0.7 * (0.12 + 0.03), rel=1e-13)
 
 
-def test_the_simulator_by_hand():
-    # Frame 0: device 0-2, link 2-3; frame 1 is sent as it is and waits for frame 0: 3-7;
-    # frame 2 stays on the device: 2-5; frame 3: device 5-6, edge 6-7 without the link.
-    service = [(2, 1, 0), (0, 4, 0), (3, 0, 0), (1, 0, 1)]
-    assert simulate([0, 0.5, 1, 1.5], service).tolist() == [3, 7, 5, 7]
-    # What is sent arrives later, and nobody waits for it but its own edge: 2-3 and 3-7.
-    service[1] = (0, 4, 2)
-    done = simulate([0, 0.5, 1, 1.5], service, [9, 0.5, 0, 0])
-    assert done.tolist() == [12, 9.5, 5, 10.5]
+def test_a_frame_that_is_delayed_at_the_link_by_hand():
+    """At 40 kbit/s from 0.05 s on, and 10 kbit/s from 0.16 s on.
+
+    Frame 1: 1500 bits from 0.02 to 0.05, 4400 from 0.05 to 0.16, and 100 more until 0.17. Frame
+    0 would have been sent from 0.15 (400 bits until 0.16, and 400 until 0.2); now from 0.17 to
+    0.25: 0.05 s later, which is 0.08 s of sending and not 0.05, at 1.9 W; and at the edge from
+    0.28 to 0.294, behind its deadline of 0.245, which costs 1.3.
+    """
+    uplink = uplink_of([0.0, 0.05, 0.16], [5e4, 4e4, 1e4])
+    slots = two_slots(uplink=uplink)
+    (one, two), (before, after) = steps(PROBLEM, slots, [(LATE, 4), (LATE, 0)])
+    assert one.latency_s == pytest.approx(0.2 + 0.03 + 0.014, rel=1e-13)
+    assert one.link_s == pytest.approx(0.05, rel=1e-12) and not one.deadline_missed
+    assert two.link_s == pytest.approx(0.15, rel=1e-12)
+    assert two.latency_s == pytest.approx(0.17 + 0.03 + 0.038 - 0.02, rel=1e-13)
+    assert two.delay_caused_s == pytest.approx(0.05, rel=1e-12)
+    assert two.misses_caused == 1.0
+    assert two.delay_cost == pytest.approx(0.31 / 0.245 * 0.05 + 1.3, rel=1e-12)
+    own = 0.7 * (0.15 + 0.03)
+    assert two.energy_j == pytest.approx(own + 1.9 * (0.08 - 0.05), rel=1e-12)
+    assert after.battery == pytest.approx(before.battery - two.energy_j, rel=1e-14)
+    assert PROBLEM.reward(two) == pytest.approx(
+        -(2.7 * 0.05 + 0.31 * 0.4 * 0.218 / 0.3 + two.delay_cost + 0.17 * two.energy_j), rel=1e-12
+    )
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_the_recursion_equals_the_simulator(seed):
-    """Any mixture of stages, the link alone skipped and nothing to do at all among them."""
-    rng = np.random.default_rng(seed)
-    count = 400
-    service = rng.exponential(0.3, (count, 3)) * (rng.random((count, 3)) < 0.7)
-    interval = rng.exponential(0.35, count)
-    arrival = np.concatenate([[0.0], np.cumsum(interval)[:-1]])
-    trip = rng.choice([0.0, 0.1, 0.4], count) * (service[:, 1] > 0)
-    done, backlog = np.empty(count), np.zeros(3)
-    for k in range(count):
-        done[k], free = model.pass_through(service[k], trip[k], backlog)
-        backlog = np.maximum(free - interval[k], 0.0)
-    expected = simulate(arrival.tolist(), service.tolist(), trip.tolist())
-    np.testing.assert_allclose(arrival + done, expected, rtol=1e-9, atol=1e-9)
-    assert len(np.unique(service > 0, axis=0)) == 8
+def test_who_would_let_another_time_out_is_not_started():
+    """Frame 0 would be done at 0.294; a timeout of 0.29 or more decides about frame 1."""
+    uplink = uplink_of([0.0, 0.05, 0.16], [5e4, 4e4, 1e4])
+    for timeout, out in ((0.293, True), (0.295, False)):
+        problem = EarlyExitPartition(cases.scenario(timeout_s=timeout, deadline=(0.1, 0.25)))
+        (_, two), (before, after) = steps(problem, two_slots(uplink=uplink), [(LATE, 4), (LATE, 0)])
+        assert two.timed_out == two.dropped == out
+        if out:  # by itself it would be in time
+            assert two.latency_s == timeout and two.delay_caused_s == two.delay_cost == 0.0
+            assert two.energy_j == 0.0 and after.battery == before.battery
+            lasting = model.all_done(after)
+            np.testing.assert_allclose(lasting, [0.15, 0.2, 0.244], rtol=1e-13)
+
+
+def test_the_battery_pays_for_what_a_frame_shifts():
+    """0.126 J for itself and 0.057 J for the other one's longer transfer."""
+    uplink = uplink_of([0.0, 0.05, 0.16], [5e4, 4e4, 1e4])
+    first = 3.0 * 0.12 + 1.9 * (0.05 + 0.03)
+    for more, short in ((0.1829, True), (0.1831, False)):
+        problem = EarlyExitPartition(cases.scenario(battery=first + more))
+        (_, two), (_, after) = steps(problem, two_slots(uplink=uplink), [(LATE, 4), (LATE, 0)])
+        assert two.battery_short == two.dropped == short and after.battery >= 0
+
+
+def test_no_more_than_so_many_are_under_way():
+    problem = EarlyExitPartition(cases.scenario(under_way=1))
+    (_, two), (before, after) = steps(problem, two_slots(), [(LATE, 4), (LATE, 0)])
+    assert two.no_room and two.dropped and not two.timed_out and not two.battery_short
+    assert np.array_equal(before.under_way, after.under_way)
+    # Who stays on the device needs no place.
+    (_, two), _ = steps(problem, two_slots(), [(LATE, 4), (LATE, 6)])
+    assert not two.dropped
+
+
+def test_an_outage_by_hand():
+    """400 bits until 0.158 s, nothing until 0.3 s, then at 20 kbit/s: sent at 0.32 s."""
+    slot = one_slot(uplink=uplink_of([0.0, 0.158, 0.3], [5e4, 0.0, 2e4]))
+    free, outcome = serve(slot, state(0, 0, 0), decide(LATE, 4))
+    np.testing.assert_allclose(free, [0.15, 0.32, 0.334], rtol=1e-13)
+    assert outcome.link_s == pytest.approx(0.17, rel=1e-12)
+    assert outcome.energy_j == pytest.approx(0.36 + 1.9 * 0.17, rel=1e-12)
+    # Who comes during the outage waits for its end, and the radio waits with it.
+    late = one_slot(arrival=0.2, uplink=slot.uplink)
+    _, outcome = serve(late, state(0, 0, 0), decide(LATE, 0))
+    assert outcome.latency_s == pytest.approx(0.1 + 0.3 + 0.038, rel=1e-13)
+    assert outcome.link_s == pytest.approx(0.4, rel=1e-13)
+
+
+# --- against a simulation
 
 
 def play(problem, trace, exits, partitions):
     """Outcomes and states of an episode, fields (T,)."""
-    now, outcomes, states = problem.start(arrays.at(trace, 0)), [], []
+    now, outcomes, states = problem.start(arrays.slot_of(trace, 0)), [], []
     for t in range(problem.horizon):
         states.append(now)
-        slot = arrays.at(trace, t)
+        slot = arrays.slot_of(trace, t)
         now, outcome = problem.step(slot, now, Decision(exit=exits[t], partition=partitions[t]))
         outcomes.append(outcome)
     return arrays.stack(outcomes), arrays.stack(states), now
 
 
-@pytest.mark.parametrize("seed", range(5))
+def mixed_decisions(rng, problem):
+    """Edge only and device only are as common as the rest."""
+    sizes = problem.scenario.table.sizes
+    decision = cases.random_decisions(rng, (problem.horizon,), sizes)
+    kind = rng.integers(3, size=problem.horizon)
+    last = sizes[decision.exit] - 1
+    partition = np.where(kind == 0, 0, np.where(kind == 1, last, decision.partition))
+    return decision.exit, partition
+
+
+QUICK = Regimes((3e4, 2e5), dwell_s=0.4, spread=0.5, memory_s=0.1)
+
+
+@pytest.mark.parametrize("seed", slow_except(range(6), 0, 1))
 @pytest.mark.parametrize("rate", [4.0, 12.0])
-def test_queues_equal_a_discrete_event_simulation(seed, rate):
-    """Nobody is dropped; latencies of some hundreds of frames, skipping of all kinds."""
+def test_an_episode_equals_a_discrete_event_simulation(seed, rate):
+    """Nobody is dropped; hundreds of frames, skipping of all kinds, rates that change often."""
     count = 300
     rng = np.random.default_rng(100 * seed + int(rate))
     problem = EarlyExitPartition(
-        cases.scenario(horizon=count, timeout_s=1e6, battery=1e9, arrival_rates=(rate, 3 * rate))
+        cases.scenario(
+            horizon=count,
+            timeout_s=1e6,
+            battery=1e9,
+            arrival_rates=(rate, 3 * rate),
+            bandwidth=QUICK,
+            technologies=cases.GIVEN["technologies"],
+            under_way=count,
+        )
     )
     trace = arrays.at(problem.sample(rng, 1), 0)
-    decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
-    # Edge only and device only are as common as the rest.
-    sizes = problem.scenario.table.sizes[decision.exit]
-    kind = rng.integers(3, size=count)
-    partitions = np.where(kind == 0, 0, np.where(kind == 1, sizes - 1, decision.partition))
-    outcomes, states, _ = play(problem, trace, decision.exit, partitions)
+    exits, partitions = mixed_decisions(rng, problem)
+    outcomes, states, last = play(problem, trace, exits, partitions)
     assert not outcomes.dropped.any()
-    arrival = np.concatenate([[0.0], np.cumsum(trace.interval)[:-1]])
-    cost = problem.scenario.table.cost[decision.exit, partitions]
-    speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
-    service = (cost / speed).tolist()
+    cost = problem.scenario.table.cost[exits, partitions]
+    device_s, edge_s = cost[:, 0] / trace.device_speed, cost[:, 2] / trace.edge_speed
     trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
-    done = simulate(arrival, service, trip)
-    np.testing.assert_allclose(outcomes.latency_s, done - arrival, rtol=1e-9, atol=1e-9)
-    skips = [(a > 0, b > 0, c > 0) for a, b, c in service]
-    assert {(True, False, False), (False, True, True), (True, True, True)} == set(skips)
-    # There were queues, and not all the time.
-    assert (outcomes.waiting_s > 1e-6).mean() > 0.2 and (states.backlog == 0).any()
-    # The backlog is what the stages have yet to do.
-    free = np.zeros(3)
-    for k in range(count):
-        now = arrival[k]
-        np.testing.assert_allclose(states.backlog[k], np.maximum(free - now, 0), atol=1e-9)
-        for stage in range(3):
-            if service[k][stage] > 0:
-                now = free[stage] = max(now, free[stage]) + service[k][stage]
-            if stage == 1:
-                now += trip[k]
+    moments, _, rates = trace.uplink[0].tolist()
+    times, done = simulate(trace.arrival, device_s, cost[:, 1], edge_s, trip, moments, rates)
+    latency = done - trace.arrival
+    # Sums over the episode are what really happened.
+    total = outcomes.latency_s.sum() + outcomes.delay_caused_s.sum()
+    assert total == pytest.approx(latency.sum(), rel=1e-10)
+    late = (latency > trace.deadline).sum()
+    assert outcomes.deadline_missed.sum() + outcomes.misses_caused.sum() == late
+    sending = np.nan_to_num(times[:, 1, 1] - times[:, 1, 0])
+    joules = 3.0 * cost[:, 0] + trace.base_power * (sending + trip)
+    joules = joules + trace.joule_per_bit * cost[:, 1]
+    assert outcomes.energy_j.sum() == pytest.approx(joules.sum(), rel=1e-10)
+    assert last.battery == pytest.approx(1e9 - joules.sum(), abs=1e-3)
+    weights = problem.scenario.latency_weight * trace.priority / trace.deadline
+    expected = (weights * latency).sum()
+    expected += 1.3 * (trace.priority * (latency > trace.deadline)).sum()
+    paid = outcomes.latency_cost + outcomes.miss_cost + outcomes.delay_cost
+    assert paid.sum() == pytest.approx(expected, rel=1e-10)
+    # Some were overtaken, and those were answered later than they would have been.
+    gained = latency - outcomes.latency_s
+    assert (gained > 1e-6).sum() > 5 and outcomes.delay_caused_s.sum() > 0.01
+    assert {(True, False), (False, True), (True, True)} == set(
+        zip(device_s > 0, edge_s > 0, strict=True)
+    )
+    # The work that is left is that of the simulation of the frames so far.
+    for k in range(10, count, 97):
+        frames = slice(k)
+        args = (a[frames] for a in (trace.arrival, device_s, cost[:, 1], edge_s, trip))
+        times, _ = simulate(*args, moments, rates)
+        ends = np.nanmax(times[..., 1], axis=0)
+        free = np.maximum(model.all_done(states), trace.arrival[:, None])[k]
+        np.testing.assert_allclose(free, np.maximum(ends, trace.arrival[k]), rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_queues_equal_a_simulation_with_drops(seed):
-    """What is dropped leaves no trace: each frame is simulated with those that were started."""
-    count = 110
+DROPS = {
+    "timeouts": {"timeout_s": 0.45, "deadline": (0.1, 0.4), "battery": 60.0},
+    "battery": {"timeout_s": 0.6, "battery": 7.0},
+}
+
+
+@pytest.mark.parametrize("seed", slow_except(range(4), 0))
+@pytest.mark.parametrize("kind", DROPS)
+def test_every_decision_pays_for_what_it_changes(seed, kind):
+    """Against whole simulations with and without the frame; whoever is dropped is in none."""
     rng = np.random.default_rng(seed)
     net = cases.random_network(rng, exits=2, bits=4e3)
     problem = EarlyExitPartition(
         cases.scenario(
             network=net.graph,
-            horizon=count,
-            timeout_s=0.5,
-            battery=6.0,
+            horizon=70,
             candidates=2000,
-            arrival_rates=(10.0, 40.0),
+            arrival_rates=(10.0, 30.0),
+            bandwidth=QUICK,
+            technologies=cases.GIVEN["technologies"],
+            **DROPS[kind],
         )
     )
     trace = arrays.at(problem.sample(rng, 1), 0)
-    decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
-    outcomes, _, last = play(problem, trace, decision.exit, decision.partition)
-    arrival = np.concatenate([[0.0], np.cumsum(trace.interval)[:-1]])
-    cost = problem.scenario.table.cost[decision.exit, decision.partition]
-    speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
-    service = cost / speed
-    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
-    joules = 3.0 * cost[:, 0] + trace.base_power * (service[:, 1] + trip)
-    joules += trace.joule_per_bit * cost[:, 1]
-    battery, started, latency = 6.0, [], np.full(count, 0.5)
-    why = np.full(count, "served", dtype=object)
-    for k in range(count):
-        needed = joules[k]
-        together = [*started, k]
-        finish = simulate(arrival[together], service[together].tolist(), trip[together])[-1]
-        if needed > battery:
-            why[k] = "battery"
-        elif finish - arrival[k] > 0.5:
-            why[k] = "timeout"
-        else:
-            started, latency[k] = together, finish - arrival[k]
-            battery -= needed
-    assert np.array_equal(outcomes.battery_short, why == "battery")
-    assert np.array_equal(outcomes.timed_out, why == "timeout")
-    np.testing.assert_allclose(outcomes.latency_s, latency, rtol=1e-9, atol=1e-9)
-    assert last.battery == pytest.approx(battery, abs=1e-9) and battery > 0
-    assert min((why == kind).sum() for kind in ("served", "battery", "timeout")) > 5
+    exits, partitions = mixed_decisions(rng, problem)
+    outcomes, states, last = play(problem, trace, exits, partitions)
+    expected = cases.simulated(problem, arrays.map_arrays(np.asarray, trace), exits, partitions)
+    served = expected.why == "served"
+    assert np.array_equal(outcomes.dropped, ~served)
+    assert np.array_equal(outcomes.battery_short, expected.why == "battery")
+    assert np.array_equal(outcomes.timed_out, expected.why == "timeout")
+    close = {"rtol": 1e-9, "atol": 1e-9}
+    np.testing.assert_allclose(outcomes.latency_s[served], expected.own[served], **close)
+    np.testing.assert_allclose(outcomes.delay_caused_s, expected.caused, **close)
+    np.testing.assert_allclose(outcomes.misses_caused, expected.misses, **close)
+    np.testing.assert_allclose(outcomes.delay_cost, expected.cost, **close)
+    np.testing.assert_allclose(outcomes.energy_j, expected.joules, **close)
+    assert last.battery == pytest.approx(expected.battery, abs=1e-9)
+    # Whoever is started is answered within the timeout, and the battery is never overdrawn.
+    assert expected.latency.max() <= problem.scenario.timeout_s * (1 + 1e-12)
+    assert min(states.battery.min(), last.battery) >= 0
+    assert (expected.why == kind.removesuffix("s")).sum() > 5 and served.sum() > 8
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_long_queues_equal_a_simulation_of_the_frames_that_were_started(seed):
-    """300 frames through the floods; those that were dropped are never put in the simulator."""
-    count = 300
-    rng = np.random.default_rng(1000 + seed)
-    problem = EarlyExitPartition(
-        cases.scenario(
-            horizon=count,
-            timeout_s=0.45,
-            deadline=(0.1, 0.4),
-            battery=25.0,
-            arrival_rates=(6.0, 25.0),
-        )
+def test_somebody_may_gain_from_another_ones_delay():
+    """Who was behind the frame that is delayed may be before it now.
+
+    Frame 0 is sent raw, 0 to 0.12, and is at the edge at 0.32. Frame 1: device 0.02 to 0.17, link
+    to 0.186, at the edge from 0.316 to 0.33, so that frame 0 waits: 0.33 to 0.368. Frame 2 is
+    sent raw, 0.12 to 0.24, so that frame 1 is sent until 0.256: frame 0 is answered at 0.358,
+    0.01 s sooner, and frame 1 at 0.386 + 0.014 = 0.4, 0.07 s later.
+    """
+    slots = [
+        one_slot(interval=0.02, round_trip=0.2),
+        one_slot(arrival=0.02, interval=0.02, round_trip=0.13),
+        one_slot(arrival=0.04, round_trip=0.5),
+    ]
+    outcomes, _ = steps(PROBLEM, slots, [(LATE, 0), (LATE, 4), (LATE, 0)])
+    np.testing.assert_allclose([o.latency_s for o in outcomes], [0.358, 0.31, 0.738], rtol=1e-13)
+    np.testing.assert_allclose([o.delay_caused_s for o in outcomes], [0, 0.01, 0.06], atol=1e-14)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_clock_that_starts_later_changes_nothing(seed):
+    """Moments count from the begin of the episode; only their differences matter."""
+    rng = np.random.default_rng(seed)
+    slots, now = cases.busy_states(PROBLEM, rng, 60)
+    late = 64.0
+    after = dataclasses.replace(
+        slots, arrival=slots.arrival + late, uplink=slots.uplink + np.array([[late], [0.0], [0.0]])
     )
-    trace = arrays.at(problem.sample(rng, 1), 0)
-    decision = cases.random_decisions(rng, (count,), problem.scenario.table.sizes)
-    outcomes, states, last = play(problem, trace, decision.exit, decision.partition)
-    arrival = np.concatenate([[0.0], np.cumsum(trace.interval)[:-1]])
-    cost = problem.scenario.table.cost[decision.exit, decision.partition]
-    speed = np.stack([trace.device_speed, trace.bandwidth, trace.edge_speed], axis=-1)
-    service = cost / speed
-    trip = np.where(cost[:, 1] > 0, trace.round_trip, 0.0)
-    started = np.flatnonzero(~outcomes.dropped)
-    done = simulate(arrival[started].tolist(), service[started].tolist(), trip[started])
-    np.testing.assert_allclose(
-        outcomes.latency_s[started], done - arrival[started], rtol=1e-9, atol=1e-9
+    moved = now.under_way.copy()
+    moved[:, [model.READY, model.SENT, model.DONE, model.DUE, model.LIMIT]] += (
+        late * (model.occupied(moved)[:, None])
     )
-    waiting = done - arrival[started] - service[started].sum(axis=1) - trip[started]
-    np.testing.assert_allclose(outcomes.waiting_s[started], waiting, rtol=1e-9, atol=1e-9)
-    joules = 3.0 * cost[started, 0] + (trace.base_power * (service[:, 1] + trip))[started]
-    joules += (trace.joule_per_bit * cost[:, 1])[started]
-    assert last.battery == pytest.approx(25.0 - joules.sum(), abs=1e-9)
-    # A dropped frame touches nothing: time goes on, and that is all.
-    after = np.concatenate([states.backlog[1:], last.backlog[None]])
-    battery = np.append(states.battery[1:], last.battery)
-    gone = outcomes.dropped
-    idle = np.maximum(states.backlog - trace.interval[:, None], 0.0)
-    assert np.array_equal(after[gone], idle[gone])
-    assert np.array_equal(battery[gone], states.battery[gone])
-    assert gone.sum() > 20 and (waiting > 1e-6).sum() > 20
+    then = dataclasses.replace(now, free=now.free + late, under_way=moved)
+    decision = cases.random_decisions(rng, (60,), HAND_SIZES)
+    for name, value in arrays.as_dict(PROBLEM.step(slots, now, decision)[1]).items():
+        other = getattr(PROBLEM.step(after, then, decision)[1], name)
+        np.testing.assert_allclose(other, value, atol=1e-11, err_msg=name)
+    assert model.occupied(now.under_way).any(axis=-1).sum() > 10
 
 
 # --- properties
@@ -581,34 +670,35 @@ SOME = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 2.0)), min_size=3, max_s
 
 
 @given(SOME, TIMES, TIMES)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 def test_more_backlog_never_makes_a_frame_earlier(service, backlog, more):
     service, backlog = np.array(service), np.array(backlog)
-    trip = np.array(0.1 * (service[1] > 0))
-    done, free = model.pass_through(service, trip, backlog)
-    later, free_later = model.pass_through(service, trip, backlog + more)
-    assert later >= done and (free_later >= free).all()
+    trip = 0.1 * (service[1] > 0)
+    plan = plan_alone(service, trip, backlog)
+    later = plan_alone(service, trip, backlog + more)
+    assert later.done >= plan.done - 1e-12 and later.device_free >= plan.device_free
     # Nor does more work, anywhere it has some.
     longer = np.where(service > 0, service + more, 0.0)
-    later, free_later = model.pass_through(longer, trip, backlog)
-    assert later >= done and (free_later >= free).all()
-    assert done >= service.sum() + trip - 1e-12
-    assert (free >= backlog).all()
+    assert plan_alone(longer, trip, backlog).done >= plan.done - 1e-12
+    assert plan.done >= service.sum() + trip - 1e-12
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_more_backlog_and_less_battery_never_earn_more(seed):
     rng = np.random.default_rng(seed)
     slots, now = cases.random_slots(rng, (2000,)), cases.random_states(rng, (2000,))
-    worse = State(
-        backlog=now.backlog + 0.3 * rng.random((2000, 3)) * (rng.random((2000, 3)) < 0.5),
+    # At a rate that rises, who is sent later may need less energy.
+    uplink = uplink_of(np.zeros((2000, 1)), slots.bandwidth[:, None])
+    slots = dataclasses.replace(slots, uplink=uplink)
+    worse = cases.state_of(
+        now.free + 0.3 * rng.random((2000, 3)) * (rng.random((2000, 3)) < 0.5),
         battery=now.battery * rng.choice([1.0, 0.9, 0.1], 2000),
         frames_left=now.frames_left,
     )
     decision = cases.random_decisions(rng, (2000,), HAND_SIZES)
     _, better_off = PROBLEM.step(slots, now, decision)
     _, worse_off = PROBLEM.step(slots, worse, decision)
-    assert (worse_off.latency_s >= better_off.latency_s - 1e-15).all()
+    assert (worse_off.latency_s >= better_off.latency_s - 1e-12).all()
     assert (worse_off.dropped >= better_off.dropped).all()
     assert (worse_off.deadline_missed >= better_off.deadline_missed).all()
     # A frame that is dropped saves its energy, and that is all it can save.
@@ -620,9 +710,9 @@ def test_more_backlog_and_less_battery_never_earn_more(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_worse_decision_never_earns_more(seed):
-    """No better in latency, energy, drops and accuracy: no more reward, for any two of a slot."""
+    """No better in any of costs and gains: no more reward, for any two decisions of a slot."""
     rng = np.random.default_rng(seed)
-    slots, now = cases.random_slots(rng, (300,)), cases.random_states(rng, (300,))
+    slots, now = cases.busy_states(PROBLEM, rng, 300)
     exits = np.repeat([0, 1], HAND_SIZES)[:, None]
     partitions = np.concatenate([np.arange(s) for s in HAND_SIZES])[:, None]
     _, outcome = PROBLEM.step(slots, now, Decision(exit=exits, partition=partitions))
@@ -630,11 +720,59 @@ def test_a_worse_decision_never_earns_more(seed):
     compared = 0
     for a, b in itertools.permutations(range(sum(HAND_SIZES)), 2):
         worse = outcome.accuracy[a] <= outcome.accuracy[b]
-        for name in ("latency_s", "energy_j", "dropped"):
+        for name in PROBLEM.costs:
             worse &= getattr(outcome, name)[a] >= getattr(outcome, name)[b]
         assert (reward[a] <= reward[b] + 1e-12)[worse].all()
         compared += worse.sum()
-    assert compared > 3000
+    assert compared > 2000
+    assert (outcome.delay_caused_s > 0).any()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_worse_in_the_end_never_earns_more(seed):
+    """All sequences of three decisions: if no frame is better off in the end, nor is the return."""
+    rng = np.random.default_rng(seed)
+    problem = EarlyExitPartition(
+        cases.scenario(
+            horizon=3,
+            arrival_rates=(30.0,),
+            bandwidth=QUICK,
+            battery=1.0,
+            technologies=cases.GIVEN["technologies"],
+        )
+    )
+    table, compared, caused = problem.scenario.table, 0, 0
+    pairs = [(n, k) for n, size in enumerate(HAND_SIZES) for k in range(size)]
+    exits, cuts = np.moveaxis(
+        np.array(list(itertools.product(pairs, repeat=3))), -1, 0
+    )  # (1000, 3)
+    for _ in range(4):
+        trace = arrays.at(problem.sample(rng, 1), 0)
+        now, total, outcomes = problem.start(arrays.slot_of(trace, 0)), 0.0, []
+        for t in range(3):
+            decision = Decision(exit=exits[:, t], partition=cuts[:, t])
+            now, outcome = problem.step(arrays.slot_of(trace, t), now, decision)
+            total = total + problem.reward(outcome)
+            outcomes.append(outcome)
+        played = arrays.map_arrays(lambda *a: np.stack(a, axis=-1), *outcomes)
+        started = ~played.dropped
+        way = travel(
+            np.broadcast_to(trace.arrival, exits.shape),
+            played.device_s * started,
+            table.cost[exits, cuts, 1] * started,
+            played.edge_s * started,
+            curve_of(arrays.slot_of(trace, 0)),
+            trace.round_trip,
+        )
+        latency = np.where(started, way.edge_finish - trace.arrival, problem.scenario.timeout_s)
+        right, spent = played.accuracy, played.energy_j.sum(axis=-1)
+        caused += (played.delay_caused_s > 0).sum()
+        for one in range(0, 1000, 7):
+            worse = (latency >= latency[one]).all(-1) & (right <= right[one]).all(-1)
+            worse &= (played.dropped >= played.dropped[one]).all(-1) & (spent >= spent[one])
+            assert (total[worse] <= total[one] + 1e-9).all()
+            compared += worse.sum() - 1
+    assert compared > 1000 and caused > 100
 
 
 def test_service_of_every_partition_is_that_of_the_layers():

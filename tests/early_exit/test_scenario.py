@@ -8,16 +8,20 @@ import layer_graphs
 import numpy as np
 import pytest
 
+from mec_gym.core import arrays
+from mec_gym.core.traces import check_trace
 from mec_gym.dnn.devices import EDGE_SERVER, RASPBERRY_PI_4, Profiled
 from mec_gym.dnn.graph import Exit, Layer, LayerGraph, save_graph
 from mec_gym.dnn.zoo import load_profile
 from mec_gym.early_exit.optima import heavy_optima, light_optima
 from mec_gym.early_exit.partitions import is_valid, partition_cost
+from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import (
     LOAD_DEVIATIONS,
     PRESETS,
     Scenario,
     Slot,
+    follow_bandwidth,
     from_csv,
     from_profile,
 )
@@ -120,6 +124,36 @@ def test_a_measured_uplink_is_replayed(tmp_path):
     assert set(np.unique(scenario.sample(np.random.default_rng(0), 5).bandwidth)) == {1e6, 2e6, 3e6}
 
 
+def test_the_uplink_follows_the_arrivals():
+    """Its rate changes when frames arrive, to what the frame sees, in an episode of a model."""
+    slot = cases.scenario().sample(np.random.default_rng(3), 5)
+    gaps = np.cumsum(slot.interval, axis=-1)
+    assert (slot.arrival[:, 0] == 0).all() and np.array_equal(slot.arrival[:, 1:], gaps[:, :-1])
+    assert slot.uplink.shape == (5, 1, 3, 24)
+    time, bits, rate = np.moveaxis(slot.uplink[:, 0], 1, 0)
+    assert np.array_equal(time, slot.arrival) and np.array_equal(rate, slot.bandwidth)
+    sent = np.cumsum(slot.bandwidth * slot.interval, axis=-1)
+    np.testing.assert_allclose(bits[:, 1:], sent[:, :-1], rtol=1e-12)
+    again = follow_bandwidth(dataclasses.replace(slot, arrival=0 * time, uplink=0 * slot.uplink))
+    for name, value in arrays.as_dict(slot).items():
+        assert np.array_equal(getattr(again, name), value), name
+
+
+def test_a_measured_uplink_carries_the_bits_of_its_trace():
+    """Outages and steps shorter than a gap between frames: no bit is lost in between."""
+    time = tuple(0.05 * k for k in range(40))
+    rate = tuple([3e5, 0.0, 0.0, 7e4] * 10)
+    bandwidth = MeasuredBandwidth(time, rate)
+    scenario = cases.scenario(bandwidth=bandwidth, horizon=60)
+    slot = scenario.sample(np.random.default_rng(8), 4)
+    check_trace(EarlyExitPartition(scenario), slot)
+    assert (slot.bandwidth > 0).all() and (slot.uplink[:, 0, 2] == 0).any()
+    # Over many rounds of 2 s the mean is that of the trace.
+    seconds = slot.uplink[:, 0, 0, -1]
+    mean = slot.uplink[:, 0, 1, -1] / seconds
+    np.testing.assert_allclose(mean, 92.5e3, atol=4e4 / seconds.min())
+
+
 def test_scenarios_are_values():
     changes = {"bandwidth": Regimes((1e6,)), "technologies": (LTE,), "horizon": 7}
     one = Scenario(**changes)
@@ -206,7 +240,7 @@ NO_PAIR = (None, "x", 3.0, (), (1.0, float("nan")), (-1.0, 2.0), (0.0, 1.0), (1.
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_what_is_no_number_is_named(name):
-    assert len(NUMBERS) == 15
+    assert len(NUMBERS) == 16
     for value in NO_NUMBER:
         with pytest.raises(ValueError, match=f"^{name} "):
             cases.scenario(**{name: value})
@@ -319,6 +353,7 @@ def test_nothing_is_given_away():
         **{name: getattr(one, name) * 0.9 for name in NUMBERS},
         "horizon": 25,
         "candidates": 8,
+        "under_way": 31,
         "arrival_frames": 6.5,
         "timeout_s": 0.95,
         "network": cases.network(((0, 1),), (9, 1), (0, 0.1), (0, 0.2), ((1, 0.5),)),

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from slow import slow_except
+from stages import simulate
 
 from agents.registry import make_agent
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.core.pictures import to_array
+from mec_gym.early_exit.model import all_done
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.early_exit.scenario import Scenario
 from mec_gym.early_exit.viewer import COLORS, draw_episode
@@ -43,9 +45,11 @@ def test_bars_add_up_to_the_latency():
     bars = {c.get_label(): c for c in figure.axes[1].containers}
     assert list(bars) == ["waiting", "device", "link", "round trip", "edge"]
     top = np.array([b.get_y() + b.get_height() for b in bars["edge"]])
-    latency = np.array([o.latency_s for o in episode.outcomes])
-    dropped = np.array([bool(o.dropped) for o in episode.outcomes])
-    np.testing.assert_allclose(top[~dropped], 1e3 * latency[~dropped], rtol=1e-9)
+    outcomes = arrays.stack(episode.outcomes)
+    dropped = outcomes.dropped
+    in_all = outcomes.latency_s[~dropped].sum() + outcomes.delay_caused_s.sum()
+    assert top[~dropped].sum() == pytest.approx(1e3 * in_all, rel=1e-9)
+    assert (top[~dropped] >= 1e3 * outcomes.latency_s[~dropped] - 1e-9).all()
     assert (top[dropped] == 0).all()
     cost = -sum(float(PROBLEM.reward(o)) for o in episode.outcomes)
     assert f"cost {cost:.2f}" in figure.get_suptitle()
@@ -80,12 +84,25 @@ def test_every_bar_is_the_models():
     network, latency, decisions, backlogs = figure.axes[:4]
     outcomes = arrays.stack(episode.outcomes)
     assert outcomes.dropped.any() and not outcomes.dropped.all()
+    # Against a simulation of the frames that were started.
+    started, trace = np.flatnonzero(~outcomes.dropped), episode.trace
+    chosen = arrays.stack(episode.decisions)
+    bits = problem.scenario.table.cost[chosen.exit, chosen.partition, 1]
+    times, done = simulate(
+        *(a[started] for a in (trace.arrival, outcomes.device_s, bits, outcomes.edge_s)),
+        outcomes.round_trip_s[started],
+        *trace.uplink[0, [0, 2]].tolist(),
+    )
+    spent = np.zeros((5, 5))
+    spent[1:4, started] = np.nan_to_num(times[..., 1] - times[..., 0]).T
+    spent[4], spent[3] = spent[3], np.where(outcomes.dropped, 0.0, outcomes.round_trip_s)
+    spent[0, started] = done - trace.arrival[started] - spent[1:, started].sum(axis=0)
     bars, bottom = bars_of(latency), np.zeros(5)
-    for name in ("waiting", "device", "link", "round trip", "edge"):
-        seconds = getattr(outcomes, f"{name.replace(' ', '_')}_s")
-        height = np.where(outcomes.dropped, 0.0, seconds) * 1e3
-        np.testing.assert_allclose(bars[name], np.stack([bottom, height], -1), atol=1e-9)
-        bottom = bottom + height
+    for name, seconds in zip(
+        ("waiting", "device", "link", "round trip", "edge"), spent, strict=True
+    ):
+        np.testing.assert_allclose(bars[name], np.stack([bottom, 1e3 * seconds], -1), atol=1e-9)
+        bottom = bottom + 1e3 * seconds
     assert [b.get_x() + b.get_width() / 2 for b in latency.containers[0]] == [1, 2, 3, 4, 5]
     for container in latency.containers:
         assert to_rgb(container[0].get_facecolor()) == to_rgb(COLORS[container.get_label()])
@@ -102,8 +119,14 @@ def test_every_bar_is_the_models():
     for axes in (network, latency, decisions, backlogs):
         assert axes.get_xlim() == (0.5, 6.5)
     found = np.stack([line.get_ydata() for line in backlogs.get_lines()], axis=-1)
-    states = arrays.stack(episode.states)
-    np.testing.assert_allclose(found, 1e3 * states.backlog[:5], atol=1e-9)
+    # What the stages have to do, as simulated with those that had come before.
+    for k in range(5):
+        earlier = started[started < k]
+        ends = [np.nanmax([trace.arrival[k], *times[: len(earlier), s, 1]]) for s in range(3)]
+        assert (found[k] <= 1e3 * (np.array(ends) - trace.arrival[k]) + 1e-9).all()
+    states = arrays.stack(episode.states[:5])
+    left = np.maximum(all_done(states) - trace.arrival[:5, None], 0.0)
+    np.testing.assert_allclose(found, 1e3 * left, atol=1e-9)
     (exits,) = (
         axes
         for axes in figure.axes
@@ -123,9 +146,11 @@ def test_the_title_by_hand():
     outcomes = arrays.stack(episode.outcomes)
     cost = -sum(cases.reward_of(arrays.as_dict(o)) for o in episode.outcomes)
     right = 100 * outcomes.accuracy[~outcomes.dropped].mean()
+    latency = (outcomes.latency_s + outcomes.delay_caused_s).mean()
+    late = outcomes.deadline_missed.sum() + outcomes.misses_caused.sum()
     assert title == (
-        f"cases: 5 of 6 frames, cost {cost:.2f}, latency {1e3 * outcomes.latency_s.mean():.0f} ms, "
-        f"{outcomes.deadline_missed.sum()} late or dropped, accuracy {right:.1f} % "
+        f"cases: 5 of 6 frames, cost {cost:.2f}, latency {1e3 * latency:.0f} ms, "
+        f"{late:.0f} late or dropped, accuracy {right:.1f} % "
         "of those answered"
     )
 

@@ -485,6 +485,20 @@ def test_what_comes_in_an_outage_waits_for_the_first_step_after_it():
     assert drawn.min() >= trace.lowest and drawn.max() <= trace.highest
 
 
+def test_the_mean_rate_between_two_moments():
+    """What is sent between them, in seconds: the bits of a trace are those of the gaps."""
+    # Steps of 2, 1, 2, 5, 2 s at 5, 0, 0, 30 and 0 bit/s, then again; 160 bits in 12 s.
+    trace = MeasuredBandwidth((20.0, 22.0, 23.0, 25.0, 30.0), (5.0, 0.0, 0.0, 30.0, 0.0))
+    time = [0.0, 1.0, 3.0, 4.0, 4.0, 6.0, 11.0, 13.0, 38.0, 39.0]
+    rate, mean = trace.sample_gaps(At(0.0), np.array([time]))
+    assert np.array_equal(rate, trace.sample(At(0.0), np.array([time])))
+    # 5 bits; 5 until 2; nothing; no time, so the rate at this moment; 30 from 5 on; 120; 5; two
+    # rounds of 160 and 5 from 12 + 1 to 36 + 2; and nothing. After the last, the rate there.
+    expected = [5, 5 / 2, 0, rate[0, 4], 30 / 2, 120 / 5, 5 / 2, 325 / 25, 0]
+    np.testing.assert_allclose(mean[0, :-1], [*expected], rtol=1e-12)
+    assert mean[0, -1] == rate[0, -1] > 0
+
+
 def test_outages_in_a_file(tmp_path):
     text = "t,kbps\n" + "".join(f"{t},{0 if t % 3 else 9}\n" for t in range(30))
     assert read(tmp_path, text).lowest == pytest.approx(9e3 / 3)

@@ -170,9 +170,10 @@ def test_any_few_frames_equal_the_simulation(frames, pieces, last):
 # --- properties
 
 
-@pytest.mark.parametrize("count", [2, 7, 400])
+@pytest.mark.parametrize("count", [2, 7, 900])
 def test_the_curve_and_its_inverse(count):
     """In every way of searching: counting, by halves, and along one axis."""
+    assert (6 * count * (count + 40) > tandem._FEW) == (count == 900)
     rng = np.random.default_rng(count)
     time = np.cumsum(rng.exponential(0.5, (6, count)), axis=-1)
     rate = rng.uniform(1.0, 9.0, (6, count)) * (rng.random((6, count)) < 0.8)
@@ -225,6 +226,11 @@ def test_who_is_not_delayed_keeps_his_times_to_the_last_digit():
             assert kept[ready <= 4.0].all()
             later = (ready > 4.0) & (work > 0)
             assert 0.1 < kept[later].mean() < 0.9
+
+
+def test_no_frames_at_all():
+    way = travel(*np.zeros((4, 2, 0)), STEPS)
+    assert all(field.shape == (2, 0) for field in arrays.as_dict(way).values())
 
 
 def test_no_work_is_no_wait():

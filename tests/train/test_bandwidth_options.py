@@ -35,7 +35,7 @@ def test_without_a_measured_uplink_they_are_refused(words):
 def test_from_the_command_line(tmp_path, capsys):
     uplink = tmp_path / "uplink.csv"
     uplink.write_text("time,bandwidth\n" + "".join(f"{t},{5 + t % 3}\n" for t in range(30)))
-    words = ["evaluate", "device-only", "--env", "mec/EarlyExitPartition-v1", "--episodes", "1"]
+    words = ["evaluate", "device-only", "--env", "mec/EarlyExitPartition-v2", "--episodes", "1"]
     words += ["--scenario", f"csv:{uplink}"]
     assert main(words) == 2 and "--bandwidth-unit" in capsys.readouterr().err
     assert main([*words, "--bandwidth-unit", "Mbit/s"]) == 0

@@ -22,7 +22,7 @@ from mec_gym.core.env import MecEnv
 from mec_gym.testing import check_agent
 from mec_gym.wrappers import DiscreteActions
 
-PAPER, EXITS = "mec/TrainingOffloadPaper-v0", "mec/EarlyExitPartition-v1"
+PAPER, EXITS = "mec/TrainingOffloadPaper-v0", "mec/EarlyExitPartition-v2"
 SMALL = {"buffer_size": 10}
 MODELS = {
     "PPO": (PPO, {}),

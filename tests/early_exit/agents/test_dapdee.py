@@ -25,7 +25,7 @@ from agents.early_exit.rules import ExactLoadSolver
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
 from mec_gym.early_exit.lookup import Lookup
-from mec_gym.early_exit.model import State, service_times
+from mec_gym.early_exit.model import service_times
 from mec_gym.early_exit.problem import EarlyExitPartition
 from mec_gym.network.bandwidth import Regimes
 
@@ -51,7 +51,7 @@ def test_dads_switches_at_one_over_the_rate():
     assert choice(5.1, bandwidth=0.5) == (0, 1) == choice(1.0, bandwidth=0.5)
     # How long the next frame really takes to come, and queues, are not looked at.
     assert choice(1.0, interval=1e-6) == (0, 0)
-    busy = State(backlog=np.full(3, 0.8), battery=np.array(11.0), frames_left=np.array(3.0))
+    busy = cases.state_of(np.full(3, 0.8), 11.0, 3.0)
     assert pair(solver.solve(one_slot(**UNIT, arrival_rate=1.0), busy).decision) == (0, 0)
 
 
@@ -179,9 +179,7 @@ def test_choose_exit_equals_a_walk_over_the_exits(exits):
 
 def test_indicators_by_hand():
     scenario = cases.scenario(bandwidth=Regimes((1e4, 1e6), spread=0.0))
-    state = State(
-        backlog=np.array([0.27, 0.5, 0.6]), battery=np.array(8.8), frames_left=np.array(4.0)
-    )
+    state = cases.state_of([0.27, 0.5, 0.6], 8.8, 4.0)
     slot = one_slot(bandwidth=1e5, deadline=0.2)
     # Memory 0.27 / 0.9; 100 kbit/s is half way from 10 to 1000; 6000 bits take 0.06 s of 0.2 s;
     # a fifth of 11 J is used; the shortest deadline is 0.12 s.
@@ -317,9 +315,7 @@ def test_priority_one_is_light_whatever_the_load():
     """All indicators high: SWITCH's light and heavy cuts differ, so the mode shows."""
     scenario = cases.chain_scenario(SWITCH, deadline=(0.6, 0.8), battery=1.0, normal_priority=0.99)
     problem = EarlyExitPartition(scenario)
-    loaded = State(
-        backlog=np.array([0.9, 0.0, 0.0]), battery=np.array(0.1), frames_left=np.array(3.0)
-    )
+    loaded = cases.state_of([0.9, 0.0, 0.0], 0.1, 3.0)
     for priority, expected in ((1.0, 0), (0.99, 1)):
         slot = one_slot(**UNIT, deadline=0.6, priority=priority)
         # Equal weights: cpu 0, memory 1, uplink 1/2, delay 5/12, battery 0.9, deadline 1, priority.
@@ -339,11 +335,7 @@ def test_load_is_heavy_from_a_score_of_04():
     rest = 0.5 + 0.25 / 0.6 + 1.0
     for shift, expected in ((-1e-3, 0), (1e-3, 1)):
         memory, battery = 0.5, 2.8 - rest - 0.5 + shift
-        state = State(
-            backlog=np.array([0.9 * memory, 0, 0]),
-            battery=np.array(1.0 - battery),
-            frames_left=np.array(3.0),
-        )
+        state = cases.state_of([0.9 * memory, 0, 0], 1.0 - battery, 3.0)
         slot = one_slot(**UNIT, deadline=0.6, priority=0.0)
         action, _ = DAPDEEAgent(problem).predict(problem.observe(slot, state))
         assert tuple(action) == (0, expected)

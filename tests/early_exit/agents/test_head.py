@@ -81,14 +81,15 @@ def test_inputs_hold_the_roots_of_the_backlogs_and_how_scarce_energy_is(head):
     before = observation.copy()
     inputs = head.inputs(observation)
     assert np.array_equal(observation, before)  # left as it was
-    assert inputs.dtype == np.float32 and inputs.shape == (500, 14)
+    assert inputs.dtype == np.float32 and inputs.shape == (500, 18)
     assert all(head.input_space.contains(row) for row in inputs)
-    np.testing.assert_allclose(inputs[:, 6:9] ** 2, observation[:, 6:9], atol=1e-6)
+    roots = [6, 7, 8, 14, 15, 16]
+    np.testing.assert_allclose(inputs[:, roots] ** 2, observation[:, roots], atol=1e-6)
     scarce = 3 * np.log(observation[1:, 10] / observation[1:, 9])
     assert scarce.min() < -1 and (np.abs(scarce) < 1).any() and scarce.max() > 1
     np.testing.assert_allclose(inputs[1:, 9], np.clip(scarce, -1, 1), atol=1e-5)
     assert inputs[0, 9] == 0  # no frames are left, and no energy
-    others = [6, 7, 8, 9]
+    others = [*roots, 9]
     assert np.array_equal(np.delete(inputs, others, 1), np.delete(observation, others, 1))
     assert np.array_equal(head.inputs(observation[3]), inputs[3])
 
@@ -145,7 +146,7 @@ def test_a_saved_run_keeps_its_prices(tmp_path):
     """They are in config.json, so they are not tuned again when it is loaded."""
     model = make_ppo(make_vec_env(SHORT, SETTINGS), SETTINGS, seed=0)
     model.save(tmp_path / "model.zip")
-    env_id = "mec/EarlyExitPartition-v1"
+    env_id = "mec/EarlyExitPartition-v2"
     config = {"env": env_id, "scenario": None, "settings": dataclasses.asdict(SETTINGS)}
     config |= head_config(BacklogPriceHead(SHORT, **PRICES))
     (tmp_path / "config.json").write_text(json.dumps(config))

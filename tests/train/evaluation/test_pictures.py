@@ -76,7 +76,7 @@ def test_shares_of_switches():
 
 def test_every_value_of_a_decision_can_be_told_from_others():
     """32 partitions are shades of one scale: with ten colours, 0 and 10 would look the same."""
-    problem = make_problem("mec/EarlyExitPartition-v1")
+    problem = make_problem("mec/EarlyExitPartition-v2")
     trace = sample_episodes(problem, 0, 8)
     figure = decisions_figure(rollout(problem, UniformPolicy(problem, 0), trace))
     for axes, values in zip(figure.axes, (4, 32), strict=True):

@@ -19,7 +19,7 @@ from train.presets import (
 )
 
 PAPER, DRIVE = "mec/TrainingOffloadPaper-v0", "mec/TrainingOffload-v0"
-EXITS = "mec/EarlyExitPartition-v1"
+EXITS = "mec/EarlyExitPartition-v2"
 PLACES = "mec/DistributedInference-v1"
 
 

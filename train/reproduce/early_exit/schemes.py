@@ -18,7 +18,7 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.lookup import Lookup
 from mec_gym.early_exit.model import Decision, service_times
 from mec_gym.early_exit.partitions import partition_cost
-from mec_gym.early_exit.scenario import Slot
+from mec_gym.early_exit.scenario import Slot, uplink_of
 from mec_gym.early_exit.table import Front, front
 from mec_gym.network.bandwidth import CAT1, G3, G4, WIFI
 
@@ -109,6 +109,8 @@ def steady(
         interval=one,
         deadline=t,
         priority=0.5 * one,
+        arrival=0.0 * one,
+        uplink=uplink_of(0.0 * one[..., None], b[..., None]),
     )
 
 
