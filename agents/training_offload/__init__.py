@@ -8,7 +8,7 @@ from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import EnergyPriceSolver, tune_energy_price
 from agents.training_offload.equal_budget import EqualBudgetSolver
 from agents.training_offload.exact import ExactSolver
-from agents.training_offload.head import EnergyPriceHead
+from agents.training_offload.head import BatteryValueHead, EnergyPriceHead
 from agents.training_offload.random_split import RandomSplitSolver
 from agents.training_offload.sdp import StochasticProgramSolver
 from agents.training_offload.sparrow import SparrowSolver, TextbookSparrowSolver
@@ -62,5 +62,10 @@ HEADS = {
     "price": HeadEntry(
         "a price of energy and the trust in the estimated connection time; the closed form splits",
         EnergyPriceHead,
+    ),
+    "battery-value": HeadEntry(
+        "corrections of the stochastic program: what the battery is worth, and of the believed "
+        "connection times",
+        BatteryValueHead,
     ),
 }

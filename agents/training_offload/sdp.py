@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from agents.protocol import Solution
 from agents.training_offload.connection_belief import ConnectionBelief
@@ -45,17 +46,27 @@ class StochasticProgramSolver:
         self.value = fit_battery_value(scenario)
         self.belief = ConnectionBelief(scenario)
 
-    def solve(self, slot: Slot, state: State) -> Solution:
-        """Solve every task of a batch, fields (...)."""
+    def solve(
+        self, slot: Slot, state: State, worth: npt.ArrayLike = 1.0, trust: npt.ArrayLike = 1.0
+    ) -> Solution:
+        """Solve every task of a batch, fields (...).
+
+        Args:
+            slot: The tasks.
+            state: What is left for them.
+            worth: A factor of the value of the battery, (...): more saves more of it.
+            trust: A factor of all believed T_ct, (...): more sends more to the edge.
+        """
         later = np.maximum(np.asarray(state.tasks_left, dtype=np.int64) - 1, 0)
         limit = np.asarray(state.battery * (1.0 - FLOAT32_MARGIN))
-        times = self.belief.connection_times(slot)
+        worth, trust = np.asarray(worth)[..., None], np.asarray(trust)[..., None]
+        times = self.belief.connection_times(slot) * trust
         points = times.shape[-1]
         planned = sorted({int(quantile * points) for quantile in _PLANNED})
         found = [self._dearest(limit)]
         for point in planned:
             at = replace(slot, connection_time=times[..., point])
-            found += self._planned(at, limit, later)
+            found += self._planned(at, limit, later, worth)
         decisions = arrays.map_arrays(lambda *a: np.stack(a, axis=-1), *found)
 
         # Every decision meets every T_ct: fields (..., decisions, times).
@@ -69,21 +80,23 @@ class StochasticProgramSolver:
         )
         reward = -outcome.latency_s.mean(axis=-1) / self.scenario.deadline
         left = limit[..., None] - outcome.energy_j[..., 0]
-        worth = reward + self.value.of(later[..., None], left)
-        best = worth.argmax(axis=-1)[..., None]
+        total = reward + worth * self.value.of(later[..., None], left)
+        best = total.argmax(axis=-1)[..., None]
         decision = arrays.map_arrays(
             lambda a: np.take_along_axis(a, best, axis=-1)[..., 0], decisions
         )
         return Solution(decision=decision, evaluations=decisions.server.shape[-1] * points)
 
-    def _planned(self, slot: Slot, limit: FloatArray, later: IntArray) -> list[Decision]:
+    def _planned(
+        self, slot: Slot, limit: FloatArray, later: IntArray, worth: FloatArray
+    ) -> list[Decision]:
         """The best splits (...) if T_ct is that of the slot, and the fastest affordable one."""
         scenario = self.scenario
         frontier = SlotFrontier(slot, scenario, margin=FLOAT32_MARGIN)
         corners = frontier.corners()
         usable = (corners.delay <= scenario.deadline) & (corners.energy <= limit[..., None])
         energy = np.where(usable, corners.energy, 0.0)
-        after = self.value.of(later[..., None], limit[..., None] - energy)
+        after = worth * self.value.of(later[..., None], limit[..., None] - energy)
         cost = np.where(usable, corners.delay / scenario.deadline - after, np.inf)
         best = np.argpartition(cost, _SPLITS, axis=-1)[..., :_SPLITS]
         found = [frontier.decide(corners, best[..., k]) for k in range(_SPLITS)]

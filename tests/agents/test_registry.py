@@ -99,7 +99,7 @@ REFERENCES = {
     "gossip_training": ("one-step-search",),
 }
 HEADS = {
-    "training_offload": ["flat", "price"],
+    "training_offload": ["flat", "price", "battery-value"],
     "early_exit": ["flat", "congestion"],
     "distributed_inference": ["flat", "pairs", "pairs-2", "pairs-0"],
     "pipeline_training": ["flat", "plans"],

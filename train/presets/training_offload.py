@@ -14,6 +14,11 @@ PPO_PRESETS = {
         PPOSettings(head="price", n_epochs=2, reward_scale=10.0),
         1_000_000,
     ),
+    "drive-value": TrainingPreset(
+        "learn when to deviate from the stochastic program",
+        PPOSettings(head="battery-value", n_epochs=2, reward_scale=10.0, log_std_init=-1.5),
+        400_000,
+    ),
     "paper": TrainingPreset(
         "one task: the network decides everything itself",
         PPOSettings(head="flat", num_envs=1024, n_steps=16, minibatches=16, n_epochs=3, gamma=0.0),

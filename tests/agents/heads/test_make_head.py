@@ -40,7 +40,7 @@ NAMES = sorted({name for room in rooms() for name in heads_of(room)})
 
 def test_which_heads_there_are():
     assert {room_of(problem) for problem in PROBLEMS.values()} == {*rooms(), None}
-    assert set(FITS["paper"]) == {"flat", "price"}
+    assert set(FITS["paper"]) == {"flat", "price", "battery-value"}
     assert set(FITS["exits"]) == {"flat", "congestion"}
     assert set(FITS["places"]) >= {"flat", "pairs"}
     assert set(FITS["plans"]) == {"flat", "plans"}

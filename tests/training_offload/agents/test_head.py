@@ -1,4 +1,4 @@
-"""The head whose network outputs an energy price."""
+"""The heads whose networks turn the price of energy, or the value of the battery."""
 
 import dataclasses
 
@@ -8,10 +8,12 @@ from training_offload.cases import DRIVE, PAPER, drive_price, first_tasks
 
 from agents.solver_agent import SolverAgent
 from agents.training_offload.energy_price import EnergyPriceSolver
-from agents.training_offload.head import EnergyPriceHead
+from agents.training_offload.head import BatteryValueHead, EnergyPriceHead
+from agents.training_offload.sdp import StochasticProgramSolver
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.training_offload.model import State
+from mec_gym.training_offload.problem import TrainingOffload
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,49 @@ def test_head_where_no_price_is_needed():
     observation = PAPER.observe(*first_tasks(PAPER, 0, 20))
     action = head.act(observation, np.zeros((20, 2)))
     assert all(PAPER.action_space.contains(a) for a in action)
+
+
+SHORT = TrainingOffload(dataclasses.replace(DRIVE.scenario, horizon=4, battery=60.0))
+
+
+@pytest.fixture(scope="module")
+def value_head(coarse):
+    return BatteryValueHead(SHORT)
+
+
+def short_drives(n):
+    slot = arrays.slot_at(sample_episodes(SHORT, 0, n), 0)
+    return SHORT.observe(slot, SHORT.start(slot))
+
+
+def test_value_head_at_rest_is_the_program(value_head):
+    observation = short_drives(60)
+    agent = SolverAgent(SHORT, StochasticProgramSolver(SHORT.scenario))
+    action = value_head.act(observation, np.zeros((60, 2)))
+    assert np.array_equal(action, agent.predict(observation)[0])
+    assert np.array_equal(value_head.act(observation[7], np.zeros(2)), action[7])
+    again = BatteryValueHead(SHORT, **value_head.parameters())
+    assert again.usual_reward(observation) == pytest.approx(value_head.usual_reward(observation))
+
+
+def test_value_head_turns_the_value_and_the_trust(value_head):
+    observation = short_drives(200)
+    slot, state = SHORT.decode(observation)
+
+    def outcome(worth, trust):
+        action = value_head.act(observation, np.tile([worth, trust], (200, 1)))
+        assert all(SHORT.action_space.contains(a) for a in action)
+        return SHORT.step(slot, state, SHORT.decision(action))[1]
+
+    # A battery that is worth more is spared, at the price of a longer wait.
+    spared, usual, spent = (outcome(worth, 0.0) for worth in (1.0, 0.0, -1.0))
+    assert spared.energy_j.mean() < usual.energy_j.mean() < spent.energy_j.mean()
+    assert spared.latency_s.mean() > usual.latency_s.mean()
+    # Who believes in longer connections sends more to the edge.
+    shares = []
+    for trust in (1.0, -1.0):
+        action = value_head.act(observation, np.tile([0.0, trust], (200, 1)))
+        shares.append(float(SHORT.decision(action).edge_share.mean()))
+    assert shares[0] > shares[1] + 0.005
+    beyond = value_head.act(observation, np.full((200, 2), 5.0))
+    assert np.array_equal(beyond, value_head.act(observation, np.ones((200, 2))))
