@@ -55,7 +55,7 @@ def test_scenarios_lists_everything(capsys):
         (["compare", "--agents", "nobody"], "agent must be one of"),
         (["compare", "--env", "mec/Nothing-v0"], "env_id must be one of"),
         (["ppo", "--env", "mec/Nothing-v0"], "env_id must be one of"),
-        (["ppo", "--preset", "nothing"], "preset must be one of drive, paper, flat"),
+        (["ppo", "--preset", "nothing"], "preset must be one of drive, drive-value, paper, flat"),
         (["ppo", "--resume"], "holds no run to resume"),
         (["ppo", "--settings.head", "deep"], "head must be one of flat, price"),
         (["ppo", "--scenario", "moon"], "scenario must be one of drive"),

@@ -78,7 +78,7 @@ def test_every_head_on_every_problem(name, where):
     start = problem.start(slot)
     changed = arrays.map_arrays(lambda a: (0.5 * a).astype(a.dtype), start)
     if where == "exits":
-        changed = dataclasses.replace(changed, backlog=start.backlog + 0.3)
+        changed = dataclasses.replace(changed, free=start.free + 0.3)
     other = problem.observe(slot, changed)
     assert not np.array_equal(other, observation)
     np.testing.assert_allclose(head.usual_reward(other), usual, rtol=1e-12)

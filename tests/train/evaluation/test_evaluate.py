@@ -243,5 +243,5 @@ def test_agents_are_checked_before_any_is_made(monkeypatch):
 
 def test_a_rule_of_another_problem_says_so():
     agent = make_agent("exact", "mec/TrainingOffload-v0")
-    with pytest.raises(ValueError, match=r"observation .*\(24,\).*TrainingOffload, got \(2, 14\)"):
+    with pytest.raises(ValueError, match=r"observation .*\(24,\).*TrainingOffload, got \(2, 18\)"):
         evaluate(agent, "mec/EarlyExitPartition-v2", episodes=2)
