@@ -61,13 +61,11 @@ def try_all(
     uplink = np.expand_dims(slot.uplink, -3)
     slot = replace(arrays.map_arrays(lambda a: np.expand_dims(a, -1), slot), uplink=uplink)
     after, outcome = model.serve(slot, wide, decisions, scenario)
-    cost = outcome.accuracy_cost + outcome.latency_cost + outcome.miss_cost
-    cost = cost + outcome.energy_cost + outcome.delay_cost
     # A frame that is not started leaves the stages as they are.
     bits = scenario.table.cost[decisions.exit, decisions.partition, 1]
     free = model.all_done_after(wide, after, bits, outcome.edge_s)
     free = np.where(outcome.dropped[..., None], model.all_done(wide), free)
-    return decisions, np.maximum(free - arrival, 0.0), cost, outcome.energy_j
+    return decisions, np.maximum(free - arrival, 0.0), outcome.cost, outcome.energy_j
 
 
 def slot_optimum(slot: Slot, state: State, scenario: Scenario) -> tuple[Decision, FloatArray]:

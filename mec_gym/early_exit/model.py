@@ -88,6 +88,13 @@ class Outcome:
     delay_cost: FloatArray  # (...) part of the negative reward: latency and misses of others
     energy_cost: FloatArray  # (...) part of the negative reward
 
+    @property
+    def cost(self) -> FloatArray:
+        """The sum of the five costs, the negative reward, (...)."""
+        return (self.accuracy_cost + self.latency_cost) + (
+            self.miss_cost + self.energy_cost + self.delay_cost
+        )
+
 
 def service_times(cost: FloatArray, slot: Slot) -> FloatArray:
     """Td, Tt and Te in a slot whose bandwidth does not change, (..., 3) s.

@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core import arrays
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import FloatArray
 from mec_gym.early_exit import model
 from mec_gym.early_exit.exact import episode_bound
 from mec_gym.early_exit.model import Decision, Outcome, State
-from mec_gym.early_exit.scenario import Scenario, Slot, follow_bandwidth
+from mec_gym.early_exit.scenario import Scenario, Slot, arrivals, curve_of
 from mec_gym.network.tandem import RateCurve
 
 
@@ -151,18 +152,19 @@ class EarlyExitPartition:
             smallest = getattr(trace, name).min()
             if smallest < 0:
                 raise ValueError(f"trace.{name} must not be negative, got {smallest}")
-        whole = follow_bandwidth(trace)
-        if not np.allclose(trace.arrival, whole.arrival, rtol=1e-9, atol=1e-9):
+        if not np.allclose(trace.arrival, arrivals(trace.interval), rtol=1e-9, atol=1e-9):
             raise ValueError("trace.arrival must be the sum of the intervals before each frame")
-        time, bits, rate = np.moveaxis(trace.uplink[:, 0], 1, 0)
-        if not np.array_equal(time, trace.arrival):
+        curve = curve_of(arrays.slot_at(trace, 0))
+        if not np.array_equal(curve.time, trace.arrival):
             raise ValueError("trace.uplink must change its rate when frames arrive")
-        if rate.min() < 0 or rate[:, -1].min() <= 0:
+        least, last = curve.rate.min(), curve.rate[:, -1].min()
+        if least < 0 or last <= 0:
             raise ValueError(
                 "trace.uplink must have rates that are not negative, and a positive last one, got "
-                f"{rate.min()} and {rate[:, -1].min()}"
+                f"{least} and {last}"
             )
-        if not np.allclose(bits, RateCurve.of(time, rate).bits, rtol=1e-9, atol=1e-6):
+        whole = RateCurve.of(curve.time, curve.rate)
+        if not np.allclose(curve.bits, whole.bits, rtol=1e-9, atol=1e-6):
             raise ValueError("trace.uplink must hold the bits that its rates send")
 
     def start(self, slot: Slot) -> State:
@@ -293,10 +295,7 @@ class EarlyExitPartition:
 
     def reward(self, outcome: Outcome) -> FloatArray:
         """The negative sum of the five costs."""
-        return np.asarray(
-            -(outcome.accuracy_cost + outcome.latency_cost)
-            - (outcome.miss_cost + outcome.energy_cost + outcome.delay_cost)
-        )
+        return np.asarray(-outcome.cost)
 
     def done(self, state: State) -> npt.NDArray[np.bool_]:
         """Whether all frames have been dealt with."""

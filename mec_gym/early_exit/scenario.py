@@ -73,6 +73,16 @@ def curve_of(slot: Slot) -> RateCurve:
     return RateCurve(time=uplink[..., 0, :], bits=uplink[..., 1, :], rate=uplink[..., 2, :])
 
 
+def gaps_before(interval: FloatArray) -> FloatArray:
+    """The time since the frame before, (n, T) s; 0 for the first one."""
+    return np.concatenate([np.zeros((len(interval), 1)), interval[:, :-1]], axis=-1)
+
+
+def arrivals(interval: FloatArray) -> FloatArray:
+    """When frames arrive, given the time from each until the next, (n, T) s -> (n, T) s."""
+    return np.cumsum(gaps_before(interval), axis=-1)
+
+
 def follow_bandwidth(trace: Slot) -> Slot:
     """A trace whose arrivals follow its intervals, and whose uplink follows its bandwidths.
 
@@ -81,8 +91,7 @@ def follow_bandwidth(trace: Slot) -> Slot:
     Args:
         trace: Fields (n, T); its ``arrival`` and ``uplink`` do not matter.
     """
-    gaps = np.concatenate([np.zeros((len(trace.interval), 1)), trace.interval[:, :-1]], axis=-1)
-    arrival = np.cumsum(gaps, axis=-1)
+    arrival = arrivals(trace.interval)
     return replace(trace, arrival=arrival, uplink=uplink_of(arrival, trace.bandwidth)[:, None])
 
 
@@ -257,7 +266,7 @@ class Scenario:
             regime = (regime + np.cumsum(shift, axis=-1)) % len(rates)
         arrival_rate = np.broadcast_to(rates[regime], shape).copy()
         interval = rng.exponential(size=shape) / arrival_rate
-        gaps = np.concatenate([np.zeros((n, 1)), interval[:, :-1]], axis=-1)
+        gaps = gaps_before(interval)
         time = np.cumsum(gaps, axis=-1)  # sums never go back in time, however they are rounded
         noise = ornstein_uhlenbeck(rng, gaps, [self.load_memory_s, self.load_memory_s])
         logit = self.load_spread * np.clip(noise, -LOAD_DEVIATIONS, LOAD_DEVIATIONS)

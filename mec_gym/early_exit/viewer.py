@@ -174,15 +174,11 @@ def _title(scenario: Scenario, episode: Frames) -> str:
         return f"{scenario.graph.name}: no frame yet"
     outcomes = arrays.stack(episode.outcomes)
     answered = ~outcomes.dropped
-    cost = sum(
-        getattr(outcomes, f"{part}_cost").sum()
-        for part in ("accuracy", "latency", "miss", "delay", "energy")
-    )
     latency = (outcomes.latency_s + outcomes.delay_caused_s).mean()
     late = outcomes.deadline_missed.sum() + outcomes.misses_caused.sum()
     return (
         f"{scenario.graph.name}: {len(episode.outcomes)} of {scenario.horizon} frames, "
-        f"cost {cost:.2f}, latency {latency * 1e3:.0f} ms, "
+        f"cost {outcomes.cost.sum():.2f}, latency {latency * 1e3:.0f} ms, "
         f"{late:.0f} late or dropped, "
         f"accuracy {100 * outcomes.accuracy[answered].mean() if answered.any() else 0:.1f} % "
         "of those answered"
