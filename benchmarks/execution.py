@@ -158,19 +158,18 @@ def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> Row:
     exit_ = len(graph.exits) - 1
     part = graph.at_exit(exit_)
     times = measure_layers(network)
-    mean_rate = float(curve.bits[-1] / curve.time[-1]) if len(curve.time) > 1 else curve.rate[0]
     conditions = Conditions(curve=curve, device_factor=FACTOR, edge_factor=SLOWER, pipeline=True)
     with _execution(network, edge, conditions) as execution:
         plans: list[tuple[Partition, Cost]] = []
         seconds = times.graph.at_exit(exit_).measured_seconds
-        for choice in _near_optimum(part, seconds, FACTOR, mean_rate):
+        for choice in _near_optimum(part, seconds, FACTOR, execution.mean_rate):
             partition = execution.prepare(choice, exit_)
             plans.append((partition, execution.cost(partition, times, times)))
         which = np.random.default_rng(0).integers(len(plans), size=FRAMES)
         partitions, costs = zip(*(plans[k] for k in which), strict=True)
         busiest = max(
             mean(cost.device_s for cost in costs),
-            mean(cost.bits for cost in costs) / mean_rate,
+            mean(cost.bits for cost in costs) / execution.mean_rate,
             mean(cost.edge_s for cost in costs),
         )
         execution.conditions = replace(conditions, fps=LOAD / busiest)

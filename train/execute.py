@@ -114,13 +114,13 @@ def execute(run: ExecuteRun) -> None:
         times = layer_times(run, network, edge)
         execution = Execution(network, edge, conditions, run.seed)
         stack.callback(execution.close)
-        plans = plan(run, execution, times, exit_, choices or [_best(run, execution, times, exit_)])
+        plans = plan(execution, times, exit_, choices or [_best(run, execution, times, exit_)])
         print(
             f"both sides are ready; executing {run.frames} frames per partition, Ctrl-C stops and "
             "keeps what is measured",
             flush=True,
         )
-        found = _execute(execution, plans)
+        found = _execute(execution, plans, run.frames)
     _report(run, execution, found, times.source)
 
 
@@ -204,18 +204,13 @@ def _from_file(path: Path | None, network: Network) -> tuple[LayerTimes | None, 
     return LayerTimes(graph=timed, half_s=half_seconds(network)), f"from {path}"
 
 
-Plan = list[tuple[Partition, Cost]]
-"""How each frame of a run is executed, and what that costs."""
-
-
 def plan(
-    run: ExecuteRun, execution: Execution, times: Times, exit_: int, choices: Sequence[Choice]
-) -> Iterator[Plan]:
-    """Yield the runs to be made, one per partition; each is prepared when it is its turn."""
+    execution: Execution, times: Times, exit_: int, choices: Sequence[Choice]
+) -> Iterator[tuple[Partition, Cost]]:
+    """Yield the partitions to be run, and what each costs; each is prepared in its turn."""
     for choice in choices:
         partition = execution.prepare(choice, exit_)
-        cost = execution.cost(partition, times.device, times.edge)
-        yield [(partition, cost)] * run.frames
+        yield partition, execution.cost(partition, times.device, times.edge)
 
 
 def _best(run: ExecuteRun, execution: Execution, times: Times, exit_: int) -> Choice:
@@ -229,13 +224,14 @@ def _best(run: ExecuteRun, execution: Execution, times: Times, exit_: int) -> Ch
     return best(part, device, edge, rate, extra, heavy=run.partition == HEAVY)
 
 
-def _execute(execution: Execution, plans: Iterable[Plan]) -> list[Run]:
-    """Make the runs, until one fails or is interrupted."""
+def _execute(
+    execution: Execution, plans: Iterable[tuple[Partition, Cost]], frames: int
+) -> list[Run]:
+    """Make one run per partition, until one fails or is interrupted."""
     found: list[Run] = []
     try:
-        for one in plans:
-            partitions, costs = zip(*one, strict=True)
-            found.append(execution.run(partitions, costs))
+        for partition, cost in plans:
+            found.append(execution.run([partition] * frames, [cost] * frames))
             if found[-1].failure is not None:
                 break
     except (EdgeFailed, KeyboardInterrupt) as error:  # between two runs
@@ -349,14 +345,12 @@ def trace_note(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> s
 
 def _show_stages(name: str, run: Run) -> None:
     frames = run.frames
-    names = {frame.partition.name for frame in frames}
-    title = f"{name}, {names.pop()}" if len(names) == 1 else name
-    if len({id(frame.partition) for frame in frames}) == 1:
-        partition = frames[0].partition
-        count = len(partition.on_edge) - 1
-        title += f": {_device_layers(partition)} of {count} layers on the device"
-        title += f", {frames[0].bits / 1e6:.4g} Mbit sent"
-    table = Table(title=f"{title}; medians of {len(frames)} frames")
+    partition = frames[0].partition
+    table = Table(
+        title=f"{name}, {partition.name}: {_device_layers(partition)} of "
+        f"{len(partition.on_edge) - 1} layers on the device, {frames[0].bits / 1e6:.4g} Mbit sent; "
+        f"medians of {len(frames)} frames"
+    )
     for column in ("stage", "predicted, ms", "measured, ms", "measured / predicted"):
         table.add_column(column, justify="left" if column == "stage" else "right")
     predicted, measured = medians(run.predicted), medians(run.measured)
@@ -432,12 +426,11 @@ def summary(
     graph = execution.network.split.graph
     runs = []
     for one in found:
-        same = len({id(frame.partition) for frame in one.frames}) == 1
         partition = one.frames[0].partition
-        about: dict[str, Any] = {"partition": partition.name if same else "changing"}
-        if same:
-            layers = graph.at_exit(partition.exit).layers
-            about |= {
+        layers = graph.at_exit(partition.exit).layers
+        runs.append(
+            {
+                "partition": partition.name,
                 "exit": graph.exits[partition.exit].name,
                 "on_device": [
                     layer.name
@@ -445,10 +438,6 @@ def summary(
                     if not away
                 ],
                 "bits": one.frames[0].bits,
-            }
-        runs.append(
-            {
-                **about,
                 "frames": len(one.frames),
                 "predicted_median_s": medians(one.predicted),
                 "measured_median_s": medians(one.measured),

@@ -58,7 +58,7 @@ class Conditions:
         check_fields(
             self,
             non_negative=("delay_s",),
-            positive=("device_factor", "edge_factor", *(("fps",) if self.fps else ())),
+            positive=("device_factor", "edge_factor", *(() if self.fps is None else ("fps",))),
             at_most={"device_factor": 1e6, "edge_factor": 1e6},
         )
         for name in ("device_factor", "edge_factor"):
@@ -67,8 +67,6 @@ class Conditions:
                     f"{name} must be at least 1, got {getattr(self, name)!r}: a slower processor "
                     "can be emulated, a faster one cannot"
                 )
-        if self.fps is not None and self.fps <= 0:
-            raise ValueError(f"fps must be positive, got {self.fps!r}")
         if self.curve is not None and not self.curve.rate[-1] > 0:
             raise ValueError(
                 "the trace must not end with a rate of 0, because its last rate holds for ever and "
