@@ -41,23 +41,24 @@ def part_columns(part: str) -> list[Column]:
     return [(title, lambda r: f"{r.outcome_means[part]:.4g}")]
 
 
+def _plus_minus(mean: float, ci95: tuple[float, float]) -> str:
+    low, high = ci95
+    return f"{mean:.3g} ± {(high - low) / 2:.2g}"
+
+
 def _gap(result: Result) -> str:
     assert result.gap_percent_mean is not None and result.gap_percent_ci95 is not None
-    low, high = result.gap_percent_ci95
-    return f"{result.gap_percent_mean:.3g} ± {(high - low) / 2:.2g}"
+    return _plus_minus(result.gap_percent_mean, result.gap_percent_ci95)
 
 
 def _online_gap(result: Result) -> str:
-    if result.online is None:
-        return ""
-    low, high = result.online.gap_percent_ci95
-    return f"{result.online.gap_percent:.3g} ± {(high - low) / 2:.2g}"
+    online = result.online
+    return "" if online is None else _plus_minus(online.gap_percent, online.gap_percent_ci95)
 
 
 def _behind(result: Result) -> str:
     assert result.behind_best_mean is not None and result.behind_best_ci95 is not None
-    low, high = result.behind_best_ci95
-    return f"{result.behind_best_mean:.3g} ± {(high - low) / 2:.2g}"
+    return _plus_minus(result.behind_best_mean, result.behind_best_ci95)
 
 
 def _difference(result: Result) -> str:
@@ -108,15 +109,12 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
         )
 
 
-def _flat_online(numbers: dict[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name in arrays.field_names(Expectation):
-        value = None if numbers is None else numbers[name]
-        if name.endswith("_ci95"):
-            row[f"online_{name}_low"], row[f"online_{name}_high"] = value or (None, None)
-        else:
-            row[f"online_{name}"] = value
-    return row
+def _cells(name: str, value: Any) -> dict[str, Any]:
+    """A number by its name, or both ends of an interval by theirs."""
+    if not name.endswith("_ci95"):
+        return {name: value}
+    low, high = (None, None) if value is None else value
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def flat_row(result: Result) -> dict[str, Any]:
@@ -124,12 +122,11 @@ def flat_row(result: Result) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name, value in result.as_dict().items():
         if name == "online":
-            row |= _flat_online(value)
-        elif name.endswith("_ci95"):
-            row[f"{name}_low"], row[f"{name}_high"] = (None, None) if value is None else value
+            for part in arrays.field_names(Expectation):
+                row |= _cells(f"online_{part}", None if value is None else value[part])
         elif isinstance(value, dict):
             kind = name.removeprefix("outcome_").removesuffix("s")
             row |= {f"{kind}_{part}": number for part, number in value.items()}
         else:
-            row[name] = value
+            row |= _cells(name, value)
     return row
