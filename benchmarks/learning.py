@@ -40,8 +40,8 @@ Task = tuple[str, str]
 """An environment and the name of its scenario."""
 PRESETS: dict[Task, dict[str, tuple[str, ...]]] = {
     ("mec/TrainingOffload-v0", "drive"): {
-        "PPO": ("drive", "flat"),
-        "A3C": ("drive", "flat"),
+        "PPO": ("drive", "drive-value", "flat"),
+        "A3C": ("drive", "drive-value", "flat"),
         "multi-task A3C": ("mtl-drive", "mtl-flat"),
     },
     ("mec/TrainingOffloadPaper-v0", "paper"): {

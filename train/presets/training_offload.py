@@ -46,6 +46,11 @@ A3C_PRESETS = {
         replace(_PRICE, network="branches", multi_task=True),
         2_000_000,
     ),
+    "drive-value": TrainingPreset(
+        "learn when to deviate from the stochastic program",
+        replace(_PRICE, head="battery-value"),
+        400_000,
+    ),
     "paper": TrainingPreset("one task: the network decides everything itself", _PAPER, 5_000_000),
     "mtl-paper": TrainingPreset(
         "multi-task: the same, a branch for each number of the decision",
