@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +81,14 @@ def main() -> None:
         measure = importlib.import_module(f"benchmarks.{part}").measure
         reports[part] = measure(args.seconds, args.repeats)
         reports[part].show(console)
-    if args.out is not None:
-        machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-        found = {name: dataclasses.asdict(report) for name, report in reports.items()}
-        args.out.write_text(json.dumps({"machine": machine, **found}, indent=2) + "\n")
+        if args.out is not None:  # after each part, so that what is stopped keeps the others
+            _write(args.out, reports)
+
+
+def _write(path: Path, reports: Mapping[str, Report]) -> None:
+    machine = {"python": platform.python_version(), "cores": os.cpu_count()}
+    found = {name: dataclasses.asdict(report) for name, report in reports.items()}
+    path.write_text(json.dumps({"machine": machine, **found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,15 +10,16 @@ from typing import Any, cast
 from agents.heads import make_head
 from agents.ppo.model import make_ppo
 from agents.ppo.vec_env import SB3VecEnv
-from benchmarks.environments import IDS, single_step, vector_step
+from benchmarks.environments import QUICK, single_step, vector_step
 from benchmarks.measure import Report, Row, interleave, rate
-from mec_gym import make_problem
+from mec_gym import ENVIRONMENTS, make_problem
 from mec_gym.core.env import MecEnv
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.vector_env import MecVectorEnv
 from train.presets import find_ppo_preset
 
 BATCHES = (1, 16, 256)  # 1 is the single environment
+FEW = (1, 16)  # of environments that train networks in every step
 PROBLEM = {
     "drawing": ("sample",),
     "physics": ("step", "reward", "done"),
@@ -143,8 +144,8 @@ def measure(seconds: float, repeats: int) -> Report:
         repeats: Number of measurements of each side.
     """
     sides: dict[tuple[str, str, int], _Side] = {}
-    for env_id in IDS:
-        for batch in BATCHES:
+    for env_id in ENVIRONMENTS:
+        for batch in BATCHES if env_id in QUICK else FEW:
             sides[env_id, "steps", batch] = _stepped(env_id, batch, seconds)
         batch, side = _trained(env_id, seconds)
         sides[env_id, "PPO", batch] = side
