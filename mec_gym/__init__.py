@@ -24,7 +24,7 @@ from mec_gym.registration import (
 )
 
 if TYPE_CHECKING:
-    from mec_gym.testing import check_agent, check_problem
+    from mec_gym.testing import check_agent, check_online_bound, check_problem
 
 __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     # Environments and their problems.
@@ -47,6 +47,7 @@ __all__ = [  # noqa: RUF022 - in the order in which a reader needs them
     "Entry",
     "Preset",
     "check_agent",
+    "check_online_bound",
     "check_problem",
     "register_room",
     "unregister_room",
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "check_agent": "mec_gym.testing",
+    "check_online_bound": "mec_gym.testing",
     "check_problem": "mec_gym.testing",
     "compare": "train.evaluation",
     "evaluate": "train.evaluation",

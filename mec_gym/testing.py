@@ -1,9 +1,10 @@
 """The conformance suite: does a problem, or an agent, keep its promises?
 
-    from mec_gym.testing import check_agent, check_problem
+    from mec_gym.testing import check_agent, check_online_bound, check_problem
     check_problem("mec/TrainingOffload-v0")
     check_problem(MyProblem())              # a problem of your own
     check_agent(my_agent, "mec/TrainingOffload-v0")
+    check_online_bound(my_agent, "mec/TrainingOffload-v0")
 
 Every check raises an AssertionError that says what was promised.
 """
@@ -21,10 +22,12 @@ from gymnasium.utils.env_checker import check_env
 
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
+from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.policies import Predictor, UniformPolicy, check_is_agent
 from mec_gym.core.problem import AnyProblem, missing_parts
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
+from mec_gym.core.types import FloatArray
 from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.registration import make_problem
 
@@ -55,6 +58,7 @@ def check_problem(problem: str | AnyProblem, scenario: Any = None, seed: int = 0
     _check_bad_actions(problem, seed)
     _check_traces(problem, seed)
     check_agent(UniformPolicy(problem, seed), problem, single=False)
+    check_online_bound(UniformPolicy(problem, seed), problem, seed=seed)
 
 
 def check_agent(
@@ -104,6 +108,66 @@ def check_agent(
         f"the bound is beaten on seed {seed + int(beaten.argmax())}: "
         f"{returns[beaten][0]} > {bound[beaten][0]}"
     )
+
+
+def check_online_bound(
+    agent: Predictor,
+    problem: str | AnyProblem,
+    scenario: Any = None,
+    episodes: int = 256,
+    seed: int = 0,
+) -> None:
+    """Check the online bound of a problem, which need not offer one, against an agent.
+
+    Args:
+        agent: Anything with the ``predict`` of Stable-Baselines3 that does not know the future.
+        problem: An environment id, or a Problem.
+        scenario: The scenario of an environment id, as for ``gymnasium.make``.
+        episodes: The number of fresh episodes that the agent plays.
+        seed: The seed of these episodes.
+
+    Raises:
+        AssertionError: The online bound breaks a promise; the message says which.
+    """
+    if isinstance(problem, str):
+        problem = make_problem(problem, scenario)
+    online = online_bound_of(problem)
+    assert isinstance(online, OnlineBound) == has_online_bound(problem), (
+        f"has_online_bound must say whether online_bound() knows a bound, got {online!r}"
+    )
+    if online is None:
+        return
+    assert np.isfinite(online.mean) and np.isfinite(online.se) and online.se >= 0, (
+        f"the online bound must be finite, got {online.mean} with standard error {online.se}"
+    )
+    again = online_bound_of(problem)
+    assert again is not None and (again.mean, again.se) == (online.mean, online.se), (
+        "the online bound must be the same at every call"
+    )
+    trace = problem.sample(np.random.default_rng((seed, episodes)), episodes)
+    played = rollout(problem, agent, trace)
+    luck = online.luck(trace, played.outcomes)
+    assert luck.shape == played.returns.shape and np.isfinite(luck).all(), (
+        f"luck must be finite numbers of shape {played.returns.shape}, got shape {luck.shape}"
+    )
+
+    def four_errors(values: FloatArray) -> float:
+        """Four standard errors of the difference between a mean and the online bound."""
+        return 4.0 * float(np.hypot(values.std(ddof=1) / np.sqrt(episodes), online.se))
+
+    assert abs(luck.mean()) <= four_errors(luck), (
+        f"luck must be 0 in expectation, but its mean is {luck.mean():.6g} over {episodes} episodes"
+    )
+    fair = played.returns - luck
+    assert fair.mean() <= online.mean + four_errors(fair), (
+        f"the online bound is beaten: an agent expects {fair.mean():.6g} > {online.mean:.6g}"
+    )
+    bound = problem.bound(trace)
+    if bound is not None:
+        assert online.mean <= bound.mean() + four_errors(bound), (
+            "the online bound must not be above what can be expected with the future known: "
+            f"{online.mean:.6g} > {bound.mean():.6g}"
+        )
 
 
 def _batch(problem: AnyProblem, seed: int, n: int = 16) -> tuple[Any, Any, npt.NDArray[Any]]:

@@ -18,8 +18,9 @@ from tiny_problem import HORIZON, Decision, State, TinyDiscrete, TinyProblem
 import mec_gym.testing
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.policies import UniformPolicy
-from mec_gym.testing import check_agent, check_problem
+from mec_gym.testing import check_agent, check_online_bound, check_problem
 
 PAPER = "mec/TrainingOffloadPaper-v0"
 
@@ -539,3 +540,73 @@ def test_what_devices_earn_adds_up_to_the_reward():
         check_problem(TooMuch())
     with pytest.raises(AssertionError, match=r"one number per choice, \(16, 2\), got \(16,\)"):
         check_problem(OneForAll())
+
+
+class Offering(Sound):
+    """The bound in expectation; luck is how easy the slots are, whatever is played."""
+
+    has_online_bound = True
+    sample_of = Sound().sample(np.random.default_rng(5), 100_000)
+
+    def usual(self):
+        return self.bound(self.sample_of)
+
+    def luck(self, trace, outcomes):
+        return self.bound(trace) - self.usual().mean()
+
+    def online_bound(self):
+        usual = self.usual()
+        se = usual.std() / np.sqrt(len(usual))
+        return OnlineBound(mean=usual.mean(), se=se, luck=self.luck)
+
+
+def offering(**changes):
+    """An offer in which some attributes of the bound are not what they should be."""
+
+    class Changed(Offering):
+        def online_bound(self):
+            bound = super().online_bound()
+            return dataclasses.replace(bound, **{k: v(bound) for k, v in changes.items()})
+
+    return Changed()
+
+
+def without_its_word():
+    problem = Offering()
+    problem.online_bound = lambda: None
+    return problem
+
+
+def never_twice_the_same():
+    means = itertools.count()
+    return offering(mean=lambda bound: bound.mean + 1e-9 * next(means))
+
+
+def shifted(by):
+    return lambda bound: lambda trace, outcomes: bound.luck(trace, outcomes) + by
+
+
+def test_an_online_bound_that_holds():
+    check_problem(Offering())
+    check_online_bound(UniformPolicy(Offering(), 3), Offering(), episodes=64)
+    check_online_bound(UniformPolicy(Sound(), 3), Sound())  # which offers none
+
+
+@pytest.mark.parametrize(
+    ("problem", "message"),
+    [
+        (without_its_word(), "has_online_bound must say .* got None"),
+        (offering(mean=lambda b: np.nan), "must be finite, got nan"),
+        (offering(se=lambda b: -0.1), "must be finite, .* standard error -0.1"),
+        (never_twice_the_same(), "the same at every call"),
+        (offering(luck=lambda b: lambda *_: np.zeros(1)), r"shape \(256,\), got shape \(1,\)"),
+        (offering(luck=shifted(np.inf)), "luck must be finite"),
+        (offering(luck=shifted(-1.0)), r"luck must be 0 in expectation, but its mean is -\d"),
+        (offering(mean=lambda b: 5 * b.mean), "the online bound is beaten: an agent expects -"),
+        (offering(mean=lambda b: 0.8 * b.mean), "must not be above .* with the future known"),
+    ],
+)
+def test_an_online_bound_that_breaks_a_promise(problem, message):
+    with pytest.raises(AssertionError) as error:
+        check_online_bound(UniformPolicy(problem, 0), problem)
+    assert _found(message, str(error.value)), str(error.value)

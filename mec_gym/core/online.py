@@ -33,13 +33,23 @@ class OnlineBound:
 
 @runtime_checkable
 class OffersOnlineBound(Protocol):
-    """A problem that may know an online bound; a Problem need not have this method."""
+    """A problem that may know an online bound; a Problem need not have these two."""
+
+    @property
+    def has_online_bound(self) -> bool:
+        """Whether one is known for the problem's scenario; this is answered at once."""
+        ...
 
     def online_bound(self) -> OnlineBound | None:
         """The bound, which may take a minute the first time, or None where none is known."""
         ...
 
 
+def has_online_bound(problem: Any) -> bool:
+    """Whether a problem offers an online bound; nothing is computed yet."""
+    return isinstance(problem, OffersOnlineBound) and problem.has_online_bound
+
+
 def online_bound_of(problem: Any) -> OnlineBound | None:
     """The online bound of a problem; None if it offers none."""
-    return problem.online_bound() if isinstance(problem, OffersOnlineBound) else None
+    return problem.online_bound() if has_online_bound(problem) else None

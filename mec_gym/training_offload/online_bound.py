@@ -112,6 +112,15 @@ class _Surplus:
         return total
 
 
+def has_online_bound(scenario: Scenario) -> bool:
+    """Whether a scenario has an online bound; this module's docstring says which have none."""
+    return (
+        2 <= scenario.horizon <= LONGEST
+        and scenario.variant != "literal"
+        and independent_tasks(scenario)
+    )
+
+
 @lru_cache(maxsize=4)
 def online_bound(scenario: Scenario) -> OnlineBound | None:
     """The bound on the expected return of every policy that does not know the future.
@@ -125,11 +134,7 @@ def online_bound(scenario: Scenario) -> OnlineBound | None:
         The bound; None where tasks depend on each other, for ``literal``, and for episodes of one
         task or of more than 200.
     """
-    if (
-        not 2 <= scenario.horizon <= LONGEST
-        or scenario.variant == "literal"
-        or not independent_tasks(scenario)
-    ):
+    if not has_online_bound(scenario):
         return None
     value = fit_battery_value(scenario)
     tasks = draw_tasks(scenario, 2, _MEANS_OF)

@@ -206,6 +206,13 @@ class TrainingOffload:
         """An upper bound on the return of any policy, see ``exact.episode_bound``."""
         return episode_bound(trace, self.scenario)
 
+    @property
+    def has_online_bound(self) -> bool:
+        """Whether the scenario has an online bound."""
+        from mec_gym.training_offload.online_bound import has_online_bound
+
+        return has_online_bound(self.scenario)
+
     def online_bound(self) -> OnlineBound | None:
         """What no policy can expect that does not know the future, see ``online_bound``.
 

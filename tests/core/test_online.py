@@ -3,21 +3,24 @@
 import numpy as np
 from tiny_problem import TinyProblem
 
-from mec_gym.core.online import OffersOnlineBound, OnlineBound, online_bound_of
+from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 
 
 def test_a_problem_need_not_offer_a_bound():
     bound = OnlineBound(mean=-1.0, se=0.1, luck=lambda trace, outcomes: np.zeros(1))
 
     class Offering(TinyProblem):
-        answer: OnlineBound | None = bound
+        has_online_bound = True
 
         def online_bound(self):
-            return self.answer
+            return bound
 
     class Unknown(Offering):
-        answer = None
+        has_online_bound = False
 
-    assert online_bound_of(TinyProblem()) is None and online_bound_of(Unknown()) is None
-    assert online_bound_of(Offering()) is bound
-    assert isinstance(Unknown(), OffersOnlineBound)
+        def online_bound(self):
+            raise AssertionError("nobody asks for what is not offered")
+
+    for problem in (TinyProblem(), Unknown()):
+        assert not has_online_bound(problem) and online_bound_of(problem) is None
+    assert has_online_bound(Offering()) and online_bound_of(Offering()) is bound

@@ -12,7 +12,7 @@ from agents.protocol import Agent, Clairvoyant
 from agents.registry import agents_for, make_agent, references_for, trained_on
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
-from mec_gym.core.online import OnlineBound, online_bound_of
+from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
@@ -96,7 +96,9 @@ def evaluate_command(run: EvaluateRun) -> Result:
 
 
 def _online_bound(problem: AnyProblem) -> OnlineBound | None:
-    """Compute the online bound of a problem, which may offer none; say what takes so long."""
+    """Compute the online bound of a problem, if it offers one; say what takes so long."""
+    if not has_online_bound(problem):
+        return None
     with tqdm(total=1, desc="online bound (--no-online-bound: without)", leave=False):
         return online_bound_of(problem)
 

@@ -3,26 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mec_gym.core import arrays
-from mec_gym.core.pictures import new_figure
+from mec_gym.core.pictures import ABOVE, GREY, new_figure
 from mec_gym.core.rollout import Rollout
 from mec_gym.core.types import FloatArray
 from train.evaluation.evaluate import Result, behind_best, interval, known_gaps
 from train.evaluation.tables import short_name
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+def _draw_bars(
+    axes: Axes,
+    rows: FloatArray,
+    means: FloatArray,
+    ends: FloatArray,
+    colours: Sequence[Any],
+    unit: str,
+    **looks: Any,
+) -> None:
+    """Draw bars (n,) with their intervals (n, 2), and write their numbers beside them."""
+    errors = np.maximum(np.abs(ends.T - means), 0.0)
+    axes.barh(rows, means, xerr=errors, color=colours, capsize=3, **looks)
+    for row, mean, end in zip(rows, means, ends, strict=True):
+        text = f"{mean:,.0f}{unit}" if mean >= 1000 else f"{mean:.3g}{unit}"
+        axes.annotate(text, (end[1], row), (5, 0), textcoords="offset points", va="center")
+
+
+def _draw_online_gaps(
+    axes: Axes, rows: FloatArray, results: Sequence[Result], colours: Sequence[Any]
+) -> FloatArray:
+    """Draw the online gaps of all who have one, and a legend; return their intervals, (k, 2)."""
+    from matplotlib.patches import Patch
+
+    known = [(k, r.online) for k, r in enumerate(results) if r.online is not None]
+    at = [k for k, _ in known]
+    gaps = np.array([online.gap_percent for _, online in known])
+    ends = np.array([online.gap_percent_ci95 for _, online in known])
+    pale = {"height": 0.38, "alpha": 0.4}
+    _draw_bars(axes, rows[at], gaps, ends, [colours[k] for k in at], " %", **pale)
+    handles = [
+        Patch(color=GREY, label="return, to the bound"),
+        Patch(color=GREY, alpha=0.4, label="expected return, to the online bound"),
+    ]
+    axes.legend(handles=handles, **ABOVE)
+    return ends
 
 
 def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title: str) -> Figure:
     """Draw each agent's mean gap with its interval, and the share of episodes within a gap.
 
     Without a bound, what stands in the place of gaps is the return that is missing to the best
-    known, that of the best agent of the comparison on the same episode.
+    known, that of the best agent of the comparison on the same episode. Beside gaps to the bound,
+    pale bars show the online gaps where there are some: those of what agents can expect.
 
     Args:
         results: One result per agent.
@@ -37,20 +76,21 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
     if len(values) < len(results):
         values = behind_best(results)
         label, unit = "return that is missing to the best known", ""
-    figure = new_figure(11, 0.45 * len(results) + 2.6)
+    online = bool(unit) and any(r.online is not None for r in results)
+    figure = new_figure(11, (0.65 if online else 0.45) * len(results) + 2.6)
     bars, shares = figure.subplots(1, 2)
     names = [short_name(r.agent) for r in results]
     means = np.array([v.mean() for v in values])
     ends = np.array([interval(v) for v in values])
-    errors = np.maximum(np.abs(ends.T - means), 0.0)
     colours = [colormaps["tab20" if len(results) > 10 else "tab10"](i) for i in range(len(results))]
-    rows = np.arange(len(results))[::-1]
-    bars.barh(rows, means, xerr=errors, color=colours, capsize=3)
+    rows = np.arange(len(results) - 1.0, -1.0, -1.0)
     bars.set_yticks(rows, names)
-    for row, mean, end in zip(rows, means, ends, strict=True):
-        text = f"{mean:,.0f}{unit}" if mean >= 1000 else f"{mean:.3g}{unit}"
-        bars.annotate(text, (end[1], row), (5, 0), textcoords="offset points", va="center")
-    bars.set_xlabel(f"mean {label} (bar: 95 % interval)")
+    bars.set_xlabel(f"mean {'gap, %' if online else label} (bar: 95 % interval)")
+    if online:
+        _draw_bars(bars, rows + 0.2, means, ends, colours, unit, height=0.38)
+        ends = np.concatenate([ends, _draw_online_gaps(bars, rows - 0.2, results, colours)])
+    else:
+        _draw_bars(bars, rows, means, ends, colours, unit)
     for value, colour in zip(values, colours, strict=True):
         ordered = np.sort(value)
         shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from mec_gym.core import arrays
 from mec_gym.core.problem import AnyProblem
-from train.console import show_table
+from train.console import show_rows
 from train.evaluation.evaluate import Expectation, Result
 
 Column = tuple[str, Callable[[Result], str]]
@@ -30,7 +28,7 @@ def part_columns(part: str) -> list[Column]:
     if part.endswith("_s"):
         return [
             (title, lambda r: f"{r.outcome_means[part]:.4g}"),
-            ("p95 s", lambda r: f"{r.outcome_p95[part]:.4g}"),
+            (f"{title[:-2]} p95 s", lambda r: f"{r.outcome_p95[part]:.4g}"),
         ]
     if part.endswith("_j"):
         return [(f"{title[:-2]} J", lambda r: f"{r.outcome_sums[part]:.1f}")]
@@ -77,31 +75,25 @@ def print_table(results: Sequence[Result], problem: AnyProblem, title: str) -> N
         title: Text above the table.
     """
     columns: list[Column] = [("return", lambda r: f"{r.return_mean:.3f}")]
-    for part in (*problem.costs, *problem.gains):
-        columns += part_columns(part)
-    wide: list[Column] = []
     if results[0].gap_percent_mean is not None:
-        wide.append(("gap %", _gap))
+        columns.append(("gap %", _gap))
     elif results[0].behind_best_mean is not None:
-        wide.append(("behind the best", _behind))
+        columns.append(("behind the best", _behind))
     online = next((r.online for r in results if r.online is not None), None)
     if online is not None:
-        wide.append(("online gap %", _online_gap))
+        columns.append(("online gap %", _online_gap))
     if len(results) > 1:
-        wide.append(
+        columns.append(
             ("return minus the first's", lambda r: "" if r is results[0] else _difference(r))
         )
-    wide.append(("ms/decision", lambda r: f"{r.decision_ms:.3g}"))
-
-    table = Table(title=title)
-    table.add_column("agent", no_wrap=True)
-    for heading, _ in columns:
-        table.add_column(heading, justify="right")
-    for heading, _ in wide:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for result in results:
-        table.add_row(short_name(result.agent), *(show(result) for _, show in (*columns, *wide)))
-    show_table(table)
+    for part in (*problem.costs, *problem.gains):
+        columns += part_columns(part)
+    columns.append(("ms/decision", lambda r: f"{r.decision_ms:.3g}"))
+    show_rows(
+        title,
+        ("agent", [short_name(result.agent) for result in results]),
+        [(heading, [show(result) for result in results]) for heading, show in columns],
+    )
     if online is not None:
         print(
             "Without knowing the future, no policy can expect more than "

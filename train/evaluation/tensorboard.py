@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -11,16 +13,18 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, Logger, TensorBoardOutputFormat
+from tqdm import tqdm
 
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent
 from mec_gym.core.checks import one_of
+from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.seeds import EVAL_SEED
 from mec_gym.core.types import FloatArray
-from train.evaluation.evaluate import Result, interval, play_all, summarise
+from train.evaluation.evaluate import Result, expectation, interval, play_all, summarise
 from train.evaluation.pictures import decisions_figure
 
 _NAMES = {"energy_j": "energy_j_per_step", "dropped": "drop_rate"}
@@ -38,6 +42,10 @@ _LAYOUT = {
         "return with its 95 % interval": [
             "Margin",
             ["eval/return_mean", "eval/return_ci95_low", "eval/return_ci95_high"],
+        ],
+        "expected return and online bound": [
+            "Multiline",
+            ["eval/online_expected_return", "eval/online_bound"],
         ],
     }
 }
@@ -106,9 +114,25 @@ class Evaluation:
             played = play_all(problem, make_agent(name, problem), self.trace)
             self.rule_return = float(played.returns.mean())
 
-    def record(self, logger: Logger) -> Result:
-        """Play, and log the return, the gap, costs, gains and a picture of the decisions."""
-        result = summarise("learner", rollout(self.problem, self.agent, self.trace), self.bound)
+    @cached_property
+    def _online(self) -> OnlineBound | None:
+        """The online bound, computed when it is first needed."""
+        if has_online_bound(self.problem):
+            tqdm.write("computing the online bound, once per run", file=sys.stderr)
+        return online_bound_of(self.problem)
+
+    def record(self, logger: Logger, steps: int) -> Result:
+        """Play, and log the return, the gap, costs, gains and a picture of the decisions.
+
+        Args:
+            logger: SB3's logger.
+            steps: Number of environment steps that the agent has learnt. Before the first one
+                there is no online bound, because computing it would delay the start.
+        """
+        played = rollout(self.problem, self.agent, self.trace)
+        online = self._online if steps else None
+        expected = None if online is None else expectation(played, online, self.trace)
+        result = summarise("learner", played, self.bound, online=expected)
         low, high = interval(result.rollout.returns)
         logger.record("eval/return_mean", result.return_mean)
         logger.record("eval/return_ci95_low", low)
@@ -129,6 +153,10 @@ class Evaluation:
                 logger.record(f"eval/{part}_mean", result.outcome_means[part])
         if result.gap_percent_mean is not None:
             logger.record("eval/gap_percent_mean", result.gap_percent_mean)
+        if result.online is not None:
+            logger.record("eval/online_bound", result.online.bound)
+            logger.record("eval/online_expected_return", result.online.expected_return)
+            logger.record("eval/online_gap_percent", result.online.gap_percent)
         logger.record(
             "eval/decisions",
             Figure(decisions_figure(result.rollout), close=False),
@@ -211,6 +239,6 @@ class Metrics(BaseCallback):
 
     def evaluate(self) -> None:
         """Play the evaluation episodes and end the row of the log."""
-        self.take(self.evaluation.record(self.logger).return_mean)
+        self.take(self.evaluation.record(self.logger, self.num_timesteps).return_mean)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)

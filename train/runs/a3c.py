@@ -207,7 +207,7 @@ def _learn(
             if memory is not None:
                 save_checkpoint(run.out, memory)
             if evaluate and not stop.stop:
-                result = evaluation.record(progress.logger)
+                result = evaluation.record(progress.logger, steps)
                 progress.dump(steps)
                 best.offer(result.return_mean, steps, lambda path: save_network(path, network))
             if over:

@@ -159,8 +159,9 @@ def test_a_problem_without_a_bound(places, tmp_path, capsys, monkeypatch):
     assert row["gap_percent_mean"] == row["gap_percent_ci95_low"] == ""
     assert float(row["mean_latency_s"]) == result.outcome_means["latency_s"]
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
-    evaluate_command(EvaluateRun("random", env=ENV, episodes=2))
-    assert "gap" not in capsys.readouterr().out
+    evaluate_command(EvaluateRun("random", env=ENV, episodes=2, online_bound=True))
+    printed = capsys.readouterr()
+    assert "gap" not in printed.out and "online bound" not in printed.err
 
 
 def test_both_gaps_where_a_problem_offers_an_online_bound(places, tmp_path, capsys, monkeypatch):
@@ -170,6 +171,7 @@ def test_both_gaps_where_a_problem_offers_an_online_bound(places, tmp_path, caps
         return 0.5 - outcomes.latency_s.sum(axis=1)
 
     online = OnlineBound(mean=-10.0, se=0.25, luck=luck)
+    monkeypatch.setattr(ScenarioPlaces, "has_online_bound", True, raising=False)
     monkeypatch.setattr(ScenarioPlaces, "online_bound", lambda self: online, raising=False)
     agents = {"env": ENV, "agents": ("random",), "episodes": 6}
     (result,) = compare_command(CompareRun(out=tmp_path / "out", **agents))
@@ -180,7 +182,9 @@ def test_both_gaps_where_a_problem_offers_an_online_bound(places, tmp_path, caps
     low, high = result.online.gap_percent_ci95
     assert low <= result.online.gap_percent <= high
     assert (result.online.bound, result.online.bound_se) == (-10.0, 0.25)
-    text = " ".join(capsys.readouterr().out.split())
+    printed = capsys.readouterr()
+    assert "online bound" in printed.err  # while it was computed
+    text = " ".join(printed.out.split())
     assert "online gap %" in text and f"{result.online.gap_percent:.3g} ±" in text
     assert "more than -10.000 (standard error 0.2)" in text
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())

@@ -90,6 +90,8 @@ def test_a_problem_without_a_bound_has_no_gap():
 class Offering(TinyProblem):
     """By luck, the first episode's return is 1 lower than usual, and the second's is 2 higher."""
 
+    has_online_bound = True
+
     def online_bound(self):
         return OnlineBound(mean=-2.0, se=0.1, luck=lambda trace, outcomes: np.array([-1.0, 2.0]))
 

@@ -1,10 +1,13 @@
 """Pictures of comparisons and of decisions show the numbers that they are of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from places_problem import PlacesProblem
 
 from agents.registry import make_agent
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.policies import UniformPolicy
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.registration import make_problem
@@ -34,6 +37,24 @@ def test_a_bar_and_a_line_for_every_agent(bound):
     assert len(shares.lines) == 3 and figure.get_suptitle() == "a title"
     for line in shares.lines:
         assert line.get_ydata()[-1] == 1.0 and (np.diff(line.get_xdata()) >= 0).all()
+
+
+def test_a_pale_bar_for_every_online_gap():
+    """It is the gap of what can be expected, and who foresees the episodes has none."""
+    bound = PROBLEM.bound(TRACE)
+    online = OnlineBound(mean=-2.0, se=0.1, luck=lambda trace, outcomes: bound - bound.mean())
+    first, seer, last = results_of(AGENTS, PROBLEM, TRACE, bound, online)
+    results = [first, replace(seer, online=None), last]
+    bars, _ = comparison_figure(results, bound, "").axes
+    widths = [bar.get_width() for bar in bars.patches]
+    assert widths[:3] == pytest.approx([result.gap_percent_mean for result in results])
+    assert widths[3:] == pytest.approx([first.online.gap_percent, last.online.gap_percent])
+    middles = [bar.get_y() + bar.get_height() / 2 for bar in bars.patches]
+    assert middles == pytest.approx([2.2, 1.2, 0.2, 1.8, -0.2])
+    labels = [text.get_text() for text in bars.get_legend().get_texts()]
+    assert "return, to the bound" in labels and "to the online bound" in labels[1]
+    # A return that is missing to the best known is no gap, so it has no neighbour.
+    assert len(comparison_figure(results, None, "").axes[0].patches) == 3
 
 
 def test_bounds_of_zero_are_no_bounds():

@@ -8,6 +8,7 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.registry import make_agent
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.seeds import EVAL_SEED
 from mec_gym.registration import make_problem
@@ -51,7 +52,7 @@ def test_the_learner_is_shown_beside_bound_and_rule(tmp_path):
     agent = make_agent("exact", problem)
     logger = configure(str(tmp_path), ["tensorboard"])
     record_configuration(logger, CONFIG)
-    result = Evaluation(problem, agent, 20, "end-edge").record(logger)
+    result = Evaluation(problem, agent, 20, "end-edge").record(logger, 0)
     logger.dump(5)
     logger.close()
     trace = sample_episodes(problem, EVAL_SEED, 20)
@@ -75,6 +76,48 @@ def test_the_learner_is_shown_beside_bound_and_rule(tmp_path):
         (scalar,) = events.Scalars(tag)
         assert scalar.step == 5 and math.isclose(scalar.value, value, rel_tol=1e-5)
         assert tag.encode() in chart
+
+
+class Offering(PlacesProblem):
+    """Its bound is what can be expected, and luck is how easy the slots are."""
+
+    has_online_bound = True
+    asked = 0
+
+    def online_bound(self):
+        self.asked += 1
+        usual = self.bound(sample_episodes(self, 0, 50)).mean()
+        return OnlineBound(mean=usual, se=0.1, luck=lambda trace, _: self.bound(trace) - usual)
+
+
+def test_the_online_bound_joins_once_learning_has_begun(tmp_path, capsys):
+    problem = Offering()
+    logger = configure(str(tmp_path), ["csv", "tensorboard"])
+    record_configuration(logger, CONFIG)
+    evaluation = Evaluation(problem, make_agent("random", problem), 20)
+    for steps in (0, 100, 200):
+        assert (evaluation.record(logger, steps).online is None) == (steps == 0)
+        logger.dump(steps)
+        assert problem.asked == (steps > 0)
+    logger.close()
+    assert capsys.readouterr().err.count("online bound") == 1
+    trace = sample_episodes(problem, EVAL_SEED, 20)
+    usual = problem.bound(sample_episodes(problem, 0, 50)).mean()
+    events = read(tmp_path)
+    chart = events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    for tag in ("eval/online_bound", "eval/online_expected_return", "eval/online_gap_percent"):
+        assert [scalar.step for scalar in events.Scalars(tag)] == [100, 200]
+        assert tag.encode() in chart or "gap" in tag
+    first, _ = events.Scalars("eval/online_bound")
+    assert first.value == pytest.approx(usual)
+    # What the returns of step 100 are beyond luck.
+    returns = [scalar.value for scalar in events.Scalars("eval/return_mean")]
+    fair = [scalar.value for scalar in events.Scalars("eval/online_expected_return")]
+    luck = problem.bound(trace).mean() - usual
+    assert abs(luck) > 1e-3
+    assert fair == pytest.approx([value - luck for value in returns[1:]], abs=1e-5)
+    gap = events.Scalars("eval/online_gap_percent")[0].value
+    assert gap == pytest.approx(100 * (usual - fair[0]) / abs(usual), abs=1e-3)
 
 
 def test_which_rule_is_played():
