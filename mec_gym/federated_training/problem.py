@@ -212,7 +212,7 @@ class FederatedTraining:
         receiving = linking * (s.download_bits / s.downlink / s.link_scale)
         idle, busy = rows[..., 7, :] > 0.5, rows[..., 8, :] > 0.5
         recall = np.broadcast_to(accuracy[..., None], (*batch, self.classes))
-        demand = np.broadcast_to(self._usual_demand, (*batch, 1, self.classes))
+        demand = np.broadcast_to(s.usual_demand, (*batch, 1, self.classes))
         begin = self.columns * n + 5
         if s.drift_s is not None:
             recall = seen[..., begin : begin + self.classes]
@@ -307,11 +307,6 @@ class FederatedTraining:
         ends = np.rint(np.cumsum(shares, axis=-1) * samples[..., None])
         image = (np.arange(s.most)[:, None] >= ends[..., None, :]).sum(axis=-1)
         return one_each[np.minimum(image, self.classes - 1)], samples
-
-    @property
-    def _usual_demand(self) -> FloatArray:
-        labels = self.scenario.data.validate.labels
-        return np.bincount(labels, minlength=self.classes) / len(labels)
 
     def _held(self, world: World) -> FloatArray:
         """The shares of classes that clients hold, (Z, N, classes)."""

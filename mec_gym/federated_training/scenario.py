@@ -419,6 +419,12 @@ class Scenario:
         counts = np.bincount(self.data.learn.labels, minlength=self.network.sizes[-1])
         return np.asarray(counts / counts.sum())
 
+    @cached_property
+    def usual_demand(self) -> FloatArray:
+        """How common each class is among the validation images, (classes,)."""
+        labels = self.data.validate.labels
+        return np.asarray(np.bincount(labels, minlength=self.network.sizes[-1]) / len(labels))
+
     @property
     def bins(self) -> int:
         """The number of bins of time, K."""
