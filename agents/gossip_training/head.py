@@ -2,52 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from agents.gossip_training.linear import NAMES, decide, features, usual_weights
-from agents.linear_policy import check_weights
+from agents.heads.weights import LinearWeightsHead
 from mec_gym.core.types import FloatArray
 from mec_gym.gossip_training.problem import ROWS, GossipTraining
 
-if TYPE_CHECKING:
-    from agents.heads.protocol import NetworkMaker
 
-
-class WeightsHead:
+class WeightsHead(LinearWeightsHead):
     """The network names the weights by which pairs of devices are chosen.
 
-    Raw outputs lie in [-1, 1], and ``SPAN`` times them is added to the weights of the linear
-    policy. At 0 the decision is that of the linear policy, so the network learns when to deviate
-    from it. The network sees means, spreads and extremes over the devices, so it plays any number
-    of them.
+    The network sees means, spreads and extremes over the devices, so it plays any number of them.
 
     Args:
         problem: The problem that is played.
         weights: The weights to begin from, by name; without any, the shipped ones.
     """
 
-    device_columns = 0
-    networks: Mapping[str, NetworkMaker] = {}
+    problem: GossipTraining
+    NAMES = NAMES
+    MOVED = len(NAMES)
+    SEEN = 4 * ROWS + 3
     SPAN = 1.0
-    SPREAD_SCALE = 2.0  # a number between 0 and 1 has a standard deviation of at most 0.5
 
-    def __init__(self, problem: GossipTraining, **weights: float) -> None:
-        self.problem = problem
-        self.weights = check_weights(weights, NAMES) if weights else self._usual()
-        self.input_space: spaces.Space[Any] = spaces.Box(0.0, 1.0, (4 * ROWS + 3,), np.float32)
-        self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (len(NAMES),), np.float32)
-
-    def _usual(self) -> FloatArray:
+    def usual(self) -> FloatArray:
+        """Return the shipped weights."""
         return usual_weights(self.problem.scenario)
-
-    def parameters(self) -> dict[str, float]:
-        """Return the weights to begin from, by name."""
-        return dict(zip(NAMES, self.weights.tolist(), strict=True))
 
     def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return mean, spread, least and most of what is seen of devices, and three numbers more.
@@ -72,13 +56,7 @@ class WeightsHead:
     def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the actions whose scores have the weights that the raw outputs name."""
         seen = features(*self.problem.decode(observation), self.problem.scenario)
-        moves = np.clip(np.asarray(raw, dtype=np.float64), -1.0, 1.0)
-        weights = self.weights + self.SPAN * moves
-        return self.problem.encode(decide(seen, weights, self.problem.scenario))
-
-    def usual_reward(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Return 0: whatever a policy earns depends on what has been learnt before."""
-        return np.zeros(observation.shape[:-1])
+        return self.problem.encode(decide(seen, self.moved_weights(raw), self.problem.scenario))
 
 
 class FreeWeightsHead(WeightsHead):
@@ -86,5 +64,6 @@ class FreeWeightsHead(WeightsHead):
 
     SPAN = 2.0
 
-    def _usual(self) -> FloatArray:
+    def usual(self) -> FloatArray:
+        """Return weights of 0."""
         return np.zeros(len(NAMES))

@@ -6,6 +6,7 @@ The batch axes come first and are the same for every field of a record.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -78,6 +79,28 @@ def join_axes(record: T, axes: int) -> T:
         axes: The number of axes to join; with 0, fields get a first axis of length 1.
     """
     return map_arrays(lambda array: array.reshape(-1, *array.shape[axes:]), record)
+
+
+def spread(record: T, axes: int, batch: tuple[int, ...]) -> T:
+    """Broadcast the batch axes of every field, and join them into one.
+
+    Args:
+        record: Fields with so many batch axes.
+        axes: The number of batch axes.
+        batch: What they are broadcast to.
+    """
+    count = math.prod(batch)
+
+    def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        own = array.shape[axes:]
+        return np.broadcast_to(array, (*batch, *own)).reshape(count, *own)
+
+    return map_arrays(one, record)
+
+
+def split_first(record: T, batch: tuple[int, ...]) -> T:
+    """Make batch axes of the first axis of every field, as before :func:`spread`."""
+    return map_arrays(lambda array: array.reshape((*batch, *array.shape[1:])), record)
 
 
 def stack(records: Sequence[T]) -> T:

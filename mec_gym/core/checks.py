@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -175,3 +176,24 @@ def check_fields(
 
 # The arguments of ``check_fields`` are called like the checks that they ask for.
 _positive, _non_negative, _fraction, _positive_int = positive, non_negative, fraction, positive_int
+
+
+def check_unused(record: Any, conditions: Sequence[tuple[str, bool, Sequence[str]]]) -> None:
+    """Check that fields of a dataclass which count only under a condition are not set elsewhere.
+
+    Args:
+        record: The dataclass.
+        conditions: The words of a condition, whether it holds, and the fields that count only then.
+
+    Raises:
+        ValueError: A field that does not count differs from its default; the message names the
+            field, its value, its default and the condition.
+    """
+    defaults = {field.name: field.default for field in fields(record)}
+    for condition, holds, names in conditions:
+        for name in names:
+            value, default = getattr(record, name), defaults[name]
+            if not holds and value != default:
+                raise ValueError(
+                    f"{name} must be {default!r}, its default, unless {condition}, got {value!r}"
+                )

@@ -77,7 +77,8 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         # Slots are views of this copy: later episodes overwrite the queue, but never the copy.
         self._episode: Any = None
         self._slot: Any = None
-        self._states: list[Any] = []
+        self._state: Any = None
+        self._states: list[Any] = []  # the first ones, as far as anybody has asked for them
         self._decisions: list[Any] = []
         self._outcomes: list[Any] = []
 
@@ -117,9 +118,9 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         self._t = 0
         self._episode = self._queue.episode(0)
         self._slot = arrays.slot_of(self._episode, 0)
-        self._states = [self.problem.start(self._slot)]
-        self._decisions, self._outcomes = [], []
-        return self.problem.observe(self._slot, self._states[0]), {}
+        self._state = self.problem.start(self._slot)
+        self._states, self._decisions, self._outcomes = [self._state], [], []
+        return self.problem.observe(self._slot, self._state), {}
 
     def step(
         self, action: npt.NDArray[Any]
@@ -138,9 +139,10 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         if self._t >= self.problem.horizon:
             raise gym.error.ResetNeeded("the episode is over: call reset()")
         problem = self.problem
-        decision = problem.decision(action_in_space(self.action_space, action))
-        state, outcome = problem.step(self._slot, self._states[-1], decision)
-        self._states.append(state)
+        # The decision may be a view of the action, and the caller may write to that again.
+        decision = problem.decision(action_in_space(self.action_space, action).copy())
+        state, outcome = problem.step(self._slot, self._state, decision)
+        self._state = state
         self._decisions.append(decision)
         self._outcomes.append(outcome)
         self._t += 1
@@ -170,16 +172,27 @@ class MecEnv(gym.Env[npt.NDArray[np.float32], npt.NDArray[Any]]):
         """The slot and the state that the next action meets."""
         if self._queue is None:
             raise gym.error.ResetNeeded("call reset() before asking for slot and state")
-        return self._slot, self._states[-1]
+        return self._slot, self._state
 
     @property
     def episode(self) -> Episode[Any, Any, Any, Any]:
-        """What has happened so far in the episode that is being played."""
+        """What has happened so far in the episode that is being played.
+
+        States may be large, since they may hold the weights of models. So those that are past are
+        not kept but computed again from the trace and the decisions, when they are asked for.
+        """
+        trace = self.trace
+        while len(self._states) < len(self._decisions):
+            t = len(self._states) - 1
+            slot = arrays.slot_of(self._episode, t)
+            self._states.append(self.problem.step(slot, self._states[t], self._decisions[t])[0])
+        if len(self._states) == len(self._decisions):
+            self._states.append(self._state)
         return Episode(
-            trace=self.trace,
-            states=self._states,
-            decisions=self._decisions,
-            outcomes=self._outcomes,
+            trace=trace,
+            states=self._states.copy(),
+            decisions=self._decisions.copy(),
+            outcomes=self._outcomes.copy(),
         )
 
     def render(self) -> npt.NDArray[np.uint8] | None:

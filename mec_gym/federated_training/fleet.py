@@ -92,8 +92,7 @@ def downlinks(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArra
 
 def demand(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
     """Draw which share of requests is of each class, (n, K, classes); (n, 1, classes) if fixed."""
-    labels, classes = scenario.data.validate.labels, scenario.network.sizes[-1]
-    usual = np.bincount(labels, minlength=classes) / len(labels)
+    usual, classes = scenario.usual_demand, scenario.network.sizes[-1]
     if scenario.drift_s is None:
         return np.broadcast_to(usual, (n, 1, classes)).copy()
     period = (np.arange(scenario.bins) * scenario.bin_s // scenario.drift_s).astype(np.int64)

@@ -6,9 +6,8 @@ environments. What clients learn stands in :mod:`mec_gym.federated_training.jobs
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -177,34 +176,10 @@ def evaluate(
         np.shape(slot.key), np.shape(state.clock), np.shape(decision.score)[:-1]
     )
     world = World(slot, batch, scenario)
-    before = flatten(state, np.ndim(state.clock), batch)
-    asked = flatten(decision, np.ndim(decision.score) - 1, batch)
+    before = arrays.spread(state, np.ndim(state.clock), batch)
+    asked = arrays.spread(decision, np.ndim(decision.score) - 1, batch)
     after, outcome = _step(world, before, asked, scenario)
-
-    def back(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array.reshape((*batch, *array.shape[1:]))
-
-    return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
-
-
-RecordT = TypeVar("RecordT")
-
-
-def flatten(record: RecordT, axes: int, batch: tuple[int, ...]) -> RecordT:
-    """Broadcast the batch axes of a record, and join them into one.
-
-    Args:
-        record: Its fields have so many batch axes.
-        axes: The number of batch axes.
-        batch: What they are broadcast to.
-    """
-    count = math.prod(batch)
-
-    def flat(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        own = array.shape[axes:]
-        return np.broadcast_to(array, (*batch, *own)).reshape(count, *own)
-
-    return arrays.map_arrays(flat, record)
+    return arrays.split_first(after, batch), arrays.split_first(outcome, batch)
 
 
 def _step(

@@ -63,7 +63,7 @@ def past(scenario: Scenario, episode: History) -> tuple[PastJobs, list[Merge]]:
     flying: dict[int, dict[str, Any]] = {}
     for t, (before, after) in enumerate(_steps(episode.states)):
         world = World(arrays.slot_of(episode.trace, t), (), scenario)
-        asked = model.flatten(episode.decisions[t], 0, ())
+        asked = arrays.spread(episode.decisions[t], 0, ())
         sent_off = model.choose(world, before, asked, scenario)
         times = jobs.times(sent_off, world, scenario)
         client = before.client.copy()
@@ -101,7 +101,7 @@ def past(scenario: Scenario, episode: History) -> tuple[PastJobs, list[Merge]]:
 
 def _steps(states: Sequence[State]) -> list[tuple[State, State]]:
     """The states before and after each step, with one batch axis."""
-    flat = [model.flatten(state, 0, ()) for state in states]
+    flat = [arrays.spread(state, 0, ()) for state in states]
     return list(pairwise(flat))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core import arrays
 from mec_gym.core.checks import within_limits
 from mec_gym.core.problem import Episode
 from mec_gym.core.scaling import squash, stretch
@@ -148,7 +149,7 @@ class FederatedTraining:
         s, n = self.scenario, self.scenario.clients
         batch = np.broadcast_shapes(np.shape(slot.key), np.shape(state.clock))
         world = World(slot, batch, s)
-        now = model.flatten(state, np.ndim(state.clock), batch)
+        now = arrays.spread(state, np.ndim(state.clock), batch)
         seen = np.empty((len(now.clock), *self.observation_space.shape), dtype=np.float32)
         samples = known_images(world.each("samples"), now.clock[:, None], s)[1]
         computing = s.job_flop / world.now("speed", now.clock)
@@ -211,7 +212,7 @@ class FederatedTraining:
         receiving = linking * (s.download_bits / s.downlink / s.link_scale)
         idle, busy = rows[..., 7, :] > 0.5, rows[..., 8, :] > 0.5
         recall = np.broadcast_to(accuracy[..., None], (*batch, self.classes))
-        demand = np.broadcast_to(self._usual_demand, (*batch, 1, self.classes))
+        demand = np.broadcast_to(s.usual_demand, (*batch, 1, self.classes))
         begin = self.columns * n + 5
         if s.drift_s is not None:
             recall = seen[..., begin : begin + self.classes]
@@ -229,7 +230,7 @@ class FederatedTraining:
             own=own,
             samples=samples,
             gain=np.ones((*batch, n), dtype=np.float32),
-            initial=self._unseen(batch),
+            initial=s.network.unseen(batch),
             demand=demand,
         )
         return slot, self._believed_state(rows, clock, left, recall, busy, computing + linking)
@@ -253,7 +254,7 @@ class FederatedTraining:
             version=version,
             decisions_left=np.rint(left * s.decisions),
             over=np.zeros(batch, dtype=np.bool_),
-            weights=self._unseen(batch),
+            weights=s.network.unseen(batch),
             recall=recall,
             recent=np.zeros((*batch, 2)),
             client=np.where(used, order, jobs.FREE),
@@ -263,20 +264,16 @@ class FederatedTraining:
             based_on=np.broadcast_to(version[..., None], (*batch, m)),
             steps=np.full((*batch, m), float(s.local_steps)),
             loss=np.zeros((*batch, m)),
-            sent=self._unseen((*batch, m)),
-            own_next=self._unseen((*batch, m if s.memory_rows else 0)),
-            own=self._unseen((*batch, s.memory_rows)),
-            control=self._unseen((*batch, int(s.control_variates))),
-            momentum=self._unseen((*batch, int(s.server_momentum > 0))),
+            sent=s.network.unseen((*batch, m)),
+            own_next=s.network.unseen((*batch, m if s.memory_rows else 0)),
+            own=s.network.unseen((*batch, s.memory_rows)),
+            control=s.network.unseen((*batch, int(s.control_variates))),
+            momentum=s.network.unseen((*batch, int(s.server_momentum > 0))),
             last_loss=rows[..., 3, :] * MOST_LOSS,
             last_duration=stretch(rows[..., 9, :], s.compute_scale + s.link_scale),
             merged_into=np.where(rows[..., 4, :] > 0.5, NEVER, version[..., None] - age),
             taken=np.rint(stretch(rows[..., 6, :], 1.0)),
         )
-
-    def _unseen(self, batch: tuple[int, ...]) -> Float32Array:
-        """Weights that nobody has seen: zeros, which take no memory."""
-        return np.broadcast_to(np.float32(0), (*batch, self.scenario.network.parameters))
 
     def _for_ever(self, values: npt.NDArray[D]) -> npt.NDArray[D]:
         """A table in which all bins of time are alike, which takes no memory."""
@@ -310,11 +307,6 @@ class FederatedTraining:
         ends = np.rint(np.cumsum(shares, axis=-1) * samples[..., None])
         image = (np.arange(s.most)[:, None] >= ends[..., None, :]).sum(axis=-1)
         return one_each[np.minimum(image, self.classes - 1)], samples
-
-    @property
-    def _usual_demand(self) -> FloatArray:
-        labels = self.scenario.data.validate.labels
-        return np.bincount(labels, minlength=self.classes) / len(labels)
 
     def _held(self, world: World) -> FloatArray:
         """The shares of classes that clients hold, (Z, N, classes)."""

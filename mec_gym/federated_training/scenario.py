@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mec_gym.core.checks import check_fields
+from mec_gym.core.checks import check_fields, check_unused
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray, IntArray
 from mec_gym.federated_training import fleet
@@ -154,7 +154,8 @@ class Scenario:
         send_w: The power of a client that sends, W.
 
     Raises:
-        ValueError: A parameter lies outside its range; the message names it.
+        ValueError: A parameter lies outside its range, or differs from its default although the
+            others make no use of it; the message names it.
     """
 
     clients: int = 30
@@ -353,21 +354,46 @@ class Scenario:
                 raise ValueError(f"{what} must be at most {MOST_NUMBERS:g} numbers, got {count}")
 
     def _check_combinations(self) -> None:
-        if self.look_ahead and not self.server_momentum:
-            raise ValueError("look_ahead must be False without server_momentum, got True")
-        if self.merge != "average":
-            for name in ("normalise", "control_variates", "server_momentum"):
-                if getattr(self, name):
-                    raise ValueError(
-                        f'{name} needs merge = "average", got merge = {self.merge!r} and '
-                        f"{name} = {getattr(self, name)!r}"
-                    )
-        for name, needs, without in (
-            ("sliding", "growth_s", self.growth_s is None),
-            ("phase_by_class", 'availability = "hours"', self.availability != "hours"),
-        ):
-            if getattr(self, name) and without:
-                raise ValueError(f"{name} must be False without {needs}, got True")
+        check_unused(
+            self,
+            (
+                (
+                    'merge is "average"',
+                    self.merge == "average",
+                    ("merge_weights", "server_momentum", "normalise", "control_variates"),
+                ),
+                ("server_momentum is above 0", self.server_momentum > 0, ("look_ahead",)),
+                (
+                    'late is "keep"',
+                    self.late == "keep",
+                    ("staleness", "staleness_power", "max_staleness"),
+                ),
+                (
+                    'staleness is "power" or "exponential"',
+                    self.staleness in ("power", "exponential"),
+                    ("staleness_power",),
+                ),
+                ('payload is "top-k"', self.payload == "top-k", ("payload_share",)),
+                (
+                    'payload is "significant"',
+                    self.payload == "significant",
+                    ("payload_threshold",),
+                ),
+                ('payload is "low-rank"', self.payload == "low-rank", ("payload_rank",)),
+                ('partition is "dirichlet"', self.partition == "dirichlet", ("alpha",)),
+                ('partition is "shards"', self.partition == "shards", ("classes_each",)),
+                ("growth_s is given", self.growth_s is not None, ("growth_from", "sliding")),
+                ("load_spread is above 0", self.load_spread > 0, ("load_memory",)),
+                (
+                    'availability is "churn" or "hours"',
+                    self.availability != "always",
+                    ("on_s", "off_s"),
+                ),
+                ('availability is "hours"', self.availability == "hours", ("phase_by_class",)),
+                ("drift_s is given", self.drift_s is not None, ("drift_classes",)),
+                ('goal is "target"', self.goal == "target", ("target",)),
+            ),
+        )
         least = self.budget_s / MOST_CHANGES
         changing = () if self.availability == "always" else ("on_s", "off_s")
         for name in (*changing, "drift_s"):
@@ -392,6 +418,12 @@ class Scenario:
         """How common each class is among the images that are learnt from, (classes,)."""
         counts = np.bincount(self.data.learn.labels, minlength=self.network.sizes[-1])
         return np.asarray(counts / counts.sum())
+
+    @cached_property
+    def usual_demand(self) -> FloatArray:
+        """How common each class is among the validation images, (classes,)."""
+        labels = self.data.validate.labels
+        return np.asarray(np.bincount(labels, minlength=self.network.sizes[-1]) / len(labels))
 
     @property
     def bins(self) -> int:

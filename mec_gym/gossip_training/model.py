@@ -6,7 +6,6 @@ environments.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,9 +146,9 @@ def evaluate(
     """
     s, n = scenario, scenario.devices
     batch = np.broadcast_shapes(np.shape(slot.key), np.shape(state.over), np.shape(decision.reduce))
-    before: State = _flat(state, np.ndim(state.over), batch)
-    asked: Decision = _flat(decision, np.ndim(decision.reduce), batch)
-    nature: Slot = _flat(slot, np.ndim(slot.key), batch)
+    before = arrays.spread(state, np.ndim(state.over), batch)
+    asked = arrays.spread(decision, np.ndim(decision.reduce), batch)
+    nature = arrays.spread(slot, np.ndim(slot.key), batch)
     active = ~before.over[:, None] & (before.clock < s.budget_s)
     heard = np.zeros((len(active), n, n), dtype=np.bool_)
     listener, speaker = s.edges.T
@@ -217,11 +216,7 @@ def evaluate(
         test_accuracy=test,
         diverged=broken.astype(np.float64),
     )
-
-    def back(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array.reshape((*batch, *array.shape[1:]))
-
-    return arrays.map_arrays(back, after), arrays.map_arrays(back, outcome)
+    return arrays.split_first(after, batch), arrays.split_first(outcome, batch)
 
 
 def _distance(weights: Float32Array) -> FloatArray:
@@ -239,16 +234,6 @@ def _distance(weights: Float32Array) -> FloatArray:
     if huge.any():
         distance[huge] = found(weights[huge].astype(np.float64))
     return distance
-
-
-def _flat(record: Any, axes: int, batch: tuple[int, ...]) -> Any:
-    """Return a record with fields (Z, ...) for leading axes that broadcast to the batch."""
-
-    def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        rest = array.shape[axes:]
-        return np.broadcast_to(array, (*batch, *rest)).reshape(math.prod(batch), *rest)
-
-    return arrays.map_arrays(one, record)
 
 
 def _link_bits(before: State, now: _Round) -> tuple[FloatArray | float, FloatArray]:

@@ -157,25 +157,21 @@ class GossipTraining:
             own=np.broadcast_to(np.int64(0), (*batch, n, s.most)),  # as if all held one image
             samples=np.ones((*batch, n), dtype=np.int64),
             apart=apart,
-            initial=self._unseen(batch),
+            initial=s.network.unseen(batch),
         )
         state = State(
             clock=clock * s.budget_s,
             uplink_free=clock * s.budget_s + stretch(busy, s.usual_s),
             rounds_left=np.rint(seen[..., ROWS * n] * s.rounds),
             over=np.zeros(batch, dtype=np.bool_),
-            weights=self._unseen((*batch, n)),
+            weights=s.network.unseen((*batch, n)),
             accuracy=accuracy,
             mass=np.ones((*batch, s.masses)),
-            copies=self._unseen((*batch, n if s.payload == "choco" else 0)),
+            copies=s.network.unseen((*batch, n if s.payload == "choco" else 0)),
             missed=np.zeros((*batch, s.copied_edges)),
             taught=np.zeros((*batch, *s.taught_shape), dtype=np.float32),
         )
         return slot, state
-
-    def _unseen(self, batch: tuple[int, ...]) -> Float32Array:
-        """Weights that nobody has seen: zeros, which take no memory."""
-        return np.broadcast_to(np.float32(0), (*batch, self.scenario.network.parameters))
 
     def decision(self, action: npt.NDArray[Any]) -> Decision:
         """Return the decision that an action (..., 1 + E) stands for."""

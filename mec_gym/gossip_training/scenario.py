@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from mec_gym.core.checks import check_fields
+from mec_gym.core.checks import check_fields, check_unused
 from mec_gym.core.presets import Preset
 from mec_gym.core.types import Float32Array, FloatArray, IntArray
 from mec_gym.gossip_training.graphs import Graph, edges_of
@@ -95,7 +95,8 @@ class Scenario:
         jitter: The same for how work and rates vary from round to round.
 
     Raises:
-        ValueError: A parameter lies outside its range; the message names it.
+        ValueError: A parameter lies outside its range, or differs from its default although the
+            others make no use of it; the message names it.
     """
 
     devices: int = 16
@@ -192,6 +193,16 @@ class Scenario:
                 raise ValueError(f"{what} must be at most {MOST_NUMBERS:g} numbers, got {count}")
 
     def _check_combinations(self) -> None:
+        check_unused(
+            self,
+            (
+                ('graph is "geometric"', self.graph == "geometric", ("radius",)),
+                ('payload is "choco"', self.payload == "choco", ("payload_share", "choco_step")),
+                ('payload is "segments"', self.payload == "segments", ("segments",)),
+                ('partition is "dirichlet"', self.partition == "dirichlet", ("alpha",)),
+                ('partition is "shards"', self.partition == "shards", ("classes_each",)),
+            ),
+        )
         if self.payload != "weights":
             allowed = ("uniform", "metropolis") if self.payload == "choco" else ("uniform",)
             if self.mixing not in allowed:

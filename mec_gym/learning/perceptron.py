@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mec_gym.core.checks import positive_int
-from mec_gym.core.types import FloatArray, IntArray, RealArray
+from mec_gym.core.types import Float32Array, FloatArray, IntArray, RealArray
 
 _LARGEST_EXPONENT = 80  # its exponential is finite in single precision
 
@@ -70,6 +70,16 @@ class Perceptron:
             drawn = rng.standard_normal(inputs * outputs)
             weights[layer][: inputs * outputs] = math.sqrt(2 / inputs) * drawn
         return weights
+
+    def unseen(self, batch: tuple[int, ...]) -> Float32Array:
+        """Return what agents believe of weights that they do not see, (*batch, P).
+
+        These are zeros, which take no memory.
+
+        Args:
+            batch: The leading axes.
+        """
+        return np.broadcast_to(np.float32(0), (*batch, self.parameters))
 
     def matrices(self, weights: RealArray) -> Layers:
         """Return each layer's matrix (..., inputs, outputs) and biases (..., outputs), as views.

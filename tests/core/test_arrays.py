@@ -87,3 +87,18 @@ def test_where_covers_the_batch_axes():
     assert chosen.flat.tolist() == [0, 1001, 2]
     assert chosen.wide.tolist() == [[100, 101, 102], [1103, 1104, 1105], [106, 107, 108]]
     assert arrays.where(np.array(False), pair(2), pair(2, offset=50)).flat.tolist() == [50, 51]
+
+
+@pytest.mark.parametrize(
+    ("own", "batch"),
+    [((), ()), ((), (3,)), ((3,), (3,)), ((2, 1), (2, 4)), ((0,), (4, 0))],
+    ids=str,
+)
+def test_batch_axes_become_one_and_come_back(own, batch):
+    record = pair(*own)
+    flat = arrays.spread(record, len(own), batch)
+    wide = np.broadcast_to(record.wide, (*batch, 3))
+    assert flat.flat.tolist() == np.broadcast_to(record.flat, batch).ravel().tolist()
+    assert np.array_equal(flat.wide, wide.reshape(flat.flat.size, 3))
+    back = arrays.split_first(flat, batch)
+    assert back.flat.shape == batch and np.array_equal(back.wide, wide)

@@ -194,3 +194,27 @@ def test_numbers_of_numpy_become_plain_ones():
     thing = Thing(np.float32(2), np.int64(3), np.bool_(True))
     assert [type(x) for x in dataclasses.astuple(thing)] == [float, int, bool]
     assert thing == Thing(2.0, 3, True)
+
+
+def test_what_does_not_count_keeps_its_default():
+    @dataclasses.dataclass(frozen=True)
+    class Thing:
+        kind: str = "round"
+        radius: float = 2.0
+        side: float = 3.0
+
+        def __post_init__(self):
+            checks.check_unused(
+                self,
+                (
+                    ('kind is "round"', self.kind == "round", ("radius",)),
+                    ('kind is "square"', self.kind == "square", ("side",)),
+                ),
+            )
+
+    assert Thing(radius=1.0).side == 3.0 and Thing("square", side=1.0).side == 1.0
+    message = 'radius must be 2.0, its default, unless kind is "round", got 1.0'
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Thing("square", radius=1.0)
+    with pytest.raises(ValueError, match=r"^side must be 3\.0, "):
+        Thing(side=1.0)

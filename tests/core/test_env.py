@@ -1,6 +1,7 @@
 """MecEnv on the tiny problem."""
 
 import types
+import weakref
 
 import gymnasium as gym
 import numpy as np
@@ -170,6 +171,27 @@ def test_an_episode_ends_where_its_target_is_reached():
     # Who never reaches it plays on until the time is up.
     env.reset(options={"trace": training([0.5, 0.5], (2, 3))})
     assert [env.step(1)[2:4] for _ in range(6)] == [(False, False)] * 5 + [(False, True)]
+
+
+def test_past_states_are_not_kept():
+    """Models of federated and gossip training would take up hundreds of megabytes."""
+    problem = TargetProblem()
+    env = MecEnv(problem)
+    env.reset(seed=2)
+    env.step(0)
+    weights = weakref.ref(env.now[1].weights)
+    assert weights() is not None
+    env.step(0)
+    assert weights() is None
+
+
+def test_an_episode_in_hand_stays_as_it_is():
+    env = MecEnv(TinyProblem())
+    env.reset(seed=2)
+    env.step([0, 0])
+    first = env.episode
+    env.step([1, 1])
+    assert [len(x) for x in (first.states, first.decisions, first.outcomes)] == [2, 1, 1]
 
 
 def test_a_replayed_trace_is_copied():

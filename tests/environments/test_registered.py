@@ -326,6 +326,31 @@ def test_conformance_of_a_scenario_of_ones_own(env_id):
     check_problem(env_id, scenario_type(**REGISTERED[env_id].own))
 
 
+@pytest.mark.parametrize("asked", [(), (0, 2)], ids=str)
+@pytest.mark.parametrize("env_id", IDS)
+def test_past_states_are_computed_again(env_id, asked):
+    """Whenever they are asked for, and although all actions are written into one array."""
+    scenario = mec_gym.ENVIRONMENTS[env_id].scenario_type(**REGISTERED[env_id].own)
+    env = gym.make(env_id, scenario=scenario).unwrapped
+    env.reset(seed=2)
+    seen = [env.now[1]]
+    drawn = some_actions(env.problem, 0, 4)
+    action = np.array(drawn[0])
+    for t in range(4):
+        if t in asked:
+            assert len(env.episode.states) == t + 1
+        action[...] = drawn[t]
+        _, _, ended, cut, _ = env.step(action)
+        seen.append(env.now[1])
+        if ended or cut:
+            break
+    kept = env.episode.states
+    assert len(kept) == len(seen) > 1
+    for state, again in zip(seen, kept, strict=True):
+        for name, field in arrays.as_dict(state).items():
+            assert np.array_equal(field, getattr(again, name)), name
+
+
 @pytest.mark.parametrize("env_id", IDS)
 def test_scenarios_survive_json_and_pickle(env_id):
     """All presets, and one with everything that its own tests know."""

@@ -5,12 +5,10 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
+from along import check_golden, check_vector
 from registered import REGISTERED
 
-from mec_gym.core import arrays
-from mec_gym.core.env import MecEnv
 from mec_gym.core.policies import UniformPolicy
-from mec_gym.core.vector_env import MecVectorEnv
 from mec_gym.federated_training import FederatedTraining, Scenario
 from mec_gym.federated_training.scenario import PRESETS
 from mec_gym.testing import check_problem
@@ -44,59 +42,20 @@ GOLDEN = {
     "test_accuracy": [0, 0, 0, 0, 0, 0, 0, 0, 0, 0.253],
 }  # fmt: skip
 
-# The clock does not depend on what is learnt. What is learnt does on the last digits of products
-# of matrices, which differ between machines, so an image or two may be told otherwise.
-LEARNT = {"reward", "accuracy", "test_accuracy"}
-
 
 def test_golden_rollout():
     env = gym.make(FEDERATED, scenario="tiny")
-    env.reset(seed=77)
-    rng = np.random.default_rng(2024)
-    found = {name: [] for name in GOLDEN}
-    ended = False
-    while not ended:
-        _, reward, ended, _, info = env.step(rng.uniform(-1, 1, 8).astype(np.float32))
-        for name, values in found.items():
-            values.append(reward if name == "reward" else info[name])
-    for name, values in GOLDEN.items():
-        tolerance = {"abs": 0.01} if name in LEARNT else {"rel": 1e-5, "abs": 0}
-        assert found[name] == pytest.approx(values, **tolerance), name
+    check_golden(env, GOLDEN, lambda rng: rng.uniform(-1, 1, 8).astype(np.float32))
 
 
-def check_vector(scenario, steps, num_envs=3, seed=5):
-    """A vector of environments equals single ones, bit for bit, over ends and new beginnings."""
+def ends_of(scenario, steps):
     problem = FederatedTraining(scenario)
-    actions = UniformPolicy(problem, 2).draw(steps, num_envs)
-    vector = MecVectorEnv(problem, num_envs)
-    singles = [MecEnv(problem) for _ in range(num_envs)]
-    together, _ = vector.reset(seed=seed)
-    for i, env in enumerate(singles):
-        assert np.array_equal(together[i], env.reset(seed=seed + i)[0])
-    ends = 0
-    for t in range(steps):
-        together, rewards, terminated, truncated, infos = vector.step(actions[t])
-        for i, env in enumerate(singles):
-            seen, reward, ended, cut, info = env.step(actions[t, i])
-            assert (reward, ended, cut) == (rewards[i], terminated[i], truncated[i])
-            parts = infos
-            if ended:
-                ends += 1
-                assert np.array_equal(infos["final_obs"][i], seen)
-                parts = infos["final_info"]
-                seen, _ = env.reset()
-            assert {name: parts[name][i] for name in info} == info
-            assert np.array_equal(together[i], seen)
-        states = vector.state()["state"]
-        for i, env in enumerate(singles):
-            for name, values in arrays.as_dict(env.now[1]).items():
-                assert np.array_equal(states[name][i], values), name
-    return ends
+    return check_vector(problem, UniformPolicy(problem, 2).draw(steps, 3))
 
 
 def test_a_vector_equals_singles():
     tiny = PRESETS["tiny"].make()
-    assert check_vector(tiny, 25) >= 6
+    assert ends_of(tiny, 25) >= 6
 
 
 VARIANTS = {
@@ -113,7 +72,7 @@ VARIANTS = {
 @pytest.mark.parametrize("scenario", VARIANTS.values(), ids=VARIANTS)
 def test_a_vector_equals_singles_over_100_steps(scenario):
     """With 50 clients; episodes are cut short, so that some end on the way."""
-    check_vector(dataclasses.replace(scenario, clients=50, budget_s=800.0), 100)
+    ends_of(dataclasses.replace(scenario, clients=50, budget_s=800.0), 100)
 
 
 @pytest.mark.slow

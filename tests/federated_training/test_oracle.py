@@ -19,14 +19,15 @@ def random_scenario(rng):
     clients = int(rng.integers(1, 8))
     at_once = int(rng.integers(1, clients + 1))
     local_steps = int(rng.integers(1, 4))
+    late = str(rng.choice(["keep", "drop"]))
     return Scenario(
         clients=clients,
         at_once=at_once,
         quorum=int(rng.integers(1, at_once + 1)),
         deadline=float(rng.uniform(5, 60)) if rng.random() < 0.4 else None,
-        late=str(rng.choice(["keep", "drop"])),
+        late=late,
         merge=str(rng.choice(["average", "mix"])),
-        max_staleness=int(rng.choice([0, 1, 20])),
+        max_staleness=int(rng.choice([0, 1, 20])) if late == "keep" else 20,
         local_steps=local_steps,
         batch=int(rng.integers(1, 3)),
         control_steps=bool(rng.random() < 0.5),

@@ -4,12 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from along import check_decoded
 from federated_training import hand
 from registered import REGISTERED
 
-from mec_gym.core import arrays
 from mec_gym.core.policies import UniformPolicy
-from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import check_trace
 from mec_gym.federated_training import model
 from mec_gym.federated_training.model import Decision
@@ -140,25 +139,7 @@ VARIANTS = {
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_what_is_decoded_is_observed_again_along_an_episode(changes):
     s = Scenario(**{**OWN, "decisions": 12, "budget_s": 300.0, "bin_s": 12.0, **changes})
-    problem = FederatedTraining(s)
-    trace = sample_episodes(problem, 0, 3)
-    policy = UniformPolicy(problem, 1)
-    state = problem.start(arrays.slot_at(trace, 0))
-    for t in range(s.decisions):
-        slot = arrays.slot_at(trace, t)
-        seen = problem.observe(slot, state)
-        assert ((seen >= 0) & (seen <= 1)).all()
-        believed = problem.decode(seen)
-        again = problem.observe(*believed)
-        np.testing.assert_allclose(again, seen, rtol=2e-6, atol=2e-7, err_msg=str(t))
-        alone = problem.decode(seen[1])
-        np.testing.assert_array_equal(problem.observe(*alone), again[1])
-        decision = problem.decision(policy.draw(3))
-        if t == 5:  # a step can be taken in what is believed
-            after, outcome = problem.step(*believed, decision)
-            assert np.isfinite(problem.observe(believed[0], after)).all()
-            assert np.isfinite(problem.reward(outcome)).all()
-        state, _ = problem.step(slot, state, decision)
+    check_decoded(FederatedTraining(s), 5)
 
 
 def test_decisions_and_actions():

@@ -12,6 +12,7 @@ from mec_gym.gossip_training.model import Decision
 from mec_gym.gossip_training.scenario import Scenario
 
 EPISODES = 3
+GRAPHS = ("complete", "ring", "torus", "geometric", "one-sided")
 WAYS = (
     {},
     {"mixing": "push-sum"},
@@ -43,13 +44,17 @@ def bits_of(s):
 
 def random_scenario(seed, rng):
     """Ways and graphs take turns; all else is drawn."""
+    graph, way = GRAPHS[seed % len(GRAPHS)], WAYS[seed % len(WAYS)]
+    drawn = {}
+    if graph == "geometric":
+        drawn["radius"] = float(rng.uniform(0.3, 1))
+    if way.get("payload") == "segments":
+        drawn["segments"] = int(rng.integers(1, 6))
     return Scenario(
         devices=int(rng.integers(2, 8)),
-        graph=["complete", "ring", "torus", "geometric", "one-sided"][seed % 5],
-        radius=float(rng.uniform(0.3, 1)),
+        graph=graph,
         rounds=int(rng.integers(4, 10)),
         budget_s=float(rng.uniform(20, 150)),
-        segments=int(rng.integers(1, 6)),
         local_steps=1,
         batch=1,
         hidden=1,
@@ -60,7 +65,8 @@ def random_scenario(seed, rng):
         speed_spread=float(rng.uniform(0, 1)),
         rate_spread=float(rng.uniform(0, 1)),
         jitter=float(rng.uniform(0, 0.5)),
-        **WAYS[seed % len(WAYS)],
+        **drawn,
+        **way,
     )
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from along import check_decoded
 from gossip_training import hand
 from registered import REGISTERED
 
@@ -120,29 +121,10 @@ VARIANTS = {
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_what_is_decoded_is_observed_again_along_an_episode(changes):
     s = Scenario(**{**OWN, "rounds": 8, "budget_s": 12.0, "speed_spread": 0.5, **changes})
-    problem = GossipTraining(s)
-    trace = sample_episodes(problem, 0, 3)
-    policy = UniformPolicy(problem, 1)
-    state = problem.start(arrays.slot_at(trace, 0))
-    for t in range(s.rounds):
-        slot = arrays.slot_at(trace, t)
-        seen = problem.observe(slot, state)
-        assert ((seen >= 0) & (seen <= 1)).all()
-        believed = problem.decode(seen)
-        again = problem.observe(*believed)
-        np.testing.assert_allclose(again, seen, rtol=2e-6, atol=2e-7, err_msg=str(t))
-        alone = problem.decode(seen[1])
-        np.testing.assert_array_equal(problem.observe(*alone), again[1])
-        decision = problem.decision(policy.draw(3))
-        if t == 2:  # a step can be taken in what is believed
-            after, outcome = problem.step(*believed, decision)
-            assert np.isfinite(problem.observe(believed[0], after)).all()
-            assert np.isfinite(problem.reward(outcome)).all()
-            real, _ = problem.step(slot, state, decision)
-            if s.payload != "choco":  # what listeners have missed is hidden
-                clocks = [np.minimum(each.clock, s.budget_s) for each in (after, real)]
-                np.testing.assert_allclose(*clocks, rtol=1e-4)
-        state, _ = problem.step(slot, state, decision)
+    both = check_decoded(GossipTraining(s), 2)
+    if s.payload != "choco":  # what listeners have missed is hidden
+        clocks = [np.minimum(each.clock, s.budget_s) for each in both]
+        np.testing.assert_allclose(*clocks, rtol=1e-4)
 
 
 # ------------------------------------------------------------------------------ conformance

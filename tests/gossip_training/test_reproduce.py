@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mec_gym.core import arrays
 from mec_gym.gossip_training.problem import GossipTraining
+from mec_gym.gossip_training.scenario import Scenario
 from mec_gym.learning.partition import class_shares
 from train.reproduce import WIDTH, reproduce
 from train.reproduce.families.tables import claim_table, family_table
@@ -72,7 +73,7 @@ def test_worlds_are_the_same_whatever_the_protocol():
     always = ("compute_s", "rate", "key", "initial")
     for changes, others in (
         ({"payload": "segments", "graph": "ring"}, ()),
-        ({"partition": "iid"}, ("own",)),
+        ({"partition": "iid", "alpha": Scenario.alpha}, ("own",)),
         ({"payload": "shared-logits", "shared": 20}, ("own", "samples")),
         ({"alpha": 0.01}, ("own",)),
     ):

@@ -105,6 +105,29 @@ def test_parameters_that_do_not_fit_together(changes, message):
     assert "\n" not in str(caught.value)
 
 
+UNUSED = [  # a field, its value, where it does not count, and where it does
+    ("radius", 0.7, {}, {"graph": "geometric"}),
+    ("payload_share", 0.5, {}, {"payload": "choco"}),
+    ("payload_share", 0.5, {"payload": "segments"}, {"payload": "choco"}),
+    ("choco_step", 0.5, {"payload": "class-logits"}, {"payload": "choco"}),
+    ("segments", 3, {"payload": "choco"}, {"payload": "segments"}),
+    ("alpha", 1.0, {"partition": "iid"}, {}),
+    ("alpha", 1.0, {"partition": "shards"}, {}),
+    ("classes_each", 3, {}, {"partition": "shards"}),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "without", "used"), UNUSED)
+def test_fields_that_would_not_count_are_refused(name, value, without, used):
+    default = getattr(Scenario(), name)
+    words = (
+        rf"^{name} must be {re.escape(repr(default))}.* unless \w+ is .*{re.escape(repr(value))}$"
+    )
+    with pytest.raises(ValueError, match=words):
+        Scenario(**{name: value}, **without)
+    Scenario(**{name: value}, **used)
+
+
 @pytest.mark.parametrize("value", [1e-12, 1e-9, 1e6])
 def test_extreme_mixtures_of_classes(value):
     s = Scenario(**OWN, alpha=value)

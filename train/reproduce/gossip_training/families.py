@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mec_gym.gossip_training import Scenario
 from train.reproduce.families.rows import Claim, Family
 from train.reproduce.gossip_training.play import Case
 
@@ -24,7 +25,7 @@ AS_GOOD = 0.1
 
 _EQUAL = {"speed_spread": 0.0, "rate_spread": 0.0}
 _LARGE = {**_EQUAL, "model_bits": BIG_BITS}
-_IID = {"partition": "iid"}
+_IID = {"partition": "iid", "alpha": Scenario.alpha}  # which counts for nothing then
 SETTINGS: dict[str, dict[str, Any]] = {
     "IID, equal": {**_IID, **_EQUAL},
     "IID, unequal": _IID,

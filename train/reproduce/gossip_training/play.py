@@ -140,10 +140,17 @@ def trace_of(scenario: Scenario, worlds: int) -> Slot:
     """
     drawn = scenario.sample(np.random.default_rng(SEED), worlds)
     # How images are dealt out takes more random numbers or fewer, and all else comes after it.
-    dealt = replace(
-        scenario, partition="iid", size_spread=0.0, shared=0, payload="weights", overlap=False
-    )
-    same = dealt.sample(np.random.default_rng(SEED), worlds)
+    same = Scenario(
+        **{
+            name: getattr(scenario, name)
+            for name in (
+                *("devices", "rounds", "budget_s", "images", "hidden"),
+                *("local_steps", "batch", "forward_flop"),
+                *("speed", "speed_spread", "rate", "rate_spread", "jitter"),
+            )
+        },
+        partition="iid",
+    ).sample(np.random.default_rng(SEED), worlds)
     return replace(
         drawn, compute_s=same.compute_s, rate=same.rate, key=same.key, initial=same.initial
     )
