@@ -301,6 +301,7 @@ def plan(
     done = np.maximum(at_edge, edge_free * works) + edge_s
     overtaken = None
     if len(others):
+        # One that is sent as it is goes before those that have yet to be sent, if there are any.
         passes = last_until * (sends - computes) > 0
         overtakes = passes | (last_at_edge * works > at_edge)
         if overtakes.any():
@@ -595,7 +596,11 @@ def _widened(state: State, *shapes: tuple[int, ...]) -> State:
 
 
 def _sum(values: FloatArray) -> FloatArray:
-    """The sum over columns, (..., K) -> (...), in turn: empty columns change no rounding."""
+    """The sum over columns, (..., K) -> (...).
+
+    It is added up in turn: numpy's own sum of eight columns or more is rounded otherwise than that
+    of fewer, so that empty columns would matter.
+    """
     return np.asarray(np.cumsum(values, axis=-1)[..., -1])
 
 
