@@ -126,3 +126,14 @@ def where(mask: npt.NDArray[np.bool_], chosen: T, other: T) -> T:
         return np.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
 
     return map_arrays(pick, chosen, other)
+
+
+def apart(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    """The entries along the last axis, one array (...) for each of them.
+
+    If there is no other axis, they are numbers and not arrays without axes, because numpy computes
+    ten times as fast with numbers.
+    """
+    if values.ndim == 1:
+        return tuple(values)
+    return tuple(values[..., k] for k in range(values.shape[-1]))

@@ -34,6 +34,8 @@ class EpisodeQueue:
         self._next = np.zeros(len(self.generators), dtype=np.int64)
         self._current = np.zeros_like(self._next)
         self._queue: Any = None  # fields (B, depth, T, ...) or (B, depth, 1, ...)
+        # What holds during the whole of the episodes that are being played, by name, (B, ...).
+        self._held: dict[str, npt.NDArray[Any]] | None = None
         # The state of the generator that each queue was drawn from; None for a user's trace.
         self._drawn_from: list[Any] = [None] * len(self.generators)
 
@@ -69,6 +71,7 @@ class EpisodeQueue:
         if empty.any():
             self._refill(np.flatnonzero(empty))
         self._current = np.where(mask, self._next, self._current)
+        self._held = None
         self._next += mask
 
     def slot(self, t: npt.NDArray[np.int64]) -> Any:
@@ -76,12 +79,17 @@ class EpisodeQueue:
         # One flat index and ``take`` are several times faster than indexing three axes.
         episodes = self._rows * self._depth + self._current
         slots = episodes * self.problem.horizon + t
-
-        def read(field: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            flat = slots if field.shape[2] == self.problem.horizon else episodes
-            return field.reshape(-1, *field.shape[3:]).take(flat, axis=0)
-
-        return arrays.map_arrays(read, self._queue)
+        if self._held is None:
+            self._held = {
+                name: field.reshape(-1, *field.shape[3:]).take(episodes, axis=0)
+                for name, field in arrays.as_dict(self._queue).items()
+                if field.shape[2] != self.problem.horizon
+            }
+        fields = dict(self._held)
+        for name, field in arrays.as_dict(self._queue).items():
+            if name not in fields:
+                fields[name] = field.reshape(-1, *field.shape[3:]).take(slots, axis=0)
+        return arrays.from_dict(type(self._queue), fields)
 
     def episode(self, row: int) -> Any:
         """A copy of the episode that environment ``row`` is playing, without the axis of B."""
@@ -173,7 +181,7 @@ class EpisodeQueue:
         for generator, now in zip(self.generators, state["generators"], strict=True):
             generator.bit_generator.state = now
         self._queue, self._depth, self._drawn_from = queue, depth, drawn_from
-        self._next, self._current = upcoming, current
+        self._next, self._current, self._held = upcoming, current, None
 
     def _given(self, episodes: Mapping[str, Any]) -> Any:
         """The episodes of a state as a queue, if they fit the problem."""

@@ -6,10 +6,15 @@ is given. All moments are in seconds from the begin of the episode.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from mec_gym.core.arrays import apart
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 from mec_gym.early_exit.scenario import Scenario, Slot, curve_of
 from mec_gym.network.tandem import RateCurve, serve_by_readiness
@@ -118,7 +123,9 @@ def round_trip_times(cost: FloatArray, slot: Slot) -> FloatArray:
         cost: Device work (s), bits to send and edge work (s), (..., 3).
         slot: Fields (...).
     """
-    return np.asarray((cost[..., 1] > 0) * slot.round_trip)
+    _, bits, _ = apart(cost)
+    trip: FloatArray = (bits > 0) * slot.round_trip
+    return trip
 
 
 def energy(
@@ -137,9 +144,11 @@ def energy(
         slot: Fields (...).
         scenario: The parameters.
     """
-    spent = cost[..., 0] * scenario.device.power_w
+    device_work, bits, _ = apart(cost)
+    spent: FloatArray = device_work * scenario.device.power_w
     spent = spent + slot.base_power * (link_s + round_trip)
-    return np.asarray(spent + slot.joule_per_bit * cost[..., 1])
+    spent = spent + slot.joule_per_bit * bits
+    return spent
 
 
 def backlog(slot: Slot, state: State) -> FloatArray:
@@ -152,19 +161,86 @@ def occupied(under_way: FloatArray) -> BoolArray:
     return np.asarray(under_way[..., LIMIT, :] > 0)
 
 
-def in_use(state: State) -> FloatArray:
-    """``State.under_way`` up to the last column that any instance uses, (..., ROWS, K)."""
-    limit = state.under_way[..., LIMIT, :]
-    used = limit.reshape(-1, limit.shape[-1]).any(axis=0)
-    return state.under_way[..., : int(np.count_nonzero(used))]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """The frames under way of all instances in one list, because most instances have none."""
+
+    shape: tuple[int, ...]  # of the batch of instances, (...)
+    instance: IntArray  # (F,) to which of them, counted through, each frame belongs; not decreasing
+    first: BoolArray  # (F,) whether it is the first one of its instance
+    frame: FloatArray  # (F, ROWS) by arrival
+
+    def __len__(self) -> int:
+        """The number of frames, F."""
+        return len(self.frame)
+
+    def sum_of(self, row: int) -> FloatArray:
+        """The sum of one of the numbers over the frames of each instance, (...)."""
+        count = math.prod(self.shape)
+        total = np.bincount(self.instance, self.frame[:, row], minlength=count)
+        return total.astype(np.float64, copy=False).reshape(self.shape)
+
+    def last(self) -> FloatArray:
+        """Who leaves each stage last, and 0 where nobody is under way to it, (4, ...).
+
+        These are UNTIL and SENT at the link, and when he reaches the edge server and DONE there.
+        """
+        last = np.zeros((4, *self.shape))
+        if len(self):
+            frame = self.frame
+            value = np.empty((4, len(self)))
+            value[0], value[1], value[3] = frame[:, UNTIL], frame[:, SENT], frame[:, DONE]
+            value[2] = edge_ready(frame, value[1])
+            value[:2] *= frame[:, BITS] > 0
+            value[2:] *= frame[:, EDGE_S] > 0
+            first = self.first.nonzero()[0]
+            most = np.maximum.reduceat(value, first, axis=-1)
+            last.reshape(4, -1)[:, self.instance[first]] = most
+        return last
+
+
+_NOBODY = np.zeros((0, ROWS))
+
+
+def others_of(under_way: FloatArray) -> Others:
+    """List the frames of ``State.under_way``, (..., ROWS, M)."""
+    *shape, _, most = under_way.shape
+    held = occupied(under_way).reshape(-1).nonzero()[0]
+    if not len(held):
+        return Others(shape=tuple(shape), instance=held, first=held > 0, frame=_NOBODY)
+    instance = held // most
+    column = held - instance * most
+    frame = under_way.reshape(-1, ROWS, most)[instance, :, column]
+    return Others(shape=tuple(shape), instance=instance, first=column == 0, frame=frame)
+
+
+def edge_ready(frames: FloatArray, sent: FloatArray) -> FloatArray:
+    """When frames under way (..., ROWS) that are sent at some moments reach the edge, (...) s."""
+    return np.maximum(frames[..., READY], (sent + frames[..., TRIP]) * (frames[..., BITS] > 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtaken:
+    """What a new frame changes for others, in the R instances in which it overtakes somebody.
+
+    These instances have up to K others under way. Numbers of columns without a frame are 0.
+    """
+
+    instance: IntArray  # (R,) which instances, counted through
+    place: IntArray  # (R, K) where the frames stand in ``Others.frame``
+    there: BoolArray  # (R, K) whether there is a frame
+    before: FloatArray  # (R, K, ROWS) the frames as they were
+    until: FloatArray  # (R, K), UNTIL
+    sent: FloatArray  # (R, K) s, SENT
+    sending_s: FloatArray  # (R, K) s, SENDING_S
+    done: FloatArray  # (R, K) s, DONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How things would stand with one more frame, whether or not it is started.
 
-    K other frames are under way. A moment of a stage that a frame skips is that of the stage
-    before.
+    A moment of a stage that a frame skips is that of the stage before.
     """
 
     device_free: FloatArray  # (...) s, when the device has done its work
@@ -174,16 +250,14 @@ class Plan:
     sent: FloatArray  # (...) s
     sending_s: FloatArray  # (...) s
     done: FloatArray  # (...) s
-    others_until: FloatArray  # (..., K), UNTIL
-    others_sent: FloatArray  # (..., K) s, SENT
-    others_sending_s: FloatArray  # (..., K) s, SENDING_S
-    others_done: FloatArray  # (..., K) s, DONE
+    others: Others  # as they were
+    overtaken: Overtaken | None  # what becomes of others; None if nothing changes for anybody
 
 
 def plan(
     slot: Slot,
     free: FloatArray,
-    others: FloatArray,
+    others: Others,
     device_s: FloatArray,
     bits: FloatArray,
     round_trip: FloatArray,
@@ -194,127 +268,187 @@ def plan(
     Each stage serves frames in the order in which they become ready for it, as
     :mod:`mec_gym.network.tandem` does, which this equals; here only what one more frame can
     change is computed. Those that wait for the device are ready for the link in the order of
-    their columns, because the device serves them in the order of their arrival. So a new frame
-    comes after all of them on the link if it has work on the device, and before all of them if
-    it is sent as it is. At the edge server every order is possible.
+    their arrival, because the device serves them in this order. So a new frame comes after all
+    of them on the link if it has work on the device, and before all of them if it is sent as it
+    is. At the edge server every order is possible.
 
     Args:
         slot: Fields (...), of which the arrival and the uplink matter.
         free: When each stage is free of settled work, (..., 3) s.
-        others: The frames under way, (..., ROWS, K).
+        others: The frames under way.
         device_s: The new frame's work on the device, (...) s.
         bits: What it sends, (...).
         round_trip: Its round trip, (...) s; 0 where nothing is sent.
         edge_s: Its work on the edge server, (...) s.
     """
-    curve, count = curve_of(slot), others.shape[-1]
-    computes, sends = device_s > 0, bits > 0
-    device_free = np.maximum(free[..., 0], slot.arrival) + device_s
-    ready = np.where(computes, device_free, slot.arrival)
-    device_free = np.where(computes, device_free, free[..., 0])
-    start = np.maximum(ready, free[..., 1])
-    bits_from = curve.bits_until(start[..., None])[..., 0]
-    begin = bits_from
-    if count:
-        pending = others[..., BITS, :] > 0
-        rows = ((UNTIL, bits_from), (SENT, start))
-        last = (np.where(pending, others[..., row, :], 0.0).max(axis=-1) for row, _ in rows)
-        begin, start = (
-            np.where(computes, np.maximum(own, before), own)
-            for (_, own), before in zip(rows, last, strict=True)
-        )
+    curve = curve_of(slot)
+    # Whoever skips a stage does not wait for it: these are 1, or 0 where it is skipped.
+    computes, sends, works = np.sign(device_s), np.sign(bits), np.sign(edge_s)
+    device_free, link_free, edge_free = apart(free)
+    ready = np.maximum(device_free * computes, slot.arrival) + device_s
+    start = np.maximum(ready, link_free)
+    bits_from = begin = _read(curve, curve.bits_until, start)
+    if len(others):
+        last_until, last_sent, last_at_edge, last_done = others.last()
+        begin = np.maximum(begin, last_until * computes)
+        start = np.maximum(start, last_sent * computes)
+        edge_free = np.maximum(edge_free, last_done)
     until = begin + bits
     # Few bits added to many may round to an end just before the start.
-    sent = np.where(sends, np.maximum(curve.when(until[..., None])[..., 0], start), ready)
-    sending_s = np.where(sends, sent - start, 0.0)
-    edge_ready = sent + round_trip
-    others_until, others_sent, others_sending_s, others_done = (
-        others[..., row, :] for row in (UNTIL, SENT, SENDING_S, DONE)
-    )
-    if not count:
-        done = np.where(edge_s > 0, np.maximum(edge_ready, free[..., 2]) + edge_s, edge_ready)
-    else:
-        if (sends & ~computes & pending.any(axis=-1)).any():
-            others_until, others_sent, others_sending_s = _let_pass(
-                curve, others, pending, sends & ~computes, until, sent
+    sent = np.maximum(_read(curve, curve.when, until), start)
+    sent = np.maximum(ready, sent * sends)
+    at_edge = sent + round_trip
+    done = np.maximum(at_edge, edge_free * works) + edge_s
+    overtaken = None
+    if len(others):
+        # One that is sent as it is goes before those that have yet to be sent, if there are any.
+        passes = last_until * (sends - computes) > 0
+        overtakes = passes | (last_at_edge * works > at_edge)
+        if overtakes.any():
+            overtaken, done = _overtake(
+                slot, free, others, done, overtakes, passes, until, sent, at_edge, edge_s
             )
-        others_ready = np.where(pending, others_sent + others[..., TRIP, :], others[..., READY, :])
-        others_done, done = _on_the_edge(
-            others_ready, others[..., EDGE_S, :], edge_ready, edge_s, free[..., 2]
-        )
     return Plan(
-        device_free=device_free,
+        device_free=np.maximum(device_free, ready * computes),
         ready=ready,
         bits_from=bits_from,
         bits_until=until,
         sent=sent,
-        sending_s=sending_s,
+        sending_s=np.maximum(sent - start, 0.0),
         done=done,
-        others_until=others_until,
-        others_sent=others_sent,
-        others_sending_s=others_sending_s,
-        others_done=others_done,
+        others=others,
+        overtaken=overtaken,
     )
 
 
-def _let_pass(
-    curve: RateCurve,
-    others: FloatArray,
-    pending: BoolArray,
+def _read(
+    curve: RateCurve, read: Callable[[FloatArray], FloatArray], values: FloatArray
+) -> FloatArray:
+    """Look up one value per curve, (...) -> (...)."""
+    return read(values) if curve.time.ndim == 1 else read(values[..., None])[..., 0]
+
+
+def _counted(shape: tuple[int, ...]) -> IntArray:
+    """The numbers of the instances of a batch, counted through, (...)."""
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def _at(values: npt.NDArray[Any], shape: tuple[int, ...], instance: IntArray) -> npt.NDArray[Any]:
+    """The values (...) of some instances of a batch, counted through, (R,)."""
+    if np.shape(values) != shape:
+        values = np.broadcast_to(values, shape)
+    return values.reshape(-1)[instance]
+
+
+def _spread(
+    values: npt.NDArray[Any], shape: tuple[int, ...], instance: IntArray
+) -> npt.NDArray[Any]:
+    """The values of some instances, (R,), and 0 for all others of the batch, (...)."""
+    spread = np.zeros(shape, dtype=values.dtype)
+    spread.reshape(-1)[instance] = values
+    return spread
+
+
+def _overtake(
+    slot: Slot,
+    free: FloatArray,
+    others: Others,
+    done: FloatArray,
+    overtakes: BoolArray,
     passes: BoolArray,
     until: FloatArray,
     sent: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Let a frame go before those that wait for the link, where ``passes`` (...) holds.
+    at_edge: FloatArray,
+    edge_s: FloatArray,
+) -> tuple[Overtaken, FloatArray]:
+    """What becomes of the others where the new frame overtakes somebody.
+
+    Args:
+        slot: Fields (...).
+        free: When each stage is free of settled work, (..., 3) s.
+        others: The frames under way.
+        done: When the new frame is done if it overtakes nobody, (...) s.
+        overtakes: Whether it overtakes somebody, (...).
+        passes: Whether it goes before those that wait for the link, (...).
+        until: UNTIL of the new frame, (...).
+        sent: Its SENT, (...) s.
+        at_edge: When it is ready for the edge server, (...) s.
+        edge_s: Its work there, (...) s.
 
     Returns:
-        Their UNTIL, SENT and SENDING_S after it, (..., K) each.
+        What becomes of them, and when the new frame is done, (...) s.
     """
-    bits_until = others[..., UNTIL, :]
-    shape = np.broadcast_shapes(bits_until.shape, (*until.shape, 1))
-    bits, begin = others[..., BITS, :], others[..., FROM, :]
-    after = np.empty(shape)
-    for column in range(shape[-1]):
-        own = np.maximum(begin[..., column], until) + bits[..., column]
-        until = np.where(pending[..., column], own, until)
-        after[..., column] = until
-    moved = passes[..., None] & pending & (after > bits_until)
+    shape, instance = overtakes.shape, overtakes.reshape(-1).nonzero()[0]
+    edge_free, passes, until, sent, at_edge, edge_s = (
+        _at(values, shape, instance)
+        for values in (free[..., 2], passes, until, sent, at_edge, edge_s)
+    )
+    own = _at(_counted(others.shape), shape, instance)
+    first, end = (np.searchsorted(others.instance, own, side) for side in ("left", "right"))
+    place = first[:, None] + np.arange((end - first).max())
+    there = place < end[:, None]
+    place[~there] = 0
+    before = np.where(there[..., None], others.frame[place], 0.0)
+    now = before[..., UNTIL], before[..., SENT], before[..., SENDING_S]
+    if passes.any():
+        *batch, rows, moments = slot.uplink.shape
+        link = _at(_counted(tuple(batch)), shape, instance)
+        curve = curve_of(replace(slot, uplink=slot.uplink.reshape(-1, rows, moments)[link]))
+        now = _let_pass(curve, before, passes, until, sent)
+    ready = np.append(edge_ready(before, now[1]), at_edge[:, None], axis=-1)
+    work = np.append(before[..., EDGE_S], edge_s[:, None], axis=-1)
+    _, answered = serve_by_readiness(ready, work, edge_free)
+    done = np.array(done)
+    done.reshape(-1)[instance] = answered[:, -1]
+    return Overtaken(
+        instance=instance,
+        place=place,
+        there=there,
+        before=before,
+        until=now[0],
+        sent=now[1],
+        sending_s=now[2],
+        done=answered[:, :-1],
+    ), done[()]
+
+
+def _let_pass(
+    curve: RateCurve, others: FloatArray, passes: BoolArray, until: FloatArray, sent: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Let a frame go before those that wait for the link, where ``passes`` (R,) holds.
+
+    Returns:
+        UNTIL, SENT and SENDING_S of the others (R, K, ROWS) after it, (R, K) each.
+    """
+    bits, begin, bits_until = (others[..., row] for row in (BITS, FROM, UNTIL))
+    pending = bits > 0
+    after = np.empty(pending.shape)
+    for column in range(pending.shape[-1]):
+        own = np.maximum(begin[:, column], until) + bits[:, column]
+        until = np.where(pending[:, column], own, until)
+        after[:, column] = until
+    moved = passes[:, None] & pending & (after > bits_until)
     until_now = np.where(moved, after, bits_until)
-    sent_now = np.where(moved, curve.when(until_now), others[..., SENT, :])
+    sent_now = np.where(moved, curve.when(until_now), others[..., SENT])
     # Each starts when the one before has left; columns that wait for nothing have SENT 0 here.
-    before = np.empty(shape)
-    before[..., 0] = sent
-    before[..., 1:] = np.where(pending[..., :-1], sent_now[..., :-1], 0.0)
+    before = np.empty(pending.shape)
+    before[:, 0] = sent
+    before[:, 1:] = np.where(pending[:, :-1], sent_now[:, :-1], 0.0)
     before = np.maximum.accumulate(before, axis=-1)
-    start = np.maximum(others[..., READY, :], before)
-    sending_s = np.where(moved, np.maximum(sent_now - start, 0.0), others[..., SENDING_S, :])
+    start = np.maximum(others[..., READY], before)
+    sending_s = np.where(moved, np.maximum(sent_now - start, 0.0), others[..., SENDING_S])
     return until_now, np.where(moved, np.maximum(sent_now, start), sent_now), sending_s
-
-
-def _on_the_edge(
-    ready: FloatArray,
-    work: FloatArray,
-    own_ready: FloatArray,
-    own_work: FloatArray,
-    free: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """When the edge server has answered K frames (..., K) and one that arrived later, (...)."""
-    if ready.shape[-1] > 1:
-        _, done = serve_by_readiness(_append(ready, own_ready), _append(work, own_work), free)
-        return done[..., :-1], done[..., -1]
-    # Of two frames it is plain who comes first.
-    ready, work = ready[..., 0], work[..., 0]
-    first = (work > 0) & (ready <= own_ready)
-    own_done = np.maximum(own_ready, np.where(first, np.maximum(ready, free) + work, free))
-    own_done = np.where(own_work > 0, own_done + own_work, own_ready)
-    done = np.maximum(ready, np.where((own_work > 0) & ~first, own_done, free)) + work
-    return np.where(work > 0, done, ready)[..., None], own_done
 
 
 def all_done(state: State) -> FloatArray:
     """When each stage has done all its work, settled or not, as things stand, (..., 3) s."""
-    others = in_use(state)
-    return _all_done(state, state.free[..., 0], others, others[..., SENT, :], others[..., DONE, :])
+    return _all_done(state.free, others_of(state.under_way))
+
+
+def _all_done(free: FloatArray, others: Others) -> FloatArray:
+    _, sent, _, done = others.last()
+    last = np.stack([np.zeros(sent.shape), sent, done], axis=-1)
+    return np.asarray(np.maximum(free, last))
 
 
 def all_done_after(state: State, after: Plan, bits: FloatArray, edge_s: FloatArray) -> FloatArray:
@@ -326,23 +460,17 @@ def all_done_after(state: State, after: Plan, bits: FloatArray, edge_s: FloatArr
         bits: What it sends, (...).
         edge_s: Its work on the edge server, (...) s.
     """
-    others = in_use(state)
-    free = _all_done(state, after.device_free, others, after.others_sent, after.others_done)
+    shape = after.done.shape
+    free = np.broadcast_to(_all_done(state.free, after.others), (*shape, 3)).copy()
+    free[..., 0] = after.device_free
+    changed = after.overtaken
+    if changed is not None:
+        for stage, row, finish in ((1, BITS, changed.sent), (2, EDGE_S, changed.done)):
+            last = np.where(changed.before[..., row] > 0, finish, 0.0).max(axis=-1)
+            settled = _at(state.free[..., stage], shape, changed.instance)
+            free.reshape(-1, 3)[changed.instance, stage] = np.maximum(settled, last)
     for stage, work, finish in ((1, bits, after.sent), (2, edge_s, after.done)):
         free[..., stage] = np.maximum(free[..., stage], np.where(work > 0, finish, 0.0))
-    return free
-
-
-def _all_done(
-    state: State, device: FloatArray, others: FloatArray, sent: FloatArray, done: FloatArray
-) -> FloatArray:
-    shape = np.broadcast_shapes(np.shape(device), state.free.shape[:-1])
-    free = np.empty((*shape, 3))
-    free[..., 0], free[..., 1:] = device, state.free[..., 1:]
-    if others.shape[-1]:
-        for stage, row, finish in ((1, BITS, sent), (2, EDGE_S, done)):
-            last = np.where(others[..., row, :] > 0, finish, 0.0).max(axis=-1)
-            free[..., stage] = np.maximum(free[..., stage], last)
     return free
 
 
@@ -364,56 +492,65 @@ def serve(slot: Slot, state: State, decision: Decision, scenario: Scenario) -> t
         How things would stand if the frame were started, and the outcome.
     """
     cost = scenario.table.cost[decision.exit, decision.partition]
-    device_s, edge_s = cost[..., 0] / slot.device_speed, cost[..., 2] / slot.edge_speed
-    bits, round_trip = cost[..., 1], round_trip_times(cost, slot)
-    others = in_use(state)
+    device_work, bits, edge_work = apart(cost)
+    device_s, edge_s = device_work / slot.device_speed, edge_work / slot.edge_speed
+    round_trip = round_trip_times(cost, slot)
+    others = others_of(state.under_way)
     after = plan(slot, state.free, others, device_s, bits, round_trip, edge_s)
+    shape = after.done.shape
     needed = energy(cost, after.sending_s, round_trip, slot, scenario)
     late = after.done > slot.arrival + scenario.timeout_s
-    if others.shape[-1]:
-        due, limit, done = (others[..., row, :] for row in (DUE, LIMIT, DONE))
-        delays = after.others_done - done
-        more_late = (after.others_done > due).astype(np.float64) - (done > due)
-        delay_s, misses = delays.sum(axis=-1), more_late.sum(axis=-1)
-        delay_cost = others[..., WEIGHT, :] * delays + others[..., MISS, :] * more_late
-        delay_cost = delay_cost.sum(axis=-1)
-        longer = after.others_sending_s - others[..., SENDING_S, :]
-        needed = needed + (others[..., POWER, :] * longer).sum(axis=-1)
-        late = late | (after.others_done > limit).any(axis=-1)
-        no_room = np.asarray((limit > 0).sum(axis=-1) >= scenario.under_way)
-        no_room = no_room & ((bits > 0) | (edge_s > 0))
-    else:
-        delay_s = misses = delay_cost = np.zeros(())
-        no_room = np.zeros((), dtype=np.bool_)
+    delay_s = misses = delay_cost = np.zeros(shape)[()]
+    changed = after.overtaken
+    if changed is not None:
+        before = changed.before
+        delays = changed.done - before[..., DONE]
+        due = before[..., DUE]
+        more_late = (changed.done > due).astype(np.float64) - (before[..., DONE] > due)
+        costs = before[..., WEIGHT] * delays + before[..., MISS] * more_late
+        longer = before[..., POWER] * (changed.sending_s - before[..., SENDING_S])
+        delay_s, misses, delay_cost, more = (
+            _spread(_sum(part), shape, changed.instance)
+            for part in (delays, more_late, costs, longer)
+        )
+        needed = needed + more
+        too_late = np.any(changed.done > before[..., LIMIT], axis=-1)
+        late = late | _spread(too_late, shape, changed.instance)
+    limit = state.under_way[..., LIMIT, :]
+    full = limit[..., -1] > 0 if limit.shape[-1] >= scenario.under_way else np.zeros((), np.bool_)
+    full = full & (bits + edge_s > 0)
     battery_short = needed > state.battery
-    timed_out = late & ~battery_short
-    no_room = no_room & ~battery_short & ~timed_out
-    dropped = battery_short | timed_out | no_room
-    latency = np.where(dropped, scenario.timeout_s, after.done - slot.arrival)
+    short_or_late = battery_short | late
+    dropped = short_or_late | full
+    if changed is not None:
+        delay_s, misses, delay_cost = (
+            np.where(dropped, 0.0, part) for part in (delay_s, misses, delay_cost)
+        )
+    latency = np.where(dropped, scenario.timeout_s, after.done - slot.arrival)[()]
     missed = dropped | (after.done > slot.arrival + slot.deadline)
-    accuracy = np.where(dropped, 0.0, scenario.accuracy[decision.exit])
-    spent = np.where(dropped, 0.0, needed)
+    accuracy = scenario.accuracy[decision.exit] * ~dropped
+    spent = np.where(dropped, 0.0, needed)[()]
     in_work = device_s + after.sending_s + round_trip + edge_s
     outcome = Outcome(
         latency_s=latency,
-        delay_caused_s=np.where(dropped, 0.0, delay_s),
+        delay_caused_s=delay_s,
         device_s=device_s,
         link_s=after.sending_s,
         round_trip_s=round_trip,
         edge_s=edge_s,
-        waiting_s=np.where(dropped, 0.0, np.maximum(latency - in_work, 0.0)),
+        waiting_s=np.maximum(latency - in_work, 0.0) * ~dropped,
         energy_j=spent,
         accuracy=accuracy,
         deadline_missed=missed,
-        misses_caused=np.where(dropped, 0.0, misses),
-        timed_out=timed_out,
+        misses_caused=misses,
+        timed_out=short_or_late ^ battery_short,
         battery_short=battery_short,
-        no_room=no_room,
+        no_room=dropped ^ short_or_late,
         dropped=dropped,
         accuracy_cost=scenario.accuracy_weight * (1.0 - accuracy),
         latency_cost=scenario.latency_weight * slot.priority * latency / slot.deadline,
         miss_cost=scenario.miss_weight * slot.priority * missed,
-        delay_cost=np.where(dropped, 0.0, delay_cost),
+        delay_cost=delay_cost,
         energy_cost=scenario.energy_weight * spent,
     )
     return after, outcome
@@ -433,13 +570,13 @@ def evaluate(
     Returns:
         The state that the next frame meets, and the outcome.
     """
+    if not np.shape(state.battery) == np.shape(slot.bandwidth) == np.shape(decision.exit):
+        state = _widened(state, np.shape(slot.bandwidth), np.shape(decision.exit))
     after, outcome = serve(slot, state, decision, scenario)
-    started = ~outcome.dropped
-    free = np.empty((*started.shape, 3))
-    free[...] = state.free
-    free[..., 0] = np.where(started, after.device_free, state.free[..., 0])
-    frames = _frames(slot, in_use(state), after, decision, outcome, scenario)
-    under_way = _settle(free, frames, np.asarray(slot.arrival + slot.interval), scenario)
+    free = state.free.copy()
+    free[..., 0] = np.maximum(free[..., 0], after.device_free * ~outcome.dropped)
+    instance, frames = _frames(slot, after, decision, outcome, scenario)
+    under_way = _settle(free, instance, frames, slot.arrival + slot.interval, scenario)
     return State(
         free=free,
         under_way=under_way,
@@ -448,38 +585,43 @@ def evaluate(
     ), outcome
 
 
-def _append(others: FloatArray, own: FloatArray) -> FloatArray:
-    """Put a frame's own number (...) after those of K others (..., K): (..., K + 1)."""
-    shape = np.broadcast_shapes(others.shape[:-1], np.shape(own))
-    joined = np.empty((*shape, others.shape[-1] + 1))
-    joined[..., :-1], joined[..., -1] = others, own
-    return joined
+def _widened(state: State, *shapes: tuple[int, ...]) -> State:
+    """The state, with one for each instance if slots or decisions are of a larger batch."""
+    shape = np.broadcast_shapes(np.shape(state.battery), *shapes)
+    return replace(
+        state,
+        free=np.broadcast_to(state.free, (*shape, 3)),
+        under_way=np.broadcast_to(state.under_way, (*shape, *state.under_way.shape[-2:])),
+    )
+
+
+def _sum(values: FloatArray) -> FloatArray:
+    """The sum over columns, (..., K) -> (...).
+
+    It is added up in turn: numpy's own sum of eight columns or more is rounded otherwise than that
+    of fewer, so that empty columns would matter.
+    """
+    return np.asarray(np.cumsum(values, axis=-1)[..., -1])
 
 
 def _frames(
     slot: Slot,
-    others: FloatArray,
     after: Plan,
     decision: Decision,
     outcome: Outcome,
     scenario: Scenario,
-) -> FloatArray:
-    """The columns of the K frames in use and the new one as things stand, (..., ROWS, K + 1).
+) -> tuple[IntArray, FloatArray]:
+    """All frames as things stand, the new one of every instance last.
 
     A frame that is not started has neither bits nor work.
+
+    Returns:
+        To which instance each frame belongs, (N,), and the frames, (N, ROWS).
     """
-    started, count = ~outcome.dropped, others.shape[-1]
-    frames = np.empty((*started.shape, ROWS, count + 1))
-    if count:
-        frames[..., :count] = others
-        for row, value in (
-            (SENT, after.others_sent),
-            (DONE, after.others_done),
-            (UNTIL, after.others_until),
-            (SENDING_S, after.others_sending_s),
-        ):
-            np.copyto(frames[..., row, :count], value, where=started[..., None])
-    own = frames[..., count]
+    started, others = ~outcome.dropped, after.others
+    frames = np.empty((len(others) + started.size, ROWS))
+    frames[: len(others)] = others.frame
+    own = frames[len(others) :].reshape(*started.shape, ROWS)
     bits = scenario.table.cost[decision.exit, decision.partition, 1]
     for row, value in (
         (READY, after.ready),
@@ -498,11 +640,29 @@ def _frames(
         (MISS, scenario.miss_weight * slot.priority),
     ):
         own[..., row] = value
-    return frames
+    instance = np.arange(started.size)
+    if len(others):
+        instance = np.concatenate([others.instance, instance])
+    changed = after.overtaken
+    if changed is not None:
+        taken = changed.there & started.reshape(-1)[changed.instance][:, None]
+        place = changed.place[taken]
+        for row, value in (
+            (SENT, changed.sent),
+            (DONE, changed.done),
+            (UNTIL, changed.until),
+            (SENDING_S, changed.sending_s),
+        ):
+            frames[place, row] = value[taken]
+    return instance, frames
 
 
 def _settle(
-    free: FloatArray, frames: FloatArray, now: FloatArray, scenario: Scenario
+    free: FloatArray,
+    instance: IntArray,
+    frames: FloatArray,
+    now: FloatArray,
+    scenario: Scenario,
 ) -> FloatArray:
     """Settle what frames that arrive from ``now`` on cannot change any more.
 
@@ -512,38 +672,35 @@ def _settle(
 
     Args:
         free: When each stage is free, (..., 3) s, which is brought up to date.
-        frames: The columns of all frames that are under way, (..., ROWS, N); may be changed.
+        instance: To which instance, counted through, each frame belongs, (N,).
+        frames: All frames that are under way, (N, ROWS), by arrival; may be changed.
         now: When the next frame arrives, (...) s.
         scenario: The parameters.
 
     Returns:
         The frames that are still under way, (..., ROWS, M).
     """
-    now = now[..., None]
-    bits, edge_s, ready = (frames[..., row, :] for row in (BITS, EDGE_S, READY))
-    sent = (bits > 0) & (ready <= now)
-    if sent.any():
-        until = np.where(sent, frames[..., SENT, :], 0.0).max(axis=-1)
-        free[..., 1] = np.maximum(free[..., 1], until)
-        np.copyto(ready, frames[..., SENT, :] + frames[..., TRIP, :], where=sent)
+    link, edge = (free.reshape(-1, 3)[:, stage] for stage in (1, 2))
+    soon = _at(now, free.shape[:-1], instance)
+    bits, edge_s, ready = (frames[:, row] for row in (BITS, EDGE_S, READY))
+    sent = ((bits > 0) & (ready <= soon)).nonzero()[0]
+    if len(sent):
+        np.maximum.at(link, instance[sent], frames[sent, SENT])
+        ready[sent] = frames[sent, SENT] + frames[sent, TRIP]
         bits[sent] = 0.0
     # Whoever has yet to send leaves the link after those whose transfers are settled.
-    soon = now
     if scenario.table.edge_work_is_sent:
-        soon = np.maximum(now, free[..., 1:2])
+        soon = np.maximum(soon, link[instance])
     sends, works = bits > 0, edge_s > 0
-    on_edge = works & ~sends & (ready <= soon)
-    if on_edge.any():
-        until = np.where(on_edge, frames[..., DONE, :], 0.0).max(axis=-1)
-        free[..., 2] = np.maximum(free[..., 2], until)
-    kept = sends | (works & ~on_edge)
+    stays = sends | (works & (ready > soon))
+    on_edge = (works & ~stays).nonzero()[0]
+    if len(on_edge):
+        np.maximum.at(edge, instance[on_edge], frames[on_edge, DONE])
     under_way = np.zeros((*free.shape[:-1], ROWS, scenario.under_way))
-    most = int(kept.sum(axis=-1).max(initial=0))
-    if most:
-        rows = np.arange(kept[..., 0].size)[:, None]
-        kept = kept.reshape(len(rows), -1)
-        first = np.argsort(~kept, axis=-1, kind="stable")[:, :most]
-        columns = frames.reshape(len(rows), ROWS, -1)[rows, :, first]  # (rows, most, ROWS)
-        columns *= kept[rows, first][..., None]
-        under_way[..., :most] = columns.swapaxes(1, 2).reshape(*free.shape[:-1], ROWS, most)
+    kept = stays.nonzero()[0]
+    if len(kept):
+        kept = kept[np.argsort(instance[kept], kind="stable")]
+        instance = instance[kept]
+        column = np.arange(len(kept)) - np.searchsorted(instance, instance)
+        under_way.reshape(-1, *under_way.shape[-2:])[instance, :, column] = frames[kept]
     return under_way

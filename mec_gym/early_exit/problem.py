@@ -192,21 +192,19 @@ class EarlyExitPartition:
         parts[..., 11] = slot.round_trip
         parts[..., 12] = slot.base_power
         parts[..., 13] = slot.joule_per_bit
-        others = model.in_use(state)
-        if others.shape[-1]:
+        parts[..., 14:17] = 0.0
+        parts[..., 17] = self.scenario.timeout_s
+        others = model.others_of(state.under_way)
+        if len(others):
             bits, edge_s, weight = (
-                others[..., row, :].sum(axis=-1) for row in (model.BITS, model.EDGE_S, model.WEIGHT)
+                others.sum_of(row) for row in (model.BITS, model.EDGE_S, model.WEIGHT)
             )
             unsent = bits / slot.bandwidth
             parts[..., 14] = unsent / (unsent + self._halves[0])
             parts[..., 15] = edge_s
             parts[..., 16] = weight / (weight + self._halves[1])
-            slack = others[..., model.LIMIT, :] - others[..., model.DONE, :]
-            slack = np.where(model.occupied(others), slack, self.scenario.timeout_s)
-            parts[..., 17] = slack.min(axis=-1)
-        else:
-            parts[..., 14:17] = 0.0
-            parts[..., 17] = self.scenario.timeout_s
+            slack = others.frame[:, model.LIMIT] - others.frame[:, model.DONE]
+            np.minimum.at(parts.reshape(-1, len(self._scales))[:, 17], others.instance, slack)
         parts /= self._scales
         return parts.astype(np.float32)
 
@@ -254,7 +252,7 @@ class EarlyExitPartition:
         way = model.plan(
             replace(slot, arrival=ready),
             parts[..., 6:9],
-            np.zeros((*bits.shape, model.ROWS, 0)),
+            model.others_of(np.zeros((*bits.shape, model.ROWS, 0))),
             device_s=np.zeros(bits.shape),
             bits=bits,
             round_trip=trip,

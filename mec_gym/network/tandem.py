@@ -8,13 +8,14 @@ axis before it is broadcast.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mec_gym.core.types import BoolArray, FloatArray, IntArray
 
-_FEW = 1 << 19  # up to so many comparisons, searching by counting is faster than by halves
+_FEW = 1 << 15  # up to so many comparisons, comparing with all entries is faster than by halves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +58,23 @@ class RateCurve:
 
         A moment must not be before the first one of the curve.
         """
-        place = self.place(moment)
-        since = moment - _pick(self.time, place)
-        return np.asarray(_pick(self.bits, place) + since * _pick(self.rate, place))
+        at = _index(self.time, self.place(moment))
+        until: FloatArray = self.bits[at] + (moment - self.time[at]) * self.rate[at]
+        return until
 
     def when(self, bits: FloatArray) -> FloatArray:
         """The moments at which so many bits have been sent, (..., N) -> (..., N) s.
 
         It is the first such moment, and infinite if the link never sends so many.
         """
-        place = _place(self.bits, bits, "left")
-        rate = _pick(self.rate, place)
-        after = bits - _pick(self.bits, place)
-        # What has been sent when an outage begins needs no more time, and what is left then never
-        # ends; both only where the rate is 0.
-        found = np.where(after > 0, np.inf, 0.0)
-        np.divide(after, rate, out=found, where=rate > 0)
-        return np.asarray(_pick(self.time, place) + found)
+        at = _index(self.bits, _place(self.bits, bits, "left"))
+        rate, after = self.rate[at], bits - self.bits[at]
+        # In an outage, what is left never ends (x / 0), but what has been sent when it begins needs
+        # no more time (0 / 0).
+        with np.errstate(divide="ignore", invalid="ignore"):
+            needed = np.fmax(after / rate, 0.0)
+        moment: FloatArray = self.time[at] + needed
+        return moment
 
 
 def _place(ordered: FloatArray, value: FloatArray, side: str) -> IntArray:
@@ -82,32 +83,32 @@ def _place(ordered: FloatArray, value: FloatArray, side: str) -> IntArray:
     if count == 1:
         return np.zeros((1,) * np.ndim(value), dtype=np.int64)
     if ordered.ndim == 1:
-        found = np.searchsorted(ordered, value, side=side) - 1  # type: ignore[call-overload]
-        return np.asarray(np.maximum(found, 0))
-    reached = np.less_equal if side == "right" else np.less
+        found = ordered.searchsorted(value, side=side)  # type: ignore[call-overload]
+        place: IntArray = np.maximum(found - 1, 0)
+        return place
+    shape = (*np.broadcast_shapes(ordered.shape[:-1], value.shape[:-1]), value.shape[-1])
     if count * value.size <= _FEW:
-        # The first entry need not be looked at, because no place is before it.
-        inner = ordered[..., None, 1:]
-        return np.asarray(np.count_nonzero(reached(inner, value[..., None]), axis=-1))
-    shape = np.broadcast_shapes(ordered.shape[:-1], value.shape[:-1])
-    place = np.zeros((*shape, value.shape[-1]), dtype=np.int64)
-    step = 1 << (count - 1).bit_length() - 1
-    while step:
-        further = np.minimum(place + step, count - 1)
-        place = np.where(reached(_pick(ordered, further), value), further, place)
-        step >>= 1
+        # The place is before the first later entry that is beyond, or else the last one.
+        beyond = np.ones((*shape, count), dtype=np.bool_)
+        compare = np.greater if side == "right" else np.greater_equal
+        compare(ordered[..., None, 1:], value[..., None], out=beyond[..., :-1])
+        return np.asarray(beyond.argmax(axis=-1))
+    reached = np.less_equal if side == "right" else np.less
+    place = np.zeros(shape, dtype=np.int64)
+    rows = _index(ordered, place)[:-1]
+    while count > 1:
+        half = count // 2
+        further = place + half
+        place += half * reached(ordered[(*rows, further)], value)
+        count -= half
     return place
 
 
-def _pick(curve: FloatArray, place: IntArray) -> FloatArray:
-    """The entries of a curve (..., C) at places (..., N), (..., N)."""
-    if curve.shape[-1] == 1:
-        return curve
-    if curve.ndim == 1:
-        return curve[place]
-    shape = np.broadcast_shapes(curve.shape[:-1], place.shape[:-1])
-    rows = np.broadcast_to(curve, (*shape, curve.shape[-1]))
-    return np.asarray(rows[_places(np.broadcast_to(place, (*shape, place.shape[-1])))])
+def _index(curve: FloatArray, place: IntArray) -> tuple[Any, ...]:
+    """The index of the entries of a curve (..., C), or one of its shape, at places (..., N)."""
+    if curve.ndim > 1 and curve.shape[-1] == 1:
+        return (...,)
+    return _along_last(curve.shape[:-1], place)
 
 
 def serve_by_readiness(
@@ -145,20 +146,19 @@ def serve_by_readiness(
         start, finish = _in_turn(ready, work, works, free, curve)
     else:
         order = np.argsort(np.where(works, ready, -np.inf), axis=-1, kind="stable")
-        places = _places(order)
+        places = _along_last(order.shape[:-1], order)
         begins, ends = _in_turn(ready[places], work[places], works[places], free, curve)
         start, finish = np.empty(shape), np.empty(shape)
         start[places], finish[places] = begins, ends
     return np.where(works, start, ready), np.where(works, finish, ready)
 
 
-def _places(order: IntArray) -> tuple[IntArray, ...]:
-    """The places along the last axis, (..., N), as indices of all axes; this is fast."""
-    lead = order.shape[:-1]
+def _along_last(lead: tuple[int, ...], place: IntArray) -> tuple[IntArray, ...]:
+    """Places along the last axis, (..., N), as indices of all axes; those before are ``lead``."""
     if len(lead) == 1:
-        return np.arange(lead[0])[:, None], order
+        return np.arange(lead[0])[:, None], place
     axes = np.ogrid[tuple(slice(n) for n in lead)] if lead else ()
-    return (*(axis[..., None] for axis in axes), order)
+    return (*(axis[..., None] for axis in axes), place)
 
 
 def _in_turn(

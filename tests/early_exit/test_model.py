@@ -148,7 +148,7 @@ def test_who_is_sent_as_it_is_does_not_wait_for_the_device():
 
 def plan_alone(service, trip, free, **slot):
     """The plan of a frame without others, whose bits take ``service[1]`` s at 1 bit/s."""
-    one, none = one_slot(bandwidth=1.0, **slot), np.zeros((model.ROWS, 0))
+    one, none = one_slot(bandwidth=1.0, **slot), model.others_of(np.zeros((model.ROWS, 0)))
     device_s, bits, edge_s = np.asarray(service, dtype=float)
     return model.plan(one, np.array(free), none, device_s, bits, np.array(trip), edge_s)
 
@@ -379,6 +379,37 @@ def test_broadcasting(batch, swarm):
         assert np.array_equal(after.free[index], single.free)
         assert np.array_equal(after.under_way[index], single.under_way)
         assert np.broadcast_to(after.battery, (*swarm, *batch))[index] == single.battery
+
+
+def test_a_frame_is_paid_for_alike_whoever_waits_in_other_instances():
+    """The costs of 4 to 12 others are added up; those of empty columns must not change rounding."""
+    rng, batch = np.random.default_rng(12), 60
+    slots, now = cases.random_slots(rng, (batch,)), cases.random_states(rng, (batch,))
+    now = dataclasses.replace(now, battery=np.full(batch, 1e6))
+    for row in range(batch):
+        count = 4 + row % 9
+        gap = rng.uniform(0.001, 0.01, (2, count)).cumsum(axis=-1)
+        ready, bits = float(slots.arrival[row]) + 0.1 + gap[0], rng.uniform(100.0, 200.0, count)
+        for number, value in (
+            (model.READY, ready),
+            (model.SENT, ready + gap[1]),
+            (model.DONE, ready + 2.0 * gap[1]),
+            (model.DUE, ready + 0.3),
+            (model.LIMIT, 1e6),
+            (model.UNTIL, 1e-3 * bits.cumsum()),
+            (model.BITS, bits),
+            (model.EDGE_S, 0.01 * gap[1]),
+            (model.POWER, rng.random(count)),
+            (model.WEIGHT, rng.random(count)),
+        ):
+            now.under_way[row, number, :count] = value
+    decision = Decision(exit=np.full(batch, LATE), partition=np.zeros(batch, dtype=np.int64))
+    _, outcome = PROBLEM.step(slots, now, decision)
+    assert (outcome.delay_cost > 0).sum() > 30
+    for row in range(batch):
+        _, alone = PROBLEM.step(*(arrays.at(record, row) for record in (slots, now, decision)))
+        for name, value in arrays.as_dict(alone).items():
+            assert np.array_equal(getattr(outcome, name)[row], value), name
 
 
 # --- frames that overtake, on paper
