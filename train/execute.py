@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,25 +16,36 @@ from rich.table import Table
 from mec_gym.dnn.devices import read_device
 from mec_gym.dnn.exits import initialised
 from mec_gym.dnn.graph import LayerGraph
-from mec_gym.execution.device import EdgeConnection, EdgeFailed, Partition
+from mec_gym.execution.device import EdgeConnection, EdgeFailed, Frame, Partition
 from mec_gym.execution.edge import LOOPBACK, EdgeProcess, listen, machine, serve
 from mec_gym.execution.network import Network, random_frames
 from mec_gym.execution.partitions import HEAVY, LIGHT, Choice, best, named, numbered
 from mec_gym.execution.prediction import STAGES, Cost, Stages
-from mec_gym.execution.run import Conditions, Execution, Run, medians
-from mec_gym.execution.timing import LayerTimes, half_seconds, measure_layers, with_seconds
-from mec_gym.execution.viewer import draw_execution
+from mec_gym.execution.run import Conditions, Execution, Run, means, medians
+from mec_gym.execution.timing import (
+    PAUSES_S,
+    LayerTimes,
+    half_seconds,
+    measure_layers,
+    with_seconds,
+)
+from mec_gym.execution.viewer import draw_decided, draw_execution
 from mec_gym.execution.wire import Kind, Message
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
 from train.console import show_table
 from train.execute_config import EdgeRun, ExecuteRun
+from train.execute_policy import Decided, check_policy, decide, offered
 from train.files import refuse_used, write_csv, write_figure, write_json
 from train.profile_network import find_network
 
 RESULT_FILE, FRAMES_FILE, PICTURE_FILE = "result.json", "frames.csv", "execution.png"
 MOST_ROWS = 25
 """So many partitions are printed; all are in the files."""
+DISTURBED = 0.1
+"""A note says so if a side waits for a processor for a larger share of its time."""
+Average = Literal["mean", "median"]
+AVERAGES = {"mean": means, "median": medians}
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,7 @@ def execute(run: ExecuteRun) -> None:
     if not run.overwrite:
         refuse_used(run.out, files, "give --overwrite or another folder")
     conditions = conditions_of(run)
+    check_policy(run)
     with contextlib.ExitStack() as stack:
         process = None
         if run.edge is None:
@@ -108,20 +120,30 @@ def execute(run: ExecuteRun) -> None:
         network = Wanted.of(run).build()
         exit_ = chosen_exit(run, network.split.graph)
         choices = chosen(run, network.split.graph.at_exit(exit_))
+        graph = offered(run, network.split.graph) if run.policy is not None else None
         host, port = process.address() if process else run.address
         edge = EdgeConnection(host, port, network.split.digest, run.edge_factor)
         stack.callback(edge.close)
         times = layer_times(run, network, edge)
         execution = Execution(network, edge, conditions, run.seed)
         stack.callback(execution.close)
-        plans = plan(execution, times, exit_, choices or [_best(run, execution, times, exit_)])
-        print(
-            f"both sides are ready; executing {run.frames} frames per partition, Ctrl-C stops and "
-            "keeps what is measured",
-            flush=True,
-        )
-        found = _execute(execution, plans, run.frames)
-    _report(run, execution, found, times.source)
+        decided = None
+        if graph is not None:
+            decided = decide(run, execution, graph, times.device, times.edge)
+            _say_ready(f"{len(decided.partitions)} of {run.frames} frames as {run.policy} decides")
+            found = [execution.run(decided.partitions, decided.costs, decided.arrivals)]
+        else:
+            choices = choices or [_best(run, execution, times, exit_)]
+            _say_ready(f"{run.frames} frames per partition")
+            found = _execute(execution, plan(execution, times, exit_, choices), run.frames)
+    _report(run, execution, found, times, decided)
+
+
+def _say_ready(what: str) -> None:
+    print(
+        f"both sides are ready; executing {what}, Ctrl-C stops and keeps what is measured",
+        flush=True,
+    )
 
 
 def conditions_of(run: ExecuteRun) -> Conditions:
@@ -219,7 +241,7 @@ def _best(run: ExecuteRun, execution: Execution, times: Times, exit_: int) -> Ch
         for one, factor in ((times.device, run.device_factor), (times.edge, run.edge_factor))
     )
     rate = execution.mean_rate / (0.25 if run.quantise else 1.0)
-    extra = execution.beside_s + 2e-3 * run.delay
+    extra = execution.beside_s(np.inf) + 2e-3 * run.delay
     part = execution.network.split.graph.at_exit(exit_)
     return best(part, device, edge, rate, extra, heavy=run.partition == HEAVY)
 
@@ -241,7 +263,13 @@ def _execute(
     return found
 
 
-def _report(run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str) -> None:
+def _report(
+    run: ExecuteRun,
+    execution: Execution,
+    found: Sequence[Run],
+    times: Times,
+    decided: Decided | None,
+) -> None:
     """Print, write and judge what came out.
 
     Raises:
@@ -251,10 +279,10 @@ def _report(run: ExecuteRun, execution: Execution, found: Sequence[Run], source:
     failure = found[-1].failure
     done = [one for one in found if one.frames]
     if done:
-        write_json(run.out / RESULT_FILE, summary(run, execution, done, source))
+        write_json(run.out / RESULT_FILE, summary(run, execution, done, times, decided))
         write_csv(run.out / FRAMES_FILE, [row for one in done for row in frame_rows(one)])
         write_figure(run.out / PICTURE_FILE, picture(run, execution, done))
-        show(run, execution, done, source)
+        show(run, execution, done, times, decided)
         print(f"wrote {run.out}/{RESULT_FILE}, {FRAMES_FILE}, {PICTURE_FILE}")
     count = sum(len(one.frames) for one in done)
     kept = f"; the {count} frames before it are in {run.out}" if done else ""
@@ -295,21 +323,33 @@ def _device_layers(partition: Partition) -> int:
     return int((~partition.on_edge[1:]).sum())
 
 
-def show(run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str) -> None:
+def show(
+    run: ExecuteRun,
+    execution: Execution,
+    found: Sequence[Run],
+    times: Times,
+    decided: Decided | None,
+) -> None:
     """Print what was predicted and what happened."""
     graph = execution.network.split.graph
-    if len(found) == 1:
-        _show_stages(graph.name, found[0])
+    if decided is not None:
+        _show_decided(f"{graph.name}, {run.policy}", found[0], decided)
+    elif len(found) == 1:
+        frame, layers = found[0].frames[0], len(found[0].frames[0].partition.on_edge) - 1
+        what = f"{_device_layers(frame.partition)} of {layers} layers on the device"
+        title = f"{graph.name}, {frame.partition.name}: {what}, {frame.bits / 1e6:.4g} Mbit sent"
+        _show_stages(title, found[0], "median")
     else:
         _show_partitions(graph.name, found)
-    print(f"prediction: layer times {source}; {1e3 * execution.beside_s:.3g} ms per message")
+    hot, *_, cold = (f"{1e3 * seconds:.3g}" for seconds in execution.beside_s.seconds)
+    print(f"prediction: layer times {times.source}; {hot} ms per message, {cold} after a pause")
     parts = emulated(run)
     print(f"emulated: {'; '.join(parts)}" if parts else "emulated: nothing")
     print("real: two processes, their computation, TCP, the messages, the answers")
     print(equality(run, execution, found))
-    note = trace_note(run, execution, found)
-    if note:
-        print(note)
+    for note in (trace_note(run, execution, found), *disturbances(run, found)):
+        if note:
+            print(note)
 
 
 def equality(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> str:
@@ -343,17 +383,33 @@ def trace_note(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> s
     )
 
 
-def _show_stages(name: str, run: Run) -> None:
+def disturbances(run: ExecuteRun, found: Sequence[Run]) -> list[str]:
+    """Say in a line for each side that often had to wait for a processor."""
+    frames = [frame for one in found for frame in one.frames]
+    notes = []
+    for name, worked, needed in (
+        (
+            "device",
+            [f.device_s for f in frames],
+            [run.device_factor * f.device_cpu_s for f in frames],
+        ),
+        ("edge", [f.edge_s for f in frames], [run.edge_factor * f.edge_cpu_s for f in frames]),
+    ):
+        waited = 1.0 - sum(needed) / max(sum(worked), 1e-9) if sum(needed) else 0.0
+        if waited > DISTURBED:
+            notes.append(
+                f"note: for {100 * waited:.0f} % of its time the {name} waited for a processor "
+                "that other programs had; let nothing else run"
+            )
+    return notes
+
+
+def _show_stages(title: str, run: Run, average: Average) -> None:
     frames = run.frames
-    partition = frames[0].partition
-    table = Table(
-        title=f"{name}, {partition.name}: {_device_layers(partition)} of "
-        f"{len(partition.on_edge) - 1} layers on the device, {frames[0].bits / 1e6:.4g} Mbit sent; "
-        f"medians of {len(frames)} frames"
-    )
+    table = Table(title=f"{title}; {average}s of {len(frames)} frames")
     for column in ("stage", "predicted, ms", "measured, ms", "measured / predicted"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    predicted, measured = medians(run.predicted), medians(run.measured)
+    predicted, measured = (AVERAGES[average](some) for some in (run.predicted, run.measured))
     for stage in (*STAGES, "total"):
         one, other = predicted[stage], measured[stage]
         ratio = f"{other / one:.2f}" if one > 1e-5 else ""
@@ -361,6 +417,51 @@ def _show_stages(name: str, run: Run) -> None:
     rates = [len(frames) / end for end in (run.predicted_end_s, run.end_s)]
     table.add_row("frames/s", *(f"{rate:.3f}" for rate in rates), f"{rates[1] / rates[0]:.2f}")
     show_table(table)
+
+
+def _show_decided(title: str, run: Run, decided: Decided) -> None:
+    dropped = len(decided.dropped)
+    _show_stages(f"{title}: {dropped} frames dropped", run, "mean")
+    table = Table(title="what was decided, means")
+    columns = (
+        "exit",
+        "partition",
+        "device layers",
+        "Mbit",
+        "frames",
+        "predicted, ms",
+        "measured, ms",
+    )
+    for column in columns:
+        table.add_column(column, justify="right")
+    for places in by_partition(run):
+        frame = run.frames[places[0]]
+        predicted, measured = (
+            f"{1e3 * means([some[k] for k in places])['total']:.3f}"
+            for some in (run.predicted, run.measured)
+        )
+        table.add_row(
+            str(frame.partition.exit),
+            frame.partition.name,
+            str(_device_layers(frame.partition)),
+            f"{frame.bits / 1e6:.4g}",
+            str(len(places)),
+            predicted,
+            measured,
+        )
+    show_table(table)
+    print(
+        f"in the simulator: mean latency {1e3 * decided.simulated_s:.3f} ms, mean reward "
+        f"{decided.reward:.4f}"
+    )
+
+
+def by_partition(run: Run) -> list[list[int]]:
+    """The places of the frames of a run by their partition, the most frequent one first."""
+    found: dict[int, list[int]] = {}
+    for place, frame in enumerate(run.frames):
+        found.setdefault(frame.partition.number, []).append(place)
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def _show_partitions(name: str, found: Sequence[Run]) -> None:
@@ -411,6 +512,8 @@ def frame_rows(run: Run) -> list[dict[str, Any]]:
             "device_layers": _device_layers(frame.partition),
             "arrival_s": frame.arrival - run.begin,
             "bits": frame.bits,
+            "device_cpu_s": frame.device_cpu_s,
+            "edge_cpu_s": frame.edge_cpu_s,
         }
         for stage in (*STAGES, "total"):
             row[f"predicted_{stage.replace(' ', '_')}_s"] = predicted[stage]
@@ -419,33 +522,60 @@ def frame_rows(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+def _about(graph: LayerGraph, frame: Frame) -> dict[str, Any]:
+    """What a JSON file says of how a frame was executed."""
+    partition = frame.partition
+    layers = graph.at_exit(partition.exit).layers
+    return {
+        "partition": partition.name,
+        "exit": graph.exits[partition.exit].name,
+        "on_device": [
+            layer.name for layer, away in zip(layers, partition.on_edge, strict=True) if not away
+        ],
+        "bits": frame.bits,
+    }
+
+
+def _figures(run: Run, average: Average) -> dict[str, Any]:
+    """What a JSON file says of the times and the answers of a run."""
+    return {
+        "frames": len(run.frames),
+        f"predicted_{average}_s": AVERAGES[average](run.predicted),
+        f"measured_{average}_s": AVERAGES[average](run.measured),
+        "predicted_frames_per_s": len(run.frames) / run.predicted_end_s,
+        "measured_frames_per_s": len(run.frames) / run.end_s,
+        "answers": asdict(run.answers),
+    }
+
+
+def _as_decided(run: ExecuteRun, graph: LayerGraph, one: Run, decided: Decided) -> dict[str, Any]:
+    """What a JSON file says of a run in which a policy has decided."""
+    return {
+        "policy": run.policy,
+        "dropped": decided.dropped,
+        "simulated_mean_s": decided.simulated_s,
+        "simulated_mean_reward": decided.reward,
+        "partitions": [
+            _about(graph, one.frames[places[0]]) | {"frames": len(places)}
+            for places in by_partition(one)
+        ],
+    }
+
+
 def summary(
-    run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str
+    run: ExecuteRun,
+    execution: Execution,
+    found: Sequence[Run],
+    times: Times,
+    decided: Decided | None,
 ) -> dict[str, Any]:
     """Everything about an execution but its single frames, for a JSON file."""
     graph = execution.network.split.graph
-    runs = []
-    for one in found:
-        partition = one.frames[0].partition
-        layers = graph.at_exit(partition.exit).layers
-        runs.append(
-            {
-                "partition": partition.name,
-                "exit": graph.exits[partition.exit].name,
-                "on_device": [
-                    layer.name
-                    for layer, away in zip(layers, partition.on_edge, strict=True)
-                    if not away
-                ],
-                "bits": one.frames[0].bits,
-                "frames": len(one.frames),
-                "predicted_median_s": medians(one.predicted),
-                "measured_median_s": medians(one.measured),
-                "predicted_frames_per_s": len(one.frames) / one.predicted_end_s,
-                "measured_frames_per_s": len(one.frames) / one.end_s,
-                "answers": asdict(one.answers),
-            }
-        )
+    if decided is not None:
+        (one,) = found
+        runs = [_as_decided(run, graph, one, decided) | _figures(one, "mean")]
+    else:
+        runs = [_about(graph, one.frames[0]) | _figures(one, "median") for one in found]
     options = {name: str(value) if isinstance(value, Path) else value
                for name, value in asdict(run).items()}  # fmt: skip
     return {
@@ -454,8 +584,13 @@ def summary(
         "device_machine": machine(),
         "edge_machine": execution.edge.machine,
         "digest": execution.network.split.digest,
-        "layer_times": source,
-        "message_s": execution.beside_s,
+        "layer_times": times.source,
+        "once_per_frame": {
+            "after_idle_s": PAUSES_S,
+            "device_half_s": times.device.half_s.seconds,
+            "edge_half_s": times.edge.half_s.seconds,
+            "message_s": execution.beside_s.seconds,
+        },
         "emulated": emulated(run),
         "runs": runs,
     }
@@ -463,18 +598,26 @@ def summary(
 
 def picture(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> Any:
     """The picture of an execution."""
-    rows: list[tuple[str, Stages, Stages]] = [
-        (one.frames[0].partition.name, medians(one.predicted), medians(one.measured))
-        for one in found
-    ]
-    shown = min(range(len(found)), key=lambda k: rows[k][2]["total"])
-    one = found[shown]
-    timeline = [frame.moments(one.begin, 1e-3 * run.delay) for frame in one.frames]
-    about = f" of partition {rows[shown][0]}" if len(found) > 1 else ""
     link = "no shaped link"
     if run.rate is not None:
         link = f"{run.rate:g} Mbit/s"
     elif run.trace is not None:
         link = f"the trace {run.trace.name}"
     title = f"{execution.network.split.graph.name} over {link}"
-    return draw_execution(title, rows, timeline, about)
+    if run.policy is not None:
+        (one,) = found
+        arrivals = [frame.arrival - one.begin for frame in one.frames]
+        return draw_decided(
+            f"{title}, {run.policy}", arrivals, one.predicted, one.measured, _timeline(run, one)
+        )
+    rows: list[tuple[str, Stages, Stages]] = [
+        (one.frames[0].partition.name, medians(one.predicted), medians(one.measured))
+        for one in found
+    ]
+    shown = min(range(len(found)), key=lambda k: rows[k][2]["total"])
+    about = f" of partition {rows[shown][0]}" if len(found) > 1 else ""
+    return draw_execution(title, rows, _timeline(run, found[shown]), about)
+
+
+def _timeline(run: ExecuteRun, one: Run) -> list[dict[str, float]]:
+    return [frame.moments(one.begin, 1e-3 * run.delay) for frame in one.frames]
