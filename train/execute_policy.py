@@ -23,7 +23,7 @@ from mec_gym.execution.simulation import (
     trace_of,
     with_accuracies,
 )
-from mec_gym.execution.timing import LayerTimes
+from mec_gym.execution.timing import Times
 from mec_gym.registration import make_problem
 from train.execute_config import ExecuteRun
 
@@ -90,17 +90,14 @@ def offered(run: ExecuteRun, graph: LayerGraph) -> LayerGraph:
         raise ValueError(f"policy needs accuracies, or one exit alone (--exit): {error}") from error
 
 
-def decide(
-    run: ExecuteRun, execution: Execution, graph: LayerGraph, device: LayerTimes, edge: LayerTimes
-) -> Decided:
+def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Times) -> Decided:
     """Let the policy decide for all frames in the simulator, and prepare what it has chosen.
 
     Args:
         run: The options.
         execution: Both sides.
         graph: What :func:`offered` returned.
-        device: The times of the device, without its factor.
-        edge: The times of the edge, without its factor.
+        times: The times of both sides.
 
     Raises:
         ValueError: The policy does not fit the network, or starts no frame.
@@ -108,7 +105,7 @@ def decide(
     assert run.policy is not None
     conditions, curve = execution.conditions, execution.curve
     scenario = scenario_of(
-        graph, device, edge, conditions, curve, run.frames, timeout_s=1e-3 * run.timeout
+        graph, times, conditions, curve, run.frames, timeout_s=1e-3 * run.timeout
     )
     problem = make_problem(ENV_ID, scenario)
     agent = make_agent(run.policy, problem, run.seed, ENV_ID)
@@ -128,7 +125,7 @@ def decide(
         partition = execution.prepare(
             choice_of(scenario, exit_, candidate), int(exit_) if run.exit is None else run.exit
         )
-        found[exit_, candidate] = partition, execution.cost(partition, device, edge)
+        found[exit_, candidate] = partition, execution.cost(partition, times.device, times.edge)
     partitions, costs = zip(*(found[one] for one in chosen), strict=True)
     latency = outcomes.latency_s[started].sum() + outcomes.delay_caused_s[started].sum()
     return Decided(

@@ -13,7 +13,7 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.scenario import Scenario, Slot, arrivals, uplink_of
 from mec_gym.execution.partitions import Choice
 from mec_gym.execution.run import Conditions
-from mec_gym.execution.timing import LayerTimes
+from mec_gym.execution.timing import Times
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
 from mec_gym.network.technologies import RadioTechnology
@@ -44,8 +44,7 @@ def with_accuracies(graph: LayerGraph, accuracies: Sequence[float | None]) -> La
 
 def scenario_of(
     graph: LayerGraph,
-    device: LayerTimes,
-    edge: LayerTimes,
+    times: Times,
     conditions: Conditions,
     curve: RateCurve,
     frames: int,
@@ -58,8 +57,7 @@ def scenario_of(
 
     Args:
         graph: The network, or what one of its exits needs of it, with accuracies.
-        device: The times of the device, without its factor.
-        edge: The times of the edge, without its factor.
+        times: The times of both sides.
         conditions: The conditions; they must have a number of frames per second.
         curve: The rate of the link.
         frames: The number of frames.
@@ -74,8 +72,8 @@ def scenario_of(
         time, rate = [time[0], time[0] + 1.0], rate * 2
     return Scenario(
         network=graph,
-        device=Profiled(device.graph, conditions.device_factor, name="device"),
-        edge=Profiled(edge.graph, conditions.edge_factor, name="edge"),
+        device=Profiled(times.device.graph, conditions.device_factor, name="device"),
+        edge=Profiled(times.edge.graph, conditions.edge_factor, name="edge"),
         bandwidth=MeasuredBandwidth(tuple(time), tuple(rate), max_gap=LARGEST),
         technologies=(RadioTechnology("link", 0.0, 0.0, round_trip_s=2 * conditions.delay_s),),
         horizon=frames,

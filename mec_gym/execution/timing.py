@@ -109,6 +109,21 @@ class LayerTimes:
         return cls(graph=with_seconds(graph, seconds), half_s=AfterIdle(half_s))
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Times:
+    """The times of both sides, without their factors.
+
+    Attributes:
+        device: Those of the device.
+        edge: Those of the edge.
+        source: Where they come from, in words.
+    """
+
+    device: LayerTimes
+    edge: LayerTimes
+    source: str
+
+
 def with_seconds(graph: LayerGraph, seconds: FloatArray) -> LayerGraph:
     """Return a graph whose layers take so long, (V,) s."""
     layers = tuple(

@@ -9,7 +9,7 @@ from mec_gym.early_exit import EarlyExitPartition
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions
 from mec_gym.execution.simulation import choice_of, scenario_of, trace_of, with_accuracies
-from mec_gym.execution.timing import NO_TIME, LayerTimes, with_seconds
+from mec_gym.execution.timing import NO_TIME, LayerTimes, Times, with_seconds
 from mec_gym.network.tandem import RateCurve
 
 CONDITIONS = Conditions(delay_s=0.004, device_factor=6.0, edge_factor=2.0, pipeline=True, fps=40.0)
@@ -28,8 +28,8 @@ def timed(graph, seconds):
 
 
 def scenario(graph, curve=CURVE, timeout_s=5.0):
-    device, edge = timed(graph, 1e-3), timed(graph, 0.5e-3)
-    return scenario_of(graph, device, edge, CONDITIONS, curve, 30, timeout_s)
+    times = Times(device=timed(graph, 1e-3), edge=timed(graph, 0.5e-3), source="by hand")
+    return scenario_of(graph, times, CONDITIONS, curve, 30, timeout_s)
 
 
 def drawn_at_random(problem, seed):

@@ -19,9 +19,10 @@ from mec_gym.dnn.zoo import load_profile
 from mec_gym.execution.device import Frame
 from mec_gym.execution.edge import LOOPBACK, listen, serve
 from train.__main__ import main
-from train.execute import Wanted, disturbances
+from train.execute import Wanted
 from train.execute_config import ExecuteRun
 from train.execute_policy import offered
+from train.execute_report import disturbances
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = f"{ROOT / 'tests' / 'executed.py'}:branches"
