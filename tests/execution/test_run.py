@@ -160,6 +160,15 @@ def test_a_side_that_is_busy_has_no_pause(executing, network):
     assert cost.beside_s == execution.beside_s.seconds[2]
 
 
+@pytest.mark.parametrize(
+    ("time", "rate", "mean"),
+    [([0, 2, 5], [1e6, 6e6, 9e6], 4e6), ([0, 1], [0, 5e6], 5e6), ([0], [3e6], 3e6)],
+    ids=["changes", "begins with an outage", "constant"],
+)
+def test_the_mean_rate_of_a_link(executing, time, rate, mean):
+    assert executing(curve=RateCurve.of(time, rate)).mean_rate == mean
+
+
 def test_times_of_layers_come_over_the_wire(network, edge):
     (numbers,) = edge.ask(Message(Kind.TIMES)).tensors
     times = LayerTimes.from_tensor(numbers, network.split.graph)
