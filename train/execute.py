@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from mec_gym.dnn.devices import read_device
 from mec_gym.dnn.exits import initialised
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.execution.device import EdgeConnection, EdgeFailed, Partition
-from mec_gym.execution.edge import LOOPBACK, EdgeProcess, listen, machine, serve
+from mec_gym.execution.edge import LOOPBACK, EdgeProcess, listen, serve
 from mec_gym.execution.network import Network, random_frames
 from mec_gym.execution.partitions import HEAVY, LIGHT, Choice, best, named, numbered
-from mec_gym.execution.prediction import STAGES, Cost, Stages
-from mec_gym.execution.run import Conditions, Execution, Run, medians
-from mec_gym.execution.timing import LayerTimes, half_seconds, measure_layers, with_seconds
-from mec_gym.execution.viewer import draw_execution
+from mec_gym.execution.prediction import Cost
+from mec_gym.execution.run import Conditions, Execution, Run
+from mec_gym.execution.timing import (
+    LayerTimes,
+    Times,
+    half_seconds,
+    measure_layers,
+    with_seconds,
+)
 from mec_gym.execution.wire import Kind, Message
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
-from train.console import show_table
 from train.execute_config import EdgeRun, ExecuteRun
+from train.execute_policy import Decided, check_policy, decide, offered
+from train.execute_report import (
+    FRAMES_FILE,
+    PICTURE_FILE,
+    RESULT_FILE,
+    frame_rows,
+    must_be_equal,
+    picture,
+    show,
+    summary,
+)
 from train.files import refuse_used, write_csv, write_figure, write_json
 from train.profile_network import find_network
-
-RESULT_FILE, FRAMES_FILE, PICTURE_FILE = "result.json", "frames.csv", "execution.png"
-MOST_ROWS = 25
-"""So many partitions are printed; all are in the files."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,7 @@ def execute(run: ExecuteRun) -> None:
     if not run.overwrite:
         refuse_used(run.out, files, "give --overwrite or another folder")
     conditions = conditions_of(run)
+    check_policy(run)
     with contextlib.ExitStack() as stack:
         process = None
         if run.edge is None:
@@ -108,20 +118,30 @@ def execute(run: ExecuteRun) -> None:
         network = Wanted.of(run).build()
         exit_ = chosen_exit(run, network.split.graph)
         choices = chosen(run, network.split.graph.at_exit(exit_))
+        graph = offered(run, network.split.graph) if run.policy is not None else None
         host, port = process.address() if process else run.address
         edge = EdgeConnection(host, port, network.split.digest, run.edge_factor)
         stack.callback(edge.close)
         times = layer_times(run, network, edge)
         execution = Execution(network, edge, conditions, run.seed)
         stack.callback(execution.close)
-        plans = plan(execution, times, exit_, choices or [_best(run, execution, times, exit_)])
-        print(
-            f"both sides are ready; executing {run.frames} frames per partition, Ctrl-C stops and "
-            "keeps what is measured",
-            flush=True,
-        )
-        found = _execute(execution, plans, run.frames)
-    _report(run, execution, found, times.source)
+        decided = None
+        if graph is not None:
+            decided = decide(run, execution, graph, times)
+            _say_ready(f"{len(decided.partitions)} of {run.frames} frames as {run.policy} decides")
+            found = [execution.run(decided.partitions, decided.costs, decided.arrivals)]
+        else:
+            choices = choices or [_best(run, execution, times, exit_)]
+            _say_ready(f"{run.frames} frames per partition")
+            found = _execute(execution, plan(execution, times, exit_, choices), run.frames)
+    _report(run, execution, found, times, decided)
+
+
+def _say_ready(what: str) -> None:
+    print(
+        f"both sides are ready; executing {what}, Ctrl-C stops and keeps what is measured",
+        flush=True,
+    )
 
 
 def conditions_of(run: ExecuteRun) -> Conditions:
@@ -169,15 +189,6 @@ def chosen(run: ExecuteRun, graph: LayerGraph) -> list[Choice]:
     return [] if run.partition in (LIGHT, HEAVY) else [named(graph, run.partition)]
 
 
-@dataclass(frozen=True)
-class Times:
-    """The times of both sides, by which predictions are made, and where they come from."""
-
-    device: LayerTimes
-    edge: LayerTimes
-    source: str
-
-
 def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Times:
     """Measure the layers of both sides, each on its machine, or take them from files."""
     graph = network.split.graph
@@ -192,7 +203,8 @@ def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Time
     elif there is None:
         there = LayerTimes.from_tensor(edge.ask(Message(Kind.TIMES)).tensors[0], graph)
     same = source == edge_source
-    return Times(device, there, source if same else f"{source} (device), {edge_source} (edge)")
+    both = source if same else f"{source} (device), {edge_source} (edge)"
+    return Times(device=device, edge=there, source=both)
 
 
 def _from_file(path: Path | None, network: Network) -> tuple[LayerTimes | None, str]:
@@ -219,7 +231,7 @@ def _best(run: ExecuteRun, execution: Execution, times: Times, exit_: int) -> Ch
         for one, factor in ((times.device, run.device_factor), (times.edge, run.edge_factor))
     )
     rate = execution.mean_rate / (0.25 if run.quantise else 1.0)
-    extra = execution.beside_s + 2e-3 * run.delay
+    extra = execution.beside_s(np.inf) + 2e-3 * run.delay
     part = execution.network.split.graph.at_exit(exit_)
     return best(part, device, edge, rate, extra, heavy=run.partition == HEAVY)
 
@@ -241,7 +253,13 @@ def _execute(
     return found
 
 
-def _report(run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str) -> None:
+def _report(
+    run: ExecuteRun,
+    execution: Execution,
+    found: Sequence[Run],
+    times: Times,
+    decided: Decided | None,
+) -> None:
     """Print, write and judge what came out.
 
     Raises:
@@ -251,10 +269,10 @@ def _report(run: ExecuteRun, execution: Execution, found: Sequence[Run], source:
     failure = found[-1].failure
     done = [one for one in found if one.frames]
     if done:
-        write_json(run.out / RESULT_FILE, summary(run, execution, done, source))
+        write_json(run.out / RESULT_FILE, summary(run, execution, done, times, decided))
         write_csv(run.out / FRAMES_FILE, [row for one in done for row in frame_rows(one)])
         write_figure(run.out / PICTURE_FILE, picture(run, execution, done))
-        show(run, execution, done, source)
+        show(run, execution, done, times, decided)
         print(f"wrote {run.out}/{RESULT_FILE}, {FRAMES_FILE}, {PICTURE_FILE}")
     count = sum(len(one.frames) for one in done)
     kept = f"; the {count} frames before it are in {run.out}" if done else ""
@@ -263,218 +281,8 @@ def _report(run: ExecuteRun, execution: Execution, found: Sequence[Run], source:
     if failure is not None:
         raise ValueError(f"{failure}{kept}")
     differ = sum(one.answers.compared - one.answers.equal for one in done)
-    if differ and _must_be_equal(run, execution):
+    if differ and must_be_equal(run, execution):
         raise ValueError(
             f"{differ} of {count} answers differ from those of the network that is not split; "
             "please report this"
         )
-
-
-def _must_be_equal(run: ExecuteRun, execution: Execution) -> bool:
-    """Whether the answers have to be those of the network that is not split, bit for bit."""
-    return not run.quantise and execution.edge.machine == machine()
-
-
-def emulated(run: ExecuteRun) -> list[str]:
-    """Say which parts of an execution are emulated."""
-    found = []
-    if run.rate is not None or run.trace is not None:
-        what = f"{run.rate:g} Mbit/s" if run.rate is not None else f"the trace {run.trace}"
-        found.append(f"the link's rate, {what}: pieces wait until it would have sent them")
-    if run.delay:
-        found.append(f"the link's delay, {run.delay:g} ms each way")
-    for name, factor in (("a device", run.device_factor), ("an edge", run.edge_factor)):
-        if factor > 1:
-            found.append(
-                f"{name} {factor:g} times slower: it sleeps until begin + {factor:g} x own CPU time"
-            )
-    return found
-
-
-def _device_layers(partition: Partition) -> int:
-    return int((~partition.on_edge[1:]).sum())
-
-
-def show(run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str) -> None:
-    """Print what was predicted and what happened."""
-    graph = execution.network.split.graph
-    if len(found) == 1:
-        _show_stages(graph.name, found[0])
-    else:
-        _show_partitions(graph.name, found)
-    print(f"prediction: layer times {source}; {1e3 * execution.beside_s:.3g} ms per message")
-    parts = emulated(run)
-    print(f"emulated: {'; '.join(parts)}" if parts else "emulated: nothing")
-    print("real: two processes, their computation, TCP, the messages, the answers")
-    print(equality(run, execution, found))
-    note = trace_note(run, execution, found)
-    if note:
-        print(note)
-
-
-def equality(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> str:
-    """Say in a line how the answers compare with those of the network that is not split."""
-    compared = sum(one.answers.compared for one in found)
-    equal = sum(one.answers.equal for one in found)
-    text = f"answers: {equal} of {compared} equal those of the network not split, bit for bit"
-    if equal == compared:
-        return text
-    text += f"; largest difference {max(one.answers.largest for one in found):.3g}"
-    classes = [one.answers.same_class for one in found]
-    if None not in classes:
-        text += f"; the same class in {sum(one or 0 for one in classes)} of {compared}"
-    if not run.quantise and not _must_be_equal(run, execution):
-        text += f"; the edge ({execution.edge.machine}) may round otherwise than here ({machine()})"
-    return text
-
-
-def trace_note(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> str:
-    """Say in a line if frames came after the end of the trace."""
-    if run.trace is None:
-        return ""
-    end = float(execution.curve.time[-1])
-    late = sum(1 for one in found for f in one.frames if (f.done or 0.0) - one.begin > end)
-    rate = float(execution.curve.rate[-1]) / 1e6
-    return (
-        f"note: the trace ends after {end:g} s, and {late} frames were answered after that; its "
-        f"last rate, {rate:g} Mbit/s, held for them"
-        if late
-        else ""
-    )
-
-
-def _show_stages(name: str, run: Run) -> None:
-    frames = run.frames
-    partition = frames[0].partition
-    table = Table(
-        title=f"{name}, {partition.name}: {_device_layers(partition)} of "
-        f"{len(partition.on_edge) - 1} layers on the device, {frames[0].bits / 1e6:.4g} Mbit sent; "
-        f"medians of {len(frames)} frames"
-    )
-    for column in ("stage", "predicted, ms", "measured, ms", "measured / predicted"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    predicted, measured = medians(run.predicted), medians(run.measured)
-    for stage in (*STAGES, "total"):
-        one, other = predicted[stage], measured[stage]
-        ratio = f"{other / one:.2f}" if one > 1e-5 else ""
-        table.add_row(stage, f"{1e3 * one:.3f}", f"{1e3 * other:.3f}", ratio)
-    rates = [len(frames) / end for end in (run.predicted_end_s, run.end_s)]
-    table.add_row("frames/s", *(f"{rate:.3f}" for rate in rates), f"{rates[1] / rates[0]:.2f}")
-    show_table(table)
-
-
-def _show_partitions(name: str, found: Sequence[Run]) -> None:
-    predicted, measured = (
-        np.array([medians(stages)["total"] for stages in some])
-        for some in ([one.predicted for one in found], [one.measured for one in found])
-    )
-    off = np.abs(predicted / measured - 1.0)
-    order = np.argsort(measured, kind="stable")
-    table = Table(title=f"{name}: {len(found)} partitions by measured latency, medians")
-    for column in (
-        *("partition", "device layers", "Mbit"),
-        *("predicted, ms", "measured, ms", "off", "equal"),
-    ):
-        table.add_column(column, justify="right")
-    for k in order[:MOST_ROWS]:
-        frame, answers = found[k].frames[0], found[k].answers
-        table.add_row(
-            frame.partition.name,
-            str(_device_layers(frame.partition)),
-            f"{frame.bits / 1e6:.4g}",
-            f"{1e3 * predicted[k]:.3f}",
-            f"{1e3 * measured[k]:.3f}",
-            f"{100 * off[k]:.1f} %",
-            f"{answers.equal} of {answers.compared}",
-        )
-    show_table(table)
-    if len(found) > MOST_ROWS:
-        print(f"and {len(found) - MOST_ROWS} more, which are in {RESULT_FILE}")
-    best_predicted, best_measured = int(predicted.argmin()), int(order[0])
-    slower = measured[best_predicted] / measured[best_measured] - 1.0
-    names = [found[k].frames[0].partition.name for k in (best_predicted, best_measured)]
-    print(
-        f"predictions are {100 * np.median(off):.1f} % off in the median, {100 * off.max():.1f} % "
-        f"at most; the best by prediction, {names[0]}, is {100 * slower:.1f} % slower than the "
-        f"best by measurement, {names[1]}"
-    )
-
-
-def frame_rows(run: Run) -> list[dict[str, Any]]:
-    """One row per frame, for a CSV file; times in s."""
-    rows = []
-    for frame, predicted, measured in zip(run.frames, run.predicted, run.measured, strict=True):
-        row: dict[str, Any] = {
-            "frame": frame.number,
-            "exit": frame.partition.exit,
-            "partition": frame.partition.name,
-            "device_layers": _device_layers(frame.partition),
-            "arrival_s": frame.arrival - run.begin,
-            "bits": frame.bits,
-        }
-        for stage in (*STAGES, "total"):
-            row[f"predicted_{stage.replace(' ', '_')}_s"] = predicted[stage]
-            row[f"measured_{stage.replace(' ', '_')}_s"] = measured[stage]
-        rows.append(row)
-    return rows
-
-
-def summary(
-    run: ExecuteRun, execution: Execution, found: Sequence[Run], source: str
-) -> dict[str, Any]:
-    """Everything about an execution but its single frames, for a JSON file."""
-    graph = execution.network.split.graph
-    runs = []
-    for one in found:
-        partition = one.frames[0].partition
-        layers = graph.at_exit(partition.exit).layers
-        runs.append(
-            {
-                "partition": partition.name,
-                "exit": graph.exits[partition.exit].name,
-                "on_device": [
-                    layer.name
-                    for layer, away in zip(layers, partition.on_edge, strict=True)
-                    if not away
-                ],
-                "bits": one.frames[0].bits,
-                "frames": len(one.frames),
-                "predicted_median_s": medians(one.predicted),
-                "measured_median_s": medians(one.measured),
-                "predicted_frames_per_s": len(one.frames) / one.predicted_end_s,
-                "measured_frames_per_s": len(one.frames) / one.end_s,
-                "answers": asdict(one.answers),
-            }
-        )
-    options = {name: str(value) if isinstance(value, Path) else value
-               for name, value in asdict(run).items()}  # fmt: skip
-    return {
-        "network": graph.name,
-        "options": options,
-        "device_machine": machine(),
-        "edge_machine": execution.edge.machine,
-        "digest": execution.network.split.digest,
-        "layer_times": source,
-        "message_s": execution.beside_s,
-        "emulated": emulated(run),
-        "runs": runs,
-    }
-
-
-def picture(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> Any:
-    """The picture of an execution."""
-    rows: list[tuple[str, Stages, Stages]] = [
-        (one.frames[0].partition.name, medians(one.predicted), medians(one.measured))
-        for one in found
-    ]
-    shown = min(range(len(found)), key=lambda k: rows[k][2]["total"])
-    one = found[shown]
-    timeline = [frame.moments(one.begin, 1e-3 * run.delay) for frame in one.frames]
-    about = f" of partition {rows[shown][0]}" if len(found) > 1 else ""
-    link = "no shaped link"
-    if run.rate is not None:
-        link = f"{run.rate:g} Mbit/s"
-    elif run.trace is not None:
-        link = f"the trace {run.trace.name}"
-    title = f"{execution.network.split.graph.name} over {link}"
-    return draw_execution(title, rows, timeline, about)

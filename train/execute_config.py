@@ -30,6 +30,11 @@ class ExecuteRun(FrameOptions):
         partition: device-only; edge-only; light, the least predicted latency; heavy, the highest
             predicted throughput; after:LAYER, the device runs LAYER and all before it; or the
             number of a valid partition, from 0, all on the edge, to all on the device.
+        policy: An agent of mec/EarlyExitPartition-v2, as ``mec-gym compare`` names it, that decides
+            the exit and the partition of every frame. It needs --pipeline and --fps, because in
+            the simulator frames arrive at a rate and overlap, and accuracies of the exits, unless
+            --exit leaves only one.
+        timeout: With a policy, a frame that would take longer in the simulator is not started, ms.
         all_partitions: Execute every valid partition, each with so many frames.
         rate: Rate of the link, Mbit/s; by default the link is as fast as it is.
         trace: CSV file of time and bandwidth in place of a rate, as for csv:PATH. It begins with
@@ -57,6 +62,8 @@ class ExecuteRun(FrameOptions):
     out: Path
     exit: int | None = None
     partition: str = "light"
+    policy: str | None = None
+    timeout: float = 1000.0
     all_partitions: bool = False
     rate: float | None = None
     trace: Path | None = None
@@ -86,8 +93,24 @@ class ExecuteRun(FrameOptions):
                 raise ValueError("rate and trace must not both be given: a trace holds the rates")
         if self.all_partitions and self.partition != "light":
             raise ValueError("partition and all_partitions must not both be given")
+        if self.policy is not None:
+            self._check_policy()
         if self.edge is not None:
             _ = self.address
+
+    def _check_policy(self) -> None:
+        if self.all_partitions or self.partition != "light":
+            other = "all_partitions" if self.all_partitions else "partition"
+            raise ValueError(f"policy and {other} must not both be given: a policy decides")
+        if not self.pipeline or self.fps is None:
+            raise ValueError(
+                "policy needs pipeline and fps: in the simulator frames arrive at a rate and wait"
+            )
+        if self.quantise:
+            raise ValueError(
+                "policy and quantise must not both be given: the simulator sends whole floats"
+            )
+        positive("timeout", self.timeout)
 
     @property
     def address(self) -> tuple[str, int]:

@@ -1,10 +1,25 @@
-"""Files are written whole or not at all."""
+"""Files of plain values; they are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

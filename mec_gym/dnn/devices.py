@@ -10,9 +10,10 @@ from typing import cast
 import numpy as np
 
 from mec_gym.core.checks import non_negative, positive
+from mec_gym.core.files import read_json
 from mec_gym.core.types import FloatArray
-from mec_gym.dnn.fit import Fit, is_fit, load_fit
-from mec_gym.dnn.graph import Layer, LayerGraph, load_graph
+from mec_gym.dnn.fit import Fit, fit_of, is_fit, load_fit
+from mec_gym.dnn.graph import Layer, LayerGraph, graph_of, load_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,11 @@ def read_device(path: str | Path, factor: float = 1.0, power_w: float = 0.0) -> 
         ValueError: The file is neither, or a number is out of its range.
         FileNotFoundError: There is no such file.
     """
-    kind = Fitted if is_fit(path) else Profiled
-    return kind(path, factor, power_w, Path(path).stem)
+    content, source = read_json(path), str(path)
+    name = Path(path).stem
+    if is_fit(content):
+        return Fitted(fit_of(content, source), factor, power_w, name)
+    return Profiled(graph_of(content, source), factor, power_w, name)
 
 
 RASPBERRY_PI_4 = Device(

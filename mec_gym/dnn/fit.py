@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from mec_gym.core.checks import non_negative
-from mec_gym.core.files import write_whole
+from mec_gym.core.files import read_json, write_whole
 from mec_gym.core.plain import from_plain
 from mec_gym.core.types import FloatArray
 from mec_gym.dnn.graph import Layer, LayerGraph
@@ -240,30 +240,27 @@ def load_fit(path: str | Path) -> Fit:
         FileNotFoundError: There is no such file.
         ValueError: The file is no fit of this version.
     """
-    content = _content(path)
-    found = content.pop("format", None)
-    if found != FORMAT:
-        raise ValueError(f"{path} must have the format {FORMAT!r}, got {found!r}")
-    fit: Fit = from_plain(Fit, content, str(path))
-    return fit
+    return fit_of(read_json(path), str(path))
 
 
-def is_fit(path: str | Path) -> bool:
-    """Whether a JSON file holds a fit, be it valid or not.
+def is_fit(content: Any) -> bool:
+    """Whether what a JSON file holds is a fit, be it valid or not."""
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def fit_of(content: Any, source: str) -> Fit:
+    """Return the fit that a JSON file holds.
 
     Args:
-        path: The file.
+        content: What the file holds.
+        source: Name of the file in error messages.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON.
+        ValueError: It is no fit of this version.
     """
-    return bool(_content(path).get("format") == FORMAT)
-
-
-def _content(path: str | Path) -> dict[str, Any]:
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+    if not is_fit(content):
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ValueError(f"{source} must have the format {FORMAT!r}, got {found!r}")
+    plain = {name: value for name, value in content.items() if name != "format"}
+    fit: Fit = from_plain(Fit, plain, source)
+    return fit

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mec_gym.core.files import write_whole
+from mec_gym.core.files import read_json, write_whole
 from mec_gym.core.types import BoolArray, FloatArray
 
 FORMAT = "mec_gym layer graph 1"
@@ -291,13 +291,26 @@ def from_json(text: str, source: str = "profile") -> LayerGraph:
         source: Name of the text in error messages.
 
     Raises:
-        ValueError: The text is not JSON, has another format or version, its fields are missing
-            or wrong, or the deepest exit does not come last.
+        ValueError: The text is not JSON, or as :func:`graph_of`.
     """
     try:
         content = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{source} is not JSON: {error}") from error
+    return graph_of(content, source)
+
+
+def graph_of(content: Any, source: str) -> LayerGraph:
+    """Return the graph that a JSON file holds.
+
+    Args:
+        content: What the file holds.
+        source: Name of the file in error messages.
+
+    Raises:
+        ValueError: It has another format or version, its fields are missing or wrong, or the
+            deepest exit does not come last.
+    """
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ValueError(f"{source} must have the format {FORMAT!r}, got {found!r}")
@@ -332,11 +345,7 @@ def load_graph(path: str | Path) -> LayerGraph:
         FileNotFoundError: There is no such file.
         ValueError: The file is no profile of this version.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    return from_json(text, str(path))
+    return graph_of(read_json(path), str(path))
 
 
 def save_graph(path: str | Path, graph: LayerGraph) -> None:

@@ -194,6 +194,8 @@ class Frame:
         transfer: Its way over the link, if it sent anything.
         edge_wait_s: How long it waited at the edge, s.
         edge_s: How long the edge worked on it, s.
+        device_cpu_s: For how much of its time the device had a processor, s.
+        edge_cpu_s: The same of the edge, s.
         got: When the answer arrived.
         done: When the answer counts as arrived, which is after the delay of the way back.
         answer: The answer.
@@ -209,6 +211,8 @@ class Frame:
     transfer: Transfer | None = None
     edge_wait_s: float = 0.0
     edge_s: float = 0.0
+    device_cpu_s: float = 0.0
+    edge_cpu_s: float = 0.0
     got: float = 0.0
     done: float | None = None
     answer: torch.Tensor | None = None
@@ -351,7 +355,7 @@ class Device:
             return partition.cross(sent, frame.number) if partition.sends else sent
 
         done: Timed[Any] = work_at(self.factor, work)
-        frame.begin, frame.ready = done.begin, done.end
+        frame.begin, frame.ready, frame.device_cpu_s = done.begin, done.end, done.cpu_s
         if partition.sends:
             frame.transfer = self.link.put(done.value, frame.ready)
             frame.bits = frame.transfer.bits
@@ -402,10 +406,10 @@ class _Collector:
             while waiting:
                 got, message = self._edge.next_answer()
                 frame = waiting.pop(message.number, None)
-                if frame is None or len(message.tensors) != 2 or message.tensors[0].numel() != 2:
+                if frame is None or len(message.tensors) != 2 or message.tensors[0].numel() != 3:
                     raise EdgeFailed("the edge talks nonsense: an answer that nobody waits for")
                 spent, frame.answer = message.tensors
-                frame.edge_wait_s, frame.edge_s = spent.tolist()
+                frame.edge_wait_s, frame.edge_s, frame.edge_cpu_s = spent.tolist()
                 frame.got = got
                 self._arrived.put(frame)
         except Exception as error:

@@ -19,7 +19,7 @@ import torch
 
 from mec_gym.core.checks import reason_of
 from mec_gym.dnn.split import Halves
-from mec_gym.execution.clock import Stopped, now, work_at
+from mec_gym.execution.clock import Stopped, Timed, now, work_at
 from mec_gym.execution.network import Network
 from mec_gym.execution.quantise import dequantise
 from mec_gym.execution.timing import measure_layers
@@ -224,7 +224,7 @@ class _Session:
         if message.kind == Kind.FRAME:
             return self._frame(message, arrived)
         if message.kind == Kind.PROBE:
-            return self._times(message.number, arrived, now(), now())
+            return self._times(message.number, arrived, Timed((), now(), now(), 0.0))
         if message.kind == Kind.SPLIT:
             on_edge, choice = message.tensors
             exit_, quantised = choice.tolist()
@@ -241,18 +241,16 @@ class _Session:
         which, *sent = message.tensors
         halves, quantised = self.halves[int(which)]
 
-        def work() -> torch.Tensor:
-            return halves.back(dequantise(sent) if quantised else tuple(sent))
+        def work() -> tuple[torch.Tensor, ...]:
+            return (halves.back(dequantise(sent) if quantised else tuple(sent)),)
 
         done = work_at(self.factor, work, self.stop)
-        return self._times(message.number, arrived, done.begin, done.end, done.value)
+        return self._times(message.number, arrived, done)
 
-    def _times(
-        self, number: int, arrived: float, begin: float, end: float, *answer: torch.Tensor
-    ) -> Message:
-        """An answer, after how long it waited and was worked on, s."""
-        spent = torch.tensor([begin - arrived, end - begin], dtype=torch.float64)
-        return Message(Kind.ANSWER, number, (spent, *answer))
+    def _times(self, number: int, arrived: float, done: Timed[tuple[torch.Tensor, ...]]) -> Message:
+        """An answer, after how long it waited, was worked on and had a processor, s."""
+        spent = [done.begin - arrived, done.end - done.begin, done.cpu_s]
+        return Message(Kind.ANSWER, number, (torch.tensor(spent, dtype=torch.float64), *done.value))
 
 
 class EdgeProcess:

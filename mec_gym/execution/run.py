@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import mean, median
 
+import numpy as np
 import torch
 
 from mec_gym.core.checks import check_fields
@@ -18,12 +19,12 @@ from mec_gym.execution.network import Network, random_frames
 from mec_gym.execution.partitions import Choice
 from mec_gym.execution.prediction import Cost, Stages, predict
 from mec_gym.execution.quantise import dequantise, quantise
-from mec_gym.execution.timing import LayerTimes, cpu_median
+from mec_gym.execution.timing import NO_TIME, AfterIdle, LayerTimes, after_idle, beside_half
 from mec_gym.execution.wire import Kind, Message, encode
 from mec_gym.network.tandem import RateCurve
 
-PROBES = 15
-"""Messages of nothing that are sent to see what a message costs beyond its bits."""
+PROBES, LARGE_PROBES = 9, 3
+"""How often messages are sent, after each idle time, to see what they cost beyond their bits."""
 _LARGE = 1 << 20  # bytes of a probe that shows the rate of a link that is not shaped
 _PROBED = 1e7  # bit/s, the rate at which a shaped link is probed
 _DIFFERENT = 4  # frames that differ; later ones repeat them
@@ -126,6 +127,11 @@ def medians(stages: Sequence[Stages]) -> Stages:
     return {name: median(one[name] for one in stages) for name in stages[0]}
 
 
+def means(stages: Sequence[Stages]) -> Stages:
+    """The mean of every stage over frames."""
+    return {name: mean(one[name] for one in stages) for name in stages[0]}
+
+
 class Execution:
     """A network between a device, which is this process, and an edge server.
 
@@ -136,7 +142,7 @@ class Execution:
         seed: Seed of the frames.
 
     Attributes:
-        beside_s: What a message takes beyond its bits, there and back, s.
+        beside_s: What a message takes beyond its bits, there and back.
         curve: The rate over time that predictions are made with.
     """
 
@@ -150,7 +156,8 @@ class Execution:
         self._sent = 0
         self.beside_s = self._probe(0, PROBES)
         if conditions.curve is None:
-            spent = max(self._probe(_LARGE, 3) - self.beside_s, 1e-9)
+            large = self._probe(_LARGE, LARGE_PROBES)
+            spent = max(large(0.0) - self.beside_s(0.0), 1e-9)
             self.curve = RateCurve.of([0.0], [8.0 * _LARGE / spent])
         else:
             self.curve = conditions.curve
@@ -162,9 +169,9 @@ class Execution:
 
     @property
     def mean_rate(self) -> float:
-        """The mean rate of the link until its curve ends, bit/s."""
+        """The mean rate of the link until its curve ends; if that is 0, the last one; bit/s."""
         time, bits, rate = self.curve.time, self.curve.bits, self.curve.rate
-        return float(bits[-1] / (time[-1] - time[0]) if len(time) > 1 else rate[0])
+        return float(bits[-1] / (time[-1] - time[0]) if bits[-1] else rate[-1])
 
     def prepare(self, choice: Choice, exit_: int) -> Partition:
         """Let both sides make their halves of a partition.
@@ -193,33 +200,52 @@ class Execution:
     def cost(self, partition: Partition, device: LayerTimes, edge: LayerTimes) -> Cost:
         """What a partition costs, by the times of layers and what its message takes.
 
+        What is done once per frame takes longer after a pause. The pauses are those of frames that
+        all are executed in this way, as they follow from the costs after long ones.
+
         Args:
             partition: The partition.
             device: The times of the device, without its factor.
             edge: The times of the edge, without its factor.
         """
-        conditions = self.conditions
-        device_s = device.half(partition.exit, ~partition.on_edge)
-        if not partition.sends:
-            device_s *= conditions.device_factor
-            return Cost(device_s=device_s, bits=0, edge_s=0.0, beside_s=0.0, round_trip_s=0.0)
-        message = [torch.zeros(one.shape, dtype=one.dtype) for one in partition.halves.sent]
-        bits = 8 * sum(len(part) for part in partition.cross(message, 0))
-        device_s += cpu_median(lambda: partition.cross(message, 0))
-        edge_s = edge.half(partition.exit, partition.on_edge)
-        if partition.quantised:
-            coded = quantise(message)
-            edge_s += cpu_median(lambda: dequantise(coded))
-        return Cost(
-            device_s=device_s * conditions.device_factor,
-            bits=bits,
-            edge_s=edge_s * conditions.edge_factor,
-            beside_s=self.beside_s,
-            round_trip_s=2 * conditions.delay_s,
-            is_raw=partition.is_raw,
-        )
+        conditions, exit_, on_edge = self.conditions, partition.exit, partition.on_edge
+        slower, edge_slower = conditions.device_factor, conditions.edge_factor
+        bits, write, read = 0, NO_TIME, NO_TIME
+        if partition.sends:
+            message = [torch.zeros(one.shape, dtype=one.dtype) for one in partition.halves.sent]
+            bits = 8 * sum(len(part) for part in partition.cross(message, 0))
+            write = beside_half(self.network, lambda: partition.cross(message, 0))
+            if partition.quantised:
+                coded = quantise(message)
+                read = beside_half(self.network, lambda: dequantise(coded))
 
-    def run(self, partitions: Sequence[Partition], costs: Sequence[Cost]) -> Run:
+        def after(idle_s: float, edge_idle_s: float) -> Cost:
+            device_s = slower * (device.half(exit_, ~on_edge, idle_s) + write(idle_s))
+            if not bits:
+                return Cost(device_s=device_s, bits=0, edge_s=0.0, beside_s=0.0, round_trip_s=0.0)
+            return Cost(
+                device_s=device_s,
+                bits=bits,
+                edge_s=edge_slower * (edge.half(exit_, on_edge, edge_idle_s) + read(edge_idle_s)),
+                beside_s=self.beside_s(edge_idle_s),
+                round_trip_s=2 * conditions.delay_s,
+                is_raw=partition.is_raw,
+            )
+
+        first = after(np.inf, np.inf)
+        rate = self.mean_rate
+        period = first.slowest_s(rate) if conditions.pipeline else first.total_s(rate)
+        if conditions.fps is not None:
+            period = max(period, 1.0 / conditions.fps)
+        # A side that is emulated as slower sleeps for what its work takes longer.
+        return after(period - first.device_s / slower, period - first.edge_s / edge_slower)
+
+    def run(
+        self,
+        partitions: Sequence[Partition],
+        costs: Sequence[Cost],
+        gaps: Sequence[float] | None = None,
+    ) -> Run:
         """Execute frames, one per partition, and compare with the prediction.
 
         A run that is interrupted, or whose edge fails, tells of the frames before.
@@ -227,9 +253,10 @@ class Execution:
         Args:
             partitions: How each frame is executed.
             costs: What each one costs.
+            gaps: When each frame arrives, s after the begin; by default as the conditions say.
         """
         conditions = self.conditions
-        gaps = conditions.gaps(len(partitions))
+        gaps = conditions.gaps(len(partitions)) if gaps is None else gaps
         frames = [
             Frame(
                 number=self._sent + k,
@@ -259,24 +286,25 @@ class Execution:
             failure=failure,
         )
 
-    def _probe(self, size: int, count: int) -> float:
-        """How long a message and its answer take beyond its bits, if the link has a rate, s."""
+    def _probe(self, size: int, count: int) -> AfterIdle:
+        """How long a message and its answer take beyond its bits, if the link has a rate."""
         shaped = self.conditions.curve is not None
         link = Link(self.edge.socket.sendall, RateCurve.of([0.0], [_PROBED]) if shaped else None)
-        found = []
+        content = torch.zeros(size, dtype=torch.uint8)
+
+        def probe() -> float:
+            link.begin(now())
+            transfer = link.put(encode(Message(Kind.PROBE, 0, (content,))))
+            got, answer = self.edge.next_answer()
+            transfer.over.wait()
+            held = float(answer.tensors[0][:2].sum()) if answer.tensors else 0.0
+            bits = transfer.finish - transfer.start if shaped else 0.0
+            return max(got - transfer.start - bits - held, 0.0)
+
         try:
-            for _ in range(count):
-                link.begin(now())
-                content = torch.zeros(size, dtype=torch.uint8)
-                transfer = link.put(encode(Message(Kind.PROBE, 0, (content,))))
-                got, answer = self.edge.next_answer()
-                transfer.over.wait()
-                held = float(answer.tensors[0].sum()) if answer.tensors else 0.0
-                bits = transfer.finish - transfer.start if shaped else 0.0
-                found.append(got - transfer.start - bits - held)
+            return after_idle(probe, count)
         finally:
             link.close()
-        return max(median(found), 0.0)
 
     def _compare(self, frames: Sequence[Frame]) -> Answers:
         equal, largest, same = 0, 0.0, 0

@@ -50,16 +50,49 @@ def draw_execution(
             ``start`` on are missing where nothing was sent.
         about: Which run the timeline shows.
     """
-    several = len(medians) > 1
-    figure = new_figure(12, 4.6)
-    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.0, 1.25)})
-    if several and len(medians) > MOST_BARS:
+    figure, left = _beside_timeline(title, timeline, about)
+    if len(medians) > MOST_BARS:
         draw_scatter(left, medians)
     else:
         draw_bars(left, medians)
+    return figure
+
+
+def draw_decided(
+    title: str,
+    arrival_s: Sequence[float],
+    predicted: Sequence[Stages],
+    measured: Sequence[Stages],
+    timeline: Sequence[Mapping[str, float]],
+) -> Figure:
+    """What was predicted and what happened where a policy has decided, frame by frame.
+
+    Args:
+        title: Text above the picture.
+        arrival_s: When each frame arrived, s after the begin.
+        predicted: Their stages by prediction.
+        measured: Their stages as they were.
+        timeline: See :func:`draw_execution`.
+    """
+    figure, left = _beside_timeline(title, timeline, "")
+    headed(left, "Latency of each frame, ms", "arrival, s after the begin")
+    told, real = ([1e3 * one["total"] for one in stages] for stages in (predicted, measured))
+    left.plot(arrival_s, told, color=GREY, lw=1.2, label="predicted")
+    left.plot(arrival_s, real, "o", color=BLUE, ms=3, label="measured")
+    left.set_ylim(bottom=0.0)
+    left.legend(**ABOVE)
+    return figure
+
+
+def _beside_timeline(
+    title: str, timeline: Sequence[Mapping[str, float]], about: str
+) -> tuple[Figure, Axes]:
+    """A figure with a timeline on the right, and what is to be filled on the left."""
+    figure = new_figure(12, 4.6)
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (1.0, 1.25)})
     draw_timeline(right, timeline, about)
     figure.suptitle(title, fontsize=11)
-    return figure
+    return figure, left
 
 
 def draw_bars(axes: Axes, medians: Sequence[tuple[str, Stages, Stages]]) -> None:

@@ -204,7 +204,7 @@ class MeasuredBandwidth:
     @property
     def lowest(self) -> float:
         """The lowest rate that can occur, bit/s."""
-        return float(self._mean_after(np.array(self.time) - self.time[0]).min())
+        return float(self.rate_after(np.array(self.time) - self.time[0]).min())
 
     @property
     def highest(self) -> float:
@@ -231,7 +231,7 @@ class MeasuredBandwidth:
         """
         begin = rng.uniform(0.0, self._duration, size=(len(time), 1))
         rounds, moment = np.divmod(begin + time, self._duration)
-        rate = self._mean_after(moment)
+        rate = self.rate_after(moment)
         begins = np.append(np.array(self.time) - self.time[0], self._duration)
         period = RateCurve.of(begins, (*self.rate, 0.0))
         gaps = np.diff(time, axis=-1)
@@ -246,8 +246,14 @@ class MeasuredBandwidth:
     def _duration(self) -> float:
         return float(self.time[-1] - self.time[0] + np.median(np.diff(self.time)))
 
-    def _mean_after(self, moment: FloatArray) -> FloatArray:
-        """The rate at moments of the trace, counted from its begin; in an outage, the mean."""
+    def rate_after(self, moment: FloatArray) -> FloatArray:
+        """The rate at moments of the trace, counted from its begin; in an outage, the mean.
+
+        The last rate holds after the end.
+
+        Args:
+            moment: The moments, (...) s.
+        """
         begins = np.array(self.time) - self.time[0]
         place = np.searchsorted(begins, moment, side="right") - 1
         rate = np.array(self.rate)

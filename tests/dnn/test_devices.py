@@ -141,6 +141,9 @@ def test_what_a_file_holds_decides_the_device(tmp_path):
     (tmp_path / "bad.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"bad\.json must have the format"):
         read_device(tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"bad\.json is not JSON"):
+        read_device(tmp_path / "bad.json")
 
 
 def test_what_is_not_known_is_refused():

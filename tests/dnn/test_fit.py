@@ -139,9 +139,10 @@ def test_files(tmp_path):
     )
     save_fit(path, found)
     read = load_fit(path)
-    assert read == found and hash(read) == hash(found) and is_fit(path)
+    assert read == found and hash(read) == hash(found)
     assert (read.held_out, read.provenance) == (found.held_out, found.provenance)
     content = json.loads(path.read_text())
+    assert is_fit(content) and not is_fit({**content, "format": "other"}) and not is_fit([])
     for change, message in (
         ({"format": "mec_gym layer graph 1"}, "format .*got 'mec_gym layer graph 1'"),
         ({"costs": None}, "costs"),
@@ -154,7 +155,7 @@ def test_files(tmp_path):
     for text in (b"{", b"\xff", b""):
         path.write_bytes(text)
         with pytest.raises(ValueError, match="is not JSON"):
-            is_fit(path)
+            load_fit(path)
     path.write_text("[]")
     with pytest.raises(ValueError, match=r"format .*got None"):
         load_fit(path)

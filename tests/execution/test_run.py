@@ -20,8 +20,17 @@ from mec_gym.execution.network import random_frames
 from mec_gym.execution.partitions import Choice, named
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions, Execution
-from mec_gym.execution.timing import LayerTimes, measure_layers, with_seconds
-from mec_gym.execution.wire import Kind, Message, encode, receive, send, text_message, text_of
+from mec_gym.execution.timing import AfterIdle, LayerTimes, measure_layers, with_seconds
+from mec_gym.execution.wire import (
+    VERSION,
+    Kind,
+    Message,
+    encode,
+    receive,
+    send,
+    text_message,
+    text_of,
+)
 from mec_gym.network.tandem import RateCurve, serve_by_readiness
 
 FAST = RateCurve.of([0.0], [50e6])
@@ -106,11 +115,13 @@ def test_stages_add_up_and_the_emulated_ones_last_as_asked(executing, network):
     choice = named(network.split.graph.at_exit(1), "edge-only")
     partition = execution.prepare(choice, 1)
     seconds = np.array([0.0] + [1e-3] * (len(network.split.graph) - 1))
-    times = LayerTimes(graph=with_seconds(network.split.graph, seconds), half_s=2e-3)
+    times = LayerTimes(
+        graph=with_seconds(network.split.graph, seconds), half_s=AfterIdle((1e-3, 2e-3, 4e-3))
+    )
     cost = execution.cost(partition, times, times)
     layers = int(choice.on_edge.sum())
-    assert cost.edge_s == pytest.approx(40 * (layers + 2) * 1e-3)
-    assert 5 * 2e-3 <= cost.device_s < 5 * 6e-3  # nothing but a half and the message
+    assert cost.edge_s == pytest.approx(40 * (layers + 4) * 1e-3)  # a frame comes after a pause
+    assert 5 * 4e-3 <= cost.device_s < 5 * 8e-3  # nothing but a half and the message
     assert cost.round_trip_s == 0.04 and cost.is_raw
     run = execution.run([partition] * 3, [cost] * 3)
     for frame, stages in zip(run.frames, run.measured, strict=True):
@@ -119,18 +130,56 @@ def test_stages_add_up_and_the_emulated_ones_last_as_asked(executing, network):
         assert parts == pytest.approx(stages["total"], abs=1e-9)
         assert stages["link"] >= frame.bits / 1e6
         assert 0.04 <= stages["round trip"] < 0.06
+        assert 0 < frame.device_cpu_s <= stages["device"] / 5
+        assert 0 < frame.edge_cpu_s <= stages["edge"]  # this edge is as fast as it is
     assert run.predicted[0]["link"] == pytest.approx(cost.bits / 1e6 + cost.beside_s)
+
+
+def test_a_side_that_is_busy_has_no_pause(executing, network):
+    """1 ms of a half on either side without a pause, 2 after 3 ms, 4 after 10; layers of 6 ms."""
+    graph = network.split.graph
+    seconds = np.array([0.0] + [6e-3] * (len(graph) - 1))
+    times = LayerTimes(graph=with_seconds(graph, seconds), half_s=AfterIdle((1e-3, 2e-3, 4e-3)))
+    alone = named(graph.at_exit(0), "device-only")
+    layers = 6e-3 * (len(alone.on_edge) - 1)
+    for conditions, half_s in (
+        ({"pipeline": True}, 1e-3),  # the next frame is there already
+        ({}, 1e-3),
+        ({"pipeline": True, "fps": 1.0}, 4e-3),
+        # The first pass, after a long pause, takes 4 ms longer than the layers.
+        ({"pipeline": True, "fps": 1 / (layers + 4e-3 + 1.5e-3)}, 1.5e-3),
+    ):
+        execution = executing(curve=FAST, **conditions)
+        cost = execution.cost(execution.prepare(alone, 0), times, times)
+        assert cost.device_s == pytest.approx(layers + half_s), conditions
+    # While the device is at work, the edge is idle.
+    first = execution.prepare(named(graph.at_exit(1), "after:first"), 1)
+    execution = executing(curve=FAST, pipeline=True, device_factor=10.0)
+    cost = execution.cost(first, times, times)
+    assert cost.edge_s == pytest.approx((len(graph.at_exit(1)) - 2) * 6e-3 + 4e-3)
+    assert cost.beside_s == execution.beside_s.seconds[2]
+
+
+@pytest.mark.parametrize(
+    ("time", "rate", "mean"),
+    [([0, 2, 5], [1e6, 6e6, 9e6], 4e6), ([0, 1], [0, 5e6], 5e6), ([0], [3e6], 3e6)],
+    ids=["changes", "begins with an outage", "constant"],
+)
+def test_the_mean_rate_of_a_link(executing, time, rate, mean):
+    assert executing(curve=RateCurve.of(time, rate)).mean_rate == mean
 
 
 def test_times_of_layers_come_over_the_wire(network, edge):
     (numbers,) = edge.ask(Message(Kind.TIMES)).tensors
     times = LayerTimes.from_tensor(numbers, network.split.graph)
-    assert 0 < times.half_s < 0.1
+    assert all(0 < half_s < 0.1 for half_s in times.half_s.seconds)
     assert (times.graph.measured_seconds[1:] > 0).sum() > 3
     assert torch.equal(times.to_tensor(), numbers)
     runs = np.zeros(len(network.split.graph.at_exit(0)), dtype=bool)
     runs[1] = True
-    assert times.half(0, runs) == pytest.approx(times.half_s + times.graph.measured_seconds[1])
+    assert times.half(0, runs, 0.003) == pytest.approx(
+        times.half_s.seconds[1] + times.graph.measured_seconds[1]
+    )
     for wrong in (numbers[1:], -numbers, numbers.reshape(1, -1)):
         with pytest.raises(ValueError, match="times must be"):
             LayerTimes.from_tensor(wrong, network.split.graph)
@@ -179,11 +228,12 @@ def test_another_version_is_named_by_both_sides(network, serving):
     server = serving()
     with socket.create_connection((server.host, server.port)) as stranger:
         hello = bytearray(b"".join(encode(Message(Kind.HELLO))))
-        hello[4:6] = (2).to_bytes(2, "big")
+        hello[4:6] = (VERSION + 1).to_bytes(2, "big")
         stranger.sendall(hello)
-        assert "version 1 of the protocol, it has 2" in text_of(receive(stranger))
+        said = text_of(receive(stranger))
+        assert f"version {VERSION} of the protocol, it has {VERSION + 1}" in said
     EdgeConnection(server.host, server.port, network.split.digest).close()
-    assert server.ended() and "it has 2" in server.said[0]
+    assert server.ended() and f"it has {VERSION + 1}" in server.said[0]
 
 
 class Pretended:
@@ -211,7 +261,7 @@ class FakeEdge:
             frames = 0
             while True:
                 message = receive(connection)
-                number, answer = message.number, torch.zeros(2, dtype=torch.float64)
+                number, answer = message.number, torch.zeros(3, dtype=torch.float64)
                 if message.kind == Kind.SPLIT:
                     send(connection, encode(Message(Kind.READY, number)))
                 elif message.kind == Kind.PROBE:

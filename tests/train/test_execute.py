@@ -8,19 +8,27 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+from mec_gym.dnn.zoo import load_profile
+from mec_gym.execution.device import Frame
 from mec_gym.execution.edge import LOOPBACK, listen, serve
 from train.__main__ import main
 from train.execute import Wanted
 from train.execute_config import ExecuteRun
+from train.execute_policy import offered
+from train.execute_report import disturbances
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = f"{ROOT / 'tests' / 'executed.py'}:branches"
 GIVEN = [NETWORK, "--input", "1,3,12,12"]
+POLICY = ["--pipeline", "--fps", "10", "--policy"]
+DECIDED = {"policy": "exact", "pipeline": True, "fps": 5.0}
 STAGES = ("waiting", "device", "link", "round_trip", "edge", "total")
 
 
@@ -66,6 +74,10 @@ def test_one_partition(served, tmp_path, capsys):
     assert run["predicted_median_s"]["round trip"] == 0.01
     assert run["measured_median_s"]["link"] >= run["bits"] / 2e6
     assert result["options"]["rate"] == 2 and result["options"]["out"] == str(out)
+    once = result["once_per_frame"]
+    assert once["after_idle_s"] == [0, 0.003, 0.01]
+    for name in ("device_half_s", "edge_half_s", "message_s"):
+        assert len(once[name]) == 3 and min(once[name]) > 0
     with (out / "frames.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
@@ -73,6 +85,8 @@ def test_one_partition(served, tmp_path, capsys):
         for side in ("predicted", "measured"):
             times = [float(row[f"{side}_{stage}_s"]) for stage in STAGES]
             assert sum(times[:-1]) == pytest.approx(times[-1], abs=1e-9)
+        for side, factor in (("device", 2), ("edge", 1)):
+            assert 0 < factor * float(row[f"{side}_cpu_s"]) <= float(row[f"measured_{side}_s"])
     with Image.open(out / "execution.png") as picture:
         assert picture.size == (1200, 460)
 
@@ -109,6 +123,79 @@ def test_the_best_is_found_by_prediction(served, tmp_path, capsys, name):
     assert len(run["on_device"]) == (9 if name == "light" else 1)
 
 
+def test_a_policy_decides_frame_by_frame(served, tmp_path, capsys):
+    """On a slow link that becomes fast, a device 200 times slower leaves most to the edge."""
+    out, trace = tmp_path / "x", tmp_path / "uplink.csv"
+    trace.write_text("time_s,rate_mbps\n0,0.05\n0.25,20\n0.5,20\n")
+    options = ["--edge", served, "--out", out, "--policy", "exact", "--exit", 1, "--trace", trace]
+    options += ["--delay", 1, "--pipeline", "--fps", 40, "--frames", 20, "--repeats", 3]
+    status, said = execute(capsys, *options, "--device-factor", 200)
+    assert status == 0, said.err
+    result = json.loads((out / "result.json").read_text())
+    (run,) = result["runs"]
+    with (out / "frames.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert run["policy"] == "exact" and len(rows) == run["frames"] == 20 - len(run["dropped"])
+    assert run["answers"]["equal"] == run["answers"]["compared"] == len(rows) > 5
+    started = sorted(set(range(20)) - set(run["dropped"]))
+    for number, row in zip(started, rows, strict=True):
+        assert float(row["arrival_s"]) == pytest.approx(number / 40, abs=1e-6)
+        assert row["exit"] == "1" and row["partition"].startswith("final/")
+    used = {one["partition"]: one["frames"] for one in run["partitions"]}
+    assert used == {name: sum(row["partition"] == name for row in rows) for name in used}
+    sent = [float(row["bits"]) for row in rows if float(row["arrival_s"]) > 0.26]
+    assert len(sent) > 5 and all(bits > 0 for bits in sent)  # over a fast link
+    for side in ("predicted", "measured"):
+        total = sum(float(row[f"{side}_total_s"]) for row in rows) / len(rows)
+        assert run[f"{side}_mean_s"]["total"] == pytest.approx(total)
+    assert 0 < run["simulated_mean_s"] < 1
+    words = " ".join(said.out.split())
+    assert f"{len(rows)} of 20 frames as exact decides" in words
+    assert f"exact: {len(run['dropped'])} frames dropped; means of {len(rows)} frames" in words
+    assert "what was decided, means" in words and "in the simulator: mean latency" in words
+    assert (out / "execution.png").is_file()
+
+
+def test_a_policy_that_starts_nothing(served, tmp_path, capsys):
+    options = ["--edge", served, "--out", tmp_path / "x", "--policy", "device-only", "--exit", 0]
+    options += ["--pipeline", "--fps", 40, "--frames", 3, "--repeats", 2]
+    status, said = execute(capsys, *options, "--device-factor", 900_000)
+    assert status == 2 and "device-only starts none of 3" in said.err
+    assert said.err.count("error: ") == 1 and not (tmp_path / "x").exists()
+
+
+def test_the_exits_that_a_policy_is_offered(wanted):
+    """Those of the zoo have accuracies where they were trained; elsewhere there may be but one."""
+
+    def exits_of(network, graph, exit_=None):
+        options = {"policy": "exact", "pipeline": True, "fps": 1.0, "exit": exit_}
+        run = ExecuteRun(network=network, out=Path("x"), input=("1,3,12,12",), **options)
+        return [(one.name, one.accuracy) for one in offered(run, graph).exits]
+
+    known = load_profile("alexnet-digits")
+    bare = replace(known, exits=tuple(replace(one, accuracy=None) for one in known.exits))
+    expected = [("exit 1", 352 / 360), ("exit 2", 1.0), ("final", 359 / 360)]
+    assert exits_of("alexnet-digits", bare) == expected
+    assert exits_of("alexnet-digits", bare, 0) == expected[:1]
+    assert exits_of(NETWORK, wanted.split.graph, 0) == [("exit 1", 1.0)]
+    with pytest.raises(ValueError, match="policy needs accuracies, or one exit alone"):
+        exits_of(NETWORK, wanted.split.graph)
+
+
+def test_a_side_that_waits_for_a_processor_is_named():
+    run = ExecuteRun(network=NETWORK, out=Path("x"), input=("1,3,12,12",), device_factor=4.0)
+
+    def told(device_s, device_cpu_s, edge_s, edge_cpu_s):
+        frame = Frame(number=0, partition=None, inputs=(), ready=device_s, edge_s=edge_s)
+        frame.device_cpu_s, frame.edge_cpu_s = device_cpu_s, edge_cpu_s
+        return disturbances(run, [SimpleNamespace(frames=[frame, frame])])
+
+    assert told(8e-3, 2e-3, 5e-3, 5e-3) == told(8e-3, 1.9e-3, 0.0, 0.0) == []
+    device, edge = told(8e-3, 1.5e-3, 5e-3, 2e-3)
+    assert device.startswith("note: for 25 % of its time the device waited for a processor")
+    assert edge.startswith("note: for 60 % of its time the edge waited for a processor")
+
+
 def test_results_are_not_overwritten(tmp_path, capsys):
     (tmp_path / "result.json").touch()
     status, said = execute(capsys, "--out", tmp_path)
@@ -125,6 +212,12 @@ def test_results_are_not_overwritten(tmp_path, capsys):
         (["--exit", "2"], "exit must be in [0, 2), got 2"),
         (["--trace", "nowhere.csv"], "nowhere.csv"),
         (["--device-factor", "0.5"], "device_factor must be at least 1, got 0.5"),
+        ([*POLICY, "nobody"], "agent must be one of price, exact"),
+        ([*POLICY, "viterbi"], "('viterbi' plays distributed_inference)"),
+        ([*POLICY, "ppo:nowhere"], "nowhere holds no finished ppo run"),
+        ([*POLICY, "exact"], "policy needs accuracies, or one exit alone (--exit)"),
+        ([*POLICY, "exact", "--timeout", "249"], "longest deadline, 250 ms, got 249"),
+        ([*POLICY, "exact", "--exit", "2"], "exit must be in [0, 2), got 2"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -156,6 +249,12 @@ def test_a_trace_that_ends_with_an_outage_is_refused(tmp_path, capsys):
         ({"edge": "somewhere"}, "edge must be HOST:PORT, got 'somewhere'"),
         ({"edge": "a:99999"}, "got 'a:99999'"),
         ({"all_partitions": True, "partition": "heavy"}, "partition and all_partitions"),
+        ({"policy": "exact", "fps": 5.0}, "policy needs pipeline and fps"),
+        ({"policy": "exact", "pipeline": True}, "policy needs pipeline and fps"),
+        ({**DECIDED, "partition": "heavy"}, "policy and partition must not both be given"),
+        ({**DECIDED, "all_partitions": True}, "policy and all_partitions must not both"),
+        ({**DECIDED, "quantise": True}, "policy and quantise must not both be given"),
+        ({**DECIDED, "timeout": 0.0}, "timeout must be positive, got 0.0"),
         ({"network": "nothing.py:x"}, "input must hold at least one shape"),
     ],
     ids=str,

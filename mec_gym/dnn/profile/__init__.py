@@ -196,8 +196,8 @@ class _Network:
                 "hook or closure of it holds"
             )
         with unchanged(module):
-            graph = self._count.graph
-            self._timer = NodeTimer(module, graph, tracer, inputs, device, self._title)
+            layers = find_layers(self._count, self._title, {}, self._provenance)
+            self._timer = NodeTimer(module, layers, tracer, inputs, device, self._title)
 
     def run(self, counts: bool) -> None:
         """Run the network once on its device."""

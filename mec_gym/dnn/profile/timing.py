@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from mec_gym.dnn.profile.again import layers_again
+from mec_gym.dnn.profile.layers import Layers
 from mec_gym.dnn.profile.tensors import Tensors, copy_module
 from mec_gym.dnn.profile.tracing import TRACERS, reason_and_line
 
@@ -38,8 +40,8 @@ class NodeTimes:
     """What was measured of a network.
 
     Attributes:
-        seconds: The median time of every node, s.
-        spread: The third quartile of every node's times over the first one; 1 if that is 0.
+        seconds: The median time of every node that is a layer, s.
+        spread: The third quartile of each of their times over the first one; 1 if that is 0.
         repeats: Number of runs that count.
         clock: Name of the clock: ``thread_time``, the CPU time of the thread, where torch runs
             on one thread of the processor; else ``perf_counter``, wall time, at both ends of
@@ -138,8 +140,8 @@ class NodeTimer:
     again: what disturbs the machine for a while hits a few repeats of every node.
 
     Args:
-        module: The module from which the graph was traced.
-        graph: The nodes to time, as they were counted.
+        module: The module from which the layers were found.
+        layers: The layers to time, as they were counted.
         tracer: Name of the tracer that found them, one of ``TRACERS``.
         inputs: One frame.
         device: Where to run, as torch names it.
@@ -149,13 +151,13 @@ class NodeTimer:
         repeats: Number of runs so far that count.
 
     Raises:
-        ValueError: torch cannot use the device, or the module does not run there.
+        ValueError: torch cannot use the device, or what the module does there has other layers.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        graph: fx.Graph,
+        layers: Layers,
         tracer: str,
         inputs: Tensors,
         device: str,
@@ -166,10 +168,16 @@ class NodeTimer:
             self._real = copy_module(module, lambda tensor: tensor.to(device, copy=True))
         except (RuntimeError, AssertionError) as error:
             raise ValueError(f"device must be usable by torch, got {device!r}: {error}") from error
-        # The same nodes as those that were counted.
         with torch.device(device):
             runnable = TRACERS[tracer](self._real, self._inputs)
-        self._graph, self._device, self._title = graph, device, title
+        try:
+            again, _ = layers_again(runnable, self._inputs, layers.graph)
+        except ValueError as error:
+            raise ValueError(f"{title} cannot be timed: {error}") from error
+        names = {layer: node.name for node, layer in again.index.items()}
+        # Layer 0 is the input, which takes no time.
+        self._names = {node: names[layer] for node, layer in layers.index.items() if layer}
+        self._device, self._title = device, title
         self._clock = Clock(device)
         self._timed = _Timed(runnable, self._clock)
         self._wholes: list[float] = []
@@ -201,8 +209,8 @@ class NodeTimer:
     def times(self) -> NodeTimes:
         """Return what the runs so far tell; at least one of them must count."""
         found = self._timed.calls
-        calls = {n: np.array(found[n.name]) for n in self._graph.nodes if n.name in found}
-        runs = np.sum(list(calls.values()), axis=0)
+        calls = {node: np.array(found[name]) for node, name in self._names.items()}
+        runs = np.sum(list(found.values()), axis=0)
         kept = np.array(self._counts)
         quartiles = {n: np.percentile(times[kept], [25, 50, 75]) for n, times in calls.items()}
         between = self._timed.between

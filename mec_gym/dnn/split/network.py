@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 from mec_gym.core.types import BoolArray
 from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile import all_operations_visible, examine
-from mec_gym.dnn.profile.counting import AS_IT_RAN, Count
-from mec_gym.dnn.profile.layers import Layers, find_layers
+from mec_gym.dnn.profile.again import layers_again
+from mec_gym.dnn.profile.counting import AS_IT_RAN
 from mec_gym.dnn.profile.tensors import (
     Tensors,
     copy_module,
-    hollow,
-    storage_of,
     tensors_in,
     unchanged,
 )
@@ -76,7 +73,7 @@ class SplitNetwork:
             with all_operations_visible():
                 with unchanged(self._module):
                     self._root = TRACERS[tracer](self._module, inputs)
-                layers, written = _layers_again(self._root, inputs, self.graph)
+                layers, written = layers_again(self._root, inputs, self.graph)
                 watch = Watch(self._root, written)
                 watch.run(*(one.clone() for one in self._frame(inputs)))
         except Exception as error:
@@ -220,45 +217,6 @@ class SplitNetwork:
             )
             for one, (_, _, strides) in zip(frame, self._layouts, strict=True)
         )
-
-
-def _layers_again(
-    traced: fx.GraphModule, inputs: Tensors, graph: LayerGraph
-) -> tuple[Layers, set[fx.Node]]:
-    """Find the layers of a profile in a graph that was traced with real tensors.
-
-    There torch makes constants in another way, and fills with a number by another operation, so
-    that nodes may have other names. But there must be the same layers, each reading the same.
-
-    Returns:
-        The layers, and the nodes that yield what the module holds and writes to.
-    """
-    with torch.device("meta"):
-        without_content = hollow(traced)
-        assert isinstance(without_content, fx.GraphModule)
-        count = Count(without_content)
-        count.record(inputs)
-    layers = find_layers(count, graph.name, {}, graph.provenance)
-    sizes, others = ([layer.output_bits for layer in one.layers] for one in (graph, layers.graph))
-    ends, other_ends = ([one.layer for one in found.exits] for found in (graph, layers.graph))
-    if (sizes, graph.links, ends) != (others, layers.graph.links, other_ends):
-        raise ValueError("with content, its tensors have other layers than without")
-    real = dict(zip(count.graph.nodes, traced.graph.nodes, strict=True))
-    writes = frozenset().union(*(one.writes for one in count.nodes.values()))
-    written = {
-        real[node]
-        for node in count.graph.find_nodes(op="get_attr")
-        if any(storage_of(tensor) in writes for tensor in tensors_in(count.nodes[node].value))
-    }
-    found = replace(
-        layers,
-        graph=graph,
-        index={real[node]: k for node, k in layers.index.items()},
-        items=frozenset(real[node] for node in layers.items),
-        constants=frozenset(real[node] for node in layers.constants),
-        exits=tuple((real[node], number) for node, number in layers.exits),
-    )
-    return found, written
 
 
 def _check_partition(graph: LayerGraph, on_edge: BoolArray) -> None:

@@ -8,6 +8,8 @@ import torch
 from dnn.profile.nets import IMAGE, ROW, Residual, net, transformer
 
 from mec_gym.dnn.profile import profile, timing
+from mec_gym.dnn.profile.again import layers_again
+from mec_gym.dnn.profile.tracing import TRACERS
 from mec_gym.dnn.zoo import build
 
 
@@ -179,6 +181,40 @@ def test_exported_layers_are_timed():
     # torch has another way to compute these, in which layers cannot be seen.
     seconds = profile(transformer(), torch.zeros(1, 10, 16), "cpu").measured_seconds
     assert (seconds[1:] > 0).all()
+
+
+def test_layers_are_timed_whatever_their_nodes_are_called():
+    """With content, torch fills with a number, so that the names of all later copies differ."""
+
+    def forward(self, x):
+        y = self.h(x).clone() if x.shape[0] == 1 else x
+        y[:, 0] = 1.0
+        y[:, 1:2] = x[:, 2:3]
+        y[0] = self.row
+        return y
+
+    module = net(forward, row=torch.ones(8))
+    graph = profile(module, ROW, "cpu", repeats=3)
+    names = [layer.name for layer in graph.layers]
+    assert [name for name in names if "copy" in name] == ["copy_", "copy__1", "copy__2"]
+    assert (graph.measured_seconds[1:] > 0).all()
+    traced = TRACERS["export"](module.eval(), (ROW,))
+    again, _ = layers_again(traced, (ROW,), graph)
+    found = {names[layer]: node.name for node, layer in again.index.items()}
+    assert [found[name] for name in ("copy_", "copy__1", "copy__2")] == [
+        "fill_",
+        "copy_",
+        "copy__1",
+    ]
+
+
+def test_layers_that_are_others_with_content_are_not_timed():
+    def forward(self, x):
+        y = self.h(x) if x.shape[0] == 1 else x
+        return y + torch.zeros_like(x).fill_(2)
+
+    with pytest.raises(ValueError, match=r"Net cannot be timed: with content, .* other layers"):
+        profile(net(forward), ROW, "cpu")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "", "cuda:99", "cpu:x"])
