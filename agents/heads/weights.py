@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
     from agents.heads.protocol import NetworkMaker
 
 
-class LinearWeightsHead:
+class LinearWeightsHead(ABC):
     """The network moves the weights of a linear policy; the policy's features stay as they are.
 
     Raw outputs lie in [-1, 1], and ``SPAN`` times them is added to the weights. At 0 the decision
-    is that of the linear policy, so the network learns when to deviate from it. A problem's head
-    adds ``usual``, ``inputs`` and ``act``.
+    is that of the linear policy, so the network learns when to deviate from it.
 
     Args:
         problem: The problem that is played.
@@ -49,9 +49,20 @@ class LinearWeightsHead:
         self.input_space: spaces.Space[Any] = spaces.Box(0.0, 1.0, (self.SEEN,), np.float32)
         self.output_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (self.MOVED,), np.float32)
 
+    @abstractmethod
     def usual(self) -> FloatArray:
         """Return the weights to begin from."""
-        raise NotImplementedError
+        ...
+
+    @abstractmethod
+    def inputs(self, observation: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what the network sees, (..., SEEN), of observations (..., observation)."""
+        ...
+
+    @abstractmethod
+    def act(self, observation: npt.NDArray[np.float32], raw: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return actions for observations (..., observation) and raw outputs (..., MOVED)."""
+        ...
 
     def parameters(self) -> dict[str, float]:
         """Return the weights to begin from, by name."""

@@ -93,7 +93,9 @@ def spread(record: T, axes: int, batch: tuple[int, ...]) -> T:
 
     def one(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         own = array.shape[axes:]
-        return np.broadcast_to(array, (*batch, *own)).reshape(count, *own)
+        if array.shape[:axes] != batch:
+            array = np.broadcast_to(array, (*batch, *own))  # this takes longer than the rest
+        return array.reshape(count, *own)
 
     return map_arrays(one, record)
 

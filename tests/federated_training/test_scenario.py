@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from real_learning import check_refused_unless_used
 from registered import REGISTERED
 
 from mec_gym.core import arrays
@@ -156,13 +157,7 @@ UNUSED = [  # a field, its value, where it does not count, and where it does
 
 @pytest.mark.parametrize(("name", "value", "without", "used"), UNUSED)
 def test_fields_that_would_not_count_are_refused(name, value, without, used):
-    default = getattr(Scenario(), name)
-    words = (
-        rf"^{name} must be {re.escape(repr(default))}.* unless \w+ is .*{re.escape(repr(value))}$"
-    )
-    with pytest.raises(ValueError, match=words):
-        Scenario(**{name: value}, **without)
-    Scenario(**{name: value}, **used)
+    check_refused_unless_used(Scenario, name, value, without, used)
 
 
 def test_numbers_of_numpy_are_plain_afterwards():

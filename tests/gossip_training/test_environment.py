@@ -5,7 +5,7 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
-from along import check_golden, check_vector
+from real_learning import check_golden, check_vector
 from registered import REGISTERED
 from stable_baselines3.common.env_checker import check_env
 

@@ -1,4 +1,6 @@
-"""What tests of environments with real learning check along whole episodes."""
+"""What the tests of federated and of gossip training check alike."""
+
+import re
 
 import numpy as np
 import pytest
@@ -102,3 +104,21 @@ def check_decoded(problem, middle):
             assert np.isfinite(problem.reward(outcome)).all()
             both = after, state
     return both
+
+
+def check_refused_unless_used(scenario_type, name, value, without, used):
+    """A field that does not count keeps its default; one line says where it counts.
+
+    Args:
+        scenario_type: The class of the scenario.
+        name: The field.
+        value: Another value than its default.
+        without: Fields of a scenario in which it does not count.
+        used: Fields of one in which it does.
+    """
+    default = re.escape(repr(getattr(scenario_type(), name)))
+    words = rf"^{name} must be {default}.* unless \w+ is .*{re.escape(repr(value))}$"
+    with pytest.raises(ValueError, match=words) as caught:
+        scenario_type(**{name: value}, **without)
+    assert "\n" not in str(caught.value)
+    assert getattr(scenario_type(**{name: value}, **used), name) == value
