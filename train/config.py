@@ -174,7 +174,7 @@ class CompareRun(PlayRun):
             every named agent that plays the environment.
         trace: File of the episodes to play, instead of drawn ones; ``episodes`` then chooses none.
         online_bound: Whether to compute the bound for those who do not know the future, where the
-            environment offers one; it takes some ten seconds and goes with no ``trace``.
+            environment offers one; it takes ten seconds or a minute and goes with no ``trace``.
     """
 
     out: Path
@@ -196,7 +196,7 @@ class EvaluateRun(PlayRun):
         agent: Name of an agent, see ``mec-gym scenarios``, or a run as ``ppo:PATH``.
         picture: PNG file for a picture of the first episode.
         online_bound: Whether to compute the bound for those who do not know the future, where the
-            environment offers one; it takes some ten seconds.
+            environment offers one; it takes ten seconds or a minute.
     """
 
     agent: Annotated[str, tyro.conf.Positional]

@@ -160,21 +160,28 @@ def episode_optimum(trace: Slot, scenario: Scenario) -> tuple[FloatArray, IntArr
     return np.array([value for value, _ in found]), np.stack([way for _, way in found])
 
 
-def best_way(slots: Slot, place: IntArray, scenario: Scenario) -> tuple[float, IntArray]:
+def best_way(
+    slots: Slot, place: IntArray, scenario: Scenario, paid: FloatArray | None = None
+) -> tuple[float, IntArray]:
     """Find the plans that earn most in consecutive slots that are known, over all plans.
 
     Args:
         slots: The slots, fields (T, ...).
         place: Who holds each block at first, (L,).
         scenario: The parameters.
+        paid: What is taken off for beginning a slot with each plan, or, at last, with all blocks
+            in the store, (T, P + 1); nothing is taken off in the first slot. None for nothing.
 
     Returns:
         What they earn, and the device of each block in each slot, (T, L).
     """
     plans = all_plans(scenario.blocks, scenario.devices)
     held, value = place[None], np.zeros(1)  # what a slot may begin with, and what it has earned
+    possible = np.empty(0, dtype=np.int64)
     steps = []
     for t, share in enumerate(plan_shares(slots, scenario)):
+        if paid is not None and t:
+            value = value - (paid[t, possible] if len(possible) else paid[t, -1:])
         possible = np.flatnonzero(np.isfinite(share))
         if len(possible):
             slot = arrays.at(slots, t)

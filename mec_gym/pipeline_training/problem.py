@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.problem import Episode
 from mec_gym.core.scaling import squash, stretch
 from mec_gym.core.types import BoolArray, Float32Array, FloatArray
 from mec_gym.pipeline_training import model
 from mec_gym.pipeline_training.exact import episode_bound
 from mec_gym.pipeline_training.model import NOWHERE, Decision, Outcome, State
+from mec_gym.pipeline_training.online_bound import has_online_bound, online_bound
 from mec_gym.pipeline_training.scenario import Scenario, Slot, history
 
 
@@ -212,6 +214,18 @@ class PipelineTraining:
     def bound(self, trace: Slot) -> FloatArray:
         """Return an upper bound on the return of any policy, (n,)."""
         return episode_bound(trace, self.scenario)
+
+    @property
+    def has_online_bound(self) -> bool:
+        """Whether the scenario has an online bound."""
+        return has_online_bound(self.scenario)
+
+    def online_bound(self) -> OnlineBound | None:
+        """Return what no policy can expect that does not know the future, see ``online_bound``.
+
+        It takes about a minute the first time.
+        """
+        return online_bound(self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """Return a matplotlib Figure of the episode so far."""

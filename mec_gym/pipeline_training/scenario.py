@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from mec_gym.core.checks import LARGEST, check_fields, in_order, numbers, positive
 from mec_gym.core.presets import Preset
@@ -42,6 +43,31 @@ class Slot:
     seen: FloatArray  # (..., M) slots before this one in which the device was present
     departures: FloatArray  # (..., M) how often the device has left up to now
     leaves: FloatArray  # (..., M) slots until it leaves, at most ``notice`` + 1; 0 if absent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """The logarithms of factors of median 1: one per episode plus one that varies by slot."""
+
+    mean: FloatArray  # (n, 1, ...)
+    spread: float  # of the noise
+    noise: npt.NDArray[np.floating[Any]]  # (n, T, ...) standard normal, correlated, not cut off
+
+    def factors(self) -> FloatArray:
+        """The factors, (n, T, ...)."""
+        varying = self.spread * np.clip(self.noise, -MOST_SPREAD, MOST_SPREAD)
+        return np.asarray(np.exp(self.mean + varying))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hidden:
+    """What nature knows of episodes that their trace does not show."""
+
+    stay: FloatArray  # (n, M) the mean stay of each device, slots; infinite if nobody leaves
+    brought: BoolArray  # (n, M) whether the device was given its only stay, see ``Scenario.stay``
+    speed: Rates  # of (n, T, M)
+    link: Rates  # of (n, T, M, M)
+    store: Rates  # of (n, T, M)
 
 
 @dataclass(frozen=True)
@@ -246,27 +272,45 @@ class Scenario:
 
     def sample(self, rng: np.random.Generator, n: int) -> Slot:
         """Draw n episodes, fields (n, T, ...)."""
-        m = self.devices
-        present = self._presence(rng, n)
-        seen, departures, leaves = history(present, self.notice)
-        speed = _rates(rng, self.speed_spread, self.load_spread, (n, self.horizon, m), self)
-        link = _rates(rng, self.link_spread, self.fading, (n, self.horizon, m, m), self)
-        store = _rates(rng, self.store_spread, self.fading, (n, self.horizon, m), self)
-        return Slot(
-            present=present,
-            speed=np.asarray(self.speed, dtype=np.float64) * speed,
-            link=np.where(np.eye(m, dtype=np.bool_), 0.0, self.link * link),
-            store=self.store * store,
-            seen=seen,
-            departures=departures,
-            leaves=leaves,
-        )
+        return self.draw(rng, n)[0]
 
-    def _presence(self, rng: np.random.Generator, n: int) -> BoolArray:
-        """Draw who is present, (n, T, M): two-state Markov chains, stationary from the start."""
+    def draw(self, rng: np.random.Generator, n: int) -> tuple[Slot, Hidden]:
+        """Draw n episodes, and what nature knows of them."""
+        shape = (n, self.horizon, self.devices)
+        present, stay, brought = self._presence(rng, n)
+        hidden = Hidden(
+            stay=stay,
+            brought=brought,
+            speed=_rates(rng, self.speed_spread, self.load_spread, shape, self),
+            link=_rates(rng, self.link_spread, self.fading, (*shape, self.devices), self),
+            store=_rates(rng, self.store_spread, self.fading, shape, self),
+        )
+        seen, departures, leaves = history(present, self.notice)
+        rates = self.rates(hidden.speed, hidden.link, hidden.store)
+        slot = Slot(present=present, seen=seen, departures=departures, leaves=leaves, **rates)
+        return slot, hidden
+
+    def rates(self, speed: Rates, link: Rates, store: Rates) -> dict[str, FloatArray]:
+        """The rates of slots (n, T, ...) by name, each its median times a factor."""
+        usual = np.asarray(self.speed, dtype=np.float64)
+        itself = np.eye(self.devices, dtype=np.bool_)
+        return {
+            "speed": usual * speed.factors(),
+            "link": np.where(itself, 0.0, self.link * link.factors()),
+            "store": self.store * store.factors(),
+        }
+
+    def _presence(
+        self, rng: np.random.Generator, n: int
+    ) -> tuple[BoolArray, FloatArray, BoolArray]:
+        """Draw who is present, (n, T, M): two-state Markov chains, stationary from the start.
+
+        The mean stay of each device is returned, too, and who was given its only stay, (n, M).
+        """
         shape = (n, self.horizon, self.devices)
         if self.stay is None:
-            return np.ones(shape, dtype=np.bool_)
+            all_stay = np.full((n, self.devices), np.inf)
+            return np.ones(shape, dtype=np.bool_), all_stay, np.zeros(all_stay.shape, np.bool_)
         low, high = np.log(self.stay)
         stay = np.exp(low + (high - low) * rng.random((n, self.devices)))
         dice = rng.random((self.horizon, n, self.devices))
@@ -275,12 +319,15 @@ class Scenario:
         for t in range(1, self.horizon):
             changes = dice[t] < np.where(present[t - 1], 1.0 / stay, 1.0 / self.away)
             present[t] = present[t - 1] ^ changes
-        self._let_all_come(rng, present, stay)
-        return np.ascontiguousarray(np.swapaxes(present, 0, 1))
+        brought = np.logical_not(present.any(axis=0))
+        self._let_come(rng, present, stay, brought)
+        return np.ascontiguousarray(np.swapaxes(present, 0, 1)), stay, brought
 
-    def _let_all_come(self, rng: np.random.Generator, present: BoolArray, stay: FloatArray) -> None:
+    def _let_come(
+        self, rng: np.random.Generator, present: BoolArray, stay: FloatArray, brought: BoolArray
+    ) -> None:
         """Give devices that would be away for a whole episode one stay, from some slot on."""
-        episodes, devices = np.nonzero(~present.any(axis=0))
+        episodes, devices = np.nonzero(brought)
         if not len(episodes):
             return
         comes = rng.integers(self.horizon, size=len(episodes))
@@ -322,18 +369,17 @@ def _rates(
     change: float,
     shape: tuple[int, ...],
     scenario: Scenario,
-) -> FloatArray:
+) -> Rates:
     """Draw factors of median 1, (n, T, ...): one per episode times one that varies by slot."""
     n, horizon, *rest = shape
-    exponent = np.zeros(shape)
+    mean = np.zeros((n, 1, *rest))
+    noise = np.zeros((horizon, n, *rest), dtype=np.float32)
     if spread:
-        own = np.clip(rng.standard_normal((n, 1, *rest)), -MOST_SPREAD, MOST_SPREAD)
-        exponent += spread * own
+        own = rng.standard_normal(mean.shape)
+        mean = spread * np.clip(own, -MOST_SPREAD, MOST_SPREAD)
     if change:
-        noise = correlate(white_noise(rng, (horizon, n, *rest)), scenario.memory_of_load)
-        np.clip(noise, -MOST_SPREAD, MOST_SPREAD, out=noise)
-        exponent += change * np.swapaxes(noise, 0, 1)
-    return np.asarray(np.exp(exponent))
+        noise = correlate(white_noise(rng, noise.shape), scenario.memory_of_load)
+    return Rates(mean=mean, spread=change, noise=np.swapaxes(noise, 0, 1))
 
 
 def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario:

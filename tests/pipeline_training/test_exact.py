@@ -18,7 +18,7 @@ from mec_gym.pipeline_training.exact import (
     plan_shares,
     slot_optimum,
 )
-from mec_gym.pipeline_training.model import Decision, State
+from mec_gym.pipeline_training.model import NOWHERE, Decision, State
 from mec_gym.pipeline_training.plans import MOST_PLANS, all_plans, can_try_all, count_plans
 from mec_gym.pipeline_training.problem import PipelineTraining
 from mec_gym.pipeline_training.scenario import PRESETS, Scenario
@@ -253,6 +253,31 @@ def test_the_best_way_from_where_blocks_are():
             )
             total = problem.reward(one) + problem.reward(two)
             assert value == pytest.approx(float(total), rel=0, abs=1e-12)
+
+
+def test_the_best_way_where_plans_are_paid_for():
+    """Against all sequences, each of which pays for the plans that its slots begin with."""
+    nobody = 0
+    for seed in range(8):
+        s = oracle.random_world(seed, blocks=3, devices=2, horizon=3, stay=(1.0, 2.0))
+        problem = PipelineTraining(s)
+        slots = arrays.at(problem.sample(np.random.default_rng(seed), 1), 0)
+        plans = [tuple(plan) for plan in all_plans(3, 2).place] + [(NOWHERE,) * 3]
+        paid = np.random.default_rng(seed + 9).normal(size=(3, len(plans)))
+        decisions = np.array(list(np.ndindex(2, 2, 2)))
+        ways = decisions[np.array(list(np.ndindex(*[len(decisions)] * 3)))]  # (K, 3, L)
+        trace = oracle.repeated(slots, len(ways))
+        state, total = problem.start(arrays.slot_at(trace, 0)), np.zeros(len(ways))
+        for t in range(3):
+            if t:
+                total -= paid[t, [plans.index(tuple(place)) for place in state.place]]
+            decision = problem.decision(ways[:, t])
+            state, outcome = problem.step(arrays.slot_at(trace, t), state, decision)
+            total += problem.reward(outcome)
+        value, _ = best_way(slots, np.full(3, NOWHERE), s, paid)
+        assert value == pytest.approx(total.max(), rel=0, abs=1e-12)
+        nobody += not slots.present[:2].any(axis=-1).all()
+    assert nobody > 0
 
 
 def test_long_chains_on_two_devices():
