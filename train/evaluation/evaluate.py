@@ -76,9 +76,11 @@ class Result:
 def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
     """Return how far returns (n,) stay below their bounds (n,), in percent of the bound.
 
-    100 (bound - return) / |bound| per episode. An episode whose bound is 0 has no gap: NaN.
+    100 (bound - return) / |bound| per episode. An episode whose bound is 0, up to rounding, has no
+    gap: NaN.
     """
-    size = np.where(bound == 0.0, np.nan, np.abs(bound))
+    size = np.abs(bound)
+    size = np.where(size < 1e-9, np.nan, size)
     return np.asarray(100.0 * (bound - returns) / size)
 
 
