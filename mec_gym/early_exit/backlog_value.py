@@ -28,7 +28,7 @@ from mec_gym.early_exit import model
 from mec_gym.early_exit.exact import Levels, all_decisions
 from mec_gym.early_exit.scenario import Scenario, Slot
 
-LEVELS = 40
+LEVELS = 64
 """The levels of backlog that values are computed at."""
 _CONDITIONS = 160
 """Slots that stand for all conditions."""
@@ -156,7 +156,7 @@ class Frame:
             earned -= miss * (latency > late)
             earned[latency > timeout] = -np.inf
             np.maximum(best, earned, out=best)
-        return best
+        return np.asarray(best)
 
     def winners(self, backlog_price: float, deadline: float, priority: float) -> IntArray:
         """The decisions with work on the device that are best at a price of backlog, by index."""

@@ -242,7 +242,7 @@ class Levels:
         """Levels from 0 to the timeout, at most so many."""
         level = np.unique((_TICKS * np.linspace(0.0, 1.0, levels) ** 2).astype(np.int64))
         return cls(
-            seconds=level * (scenario.timeout_s / _TICKS),
+            seconds=np.asarray(level * (scenario.timeout_s / _TICKS), dtype=np.float64),
             per_tick=_TICKS / scenario.timeout_s,
             at_tick=np.searchsorted(level, np.arange(_TICKS + 1), side="right") - 1,
         )
@@ -295,7 +295,7 @@ def one_queue(
     wrong = scenario.accuracy_weight * (1.0 - scenario.accuracy[decisions.exit])
     prices = energy_price.T[..., None]  # (P, n, 1)
     values = [np.zeros((n, len(grid))) for _ in prices]
-    rounding = time_rounding(trace, timeout)  # s, (n, 1)
+    rounding = _rounding(trace, timeout)  # s, (n, 1)
 
     for t in reversed(range(horizon)):
         slot = arrays.at(replace(trace, uplink=trace.arrival), (slice(None), t, None))  # (n, 1)
@@ -338,19 +338,15 @@ def one_queue(
         tick = ((left - (slot.interval + rounding)[..., None]) * per_tick).clip(0.0, _TICKS)
         after_at = rows[..., None] + tick.astype(np.int64)
         np.copyto(after_at, idle_at[:, None], where=~delays[waits, None])
-        paid = penalty is not None and t < horizon - 1
-        if penalty is not None and paid:
+        entered = expected_idle = np.zeros((n, len(grid)))
+        if penalty is not None and t < horizon - 1:
             entered = penalty.entered(t)
-            expected_idle = penalty.expected(t, np.broadcast_to(grid, (n, len(grid))) - rounding)
+            expected_idle = penalty.expected(t, grid - rounding)
             total -= penalty.expected(t, left - rounding[..., None])
         for index, (price, value) in enumerate(zip(prices, values, strict=True)):
-            if paid:
-                value = value - entered
-            value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
+            value_at = (value - entered).take(level_below, axis=1).ravel()  # (n * ticks)
             cheapest = (others + price * spent[:, ~waits]).min(axis=1, initial=np.inf)
-            best = value_at[idle_at] - np.minimum(cheapest[:, None], drop)
-            if paid:
-                best += expected_idle
+            best = value_at[idle_at] + expected_idle - np.minimum(cheapest[:, None], drop)
             after = value_at[after_at]
             after -= total
             after -= (price * spent[:, waits])[..., None]
@@ -359,7 +355,7 @@ def one_queue(
     return np.asarray(value + energy_price * scenario.battery)
 
 
-def time_rounding(trace: Slot, timeout: float) -> FloatArray:
+def _rounding(trace: Slot, timeout: float) -> FloatArray:
     """By how much times of the simulator may be rounded, on the safe side, (n, 1) s."""
     time, bits, rate = np.moveaxis(trace.uplink[:, 0], 1, 0)
     slowest = np.where(rate > 0, rate, np.inf).min(axis=-1)

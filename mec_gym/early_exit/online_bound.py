@@ -211,7 +211,7 @@ def _conditions(trace: Slot, value: BacklogValue) -> FloatArray:
     earned = value.mean[1, value.nearest(trace), 0][..., None]
     log_bandwidth = np.log(trace.bandwidth)[..., None]
     parts = (features(trace), earned, log_bandwidth**2, trace.interval[..., None])
-    return np.concatenate(parts, axis=-1).mean(axis=1)
+    return np.asarray(np.concatenate(parts, axis=-1).mean(axis=1))
 
 
 def _usual_conditions(scenario: Scenario, value: BacklogValue) -> FloatArray:

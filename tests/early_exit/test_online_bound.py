@@ -95,7 +95,7 @@ def changed(module, **values):
 @pytest.fixture
 def fine():
     """Backlogs have so many levels that rounding them down hardly matters."""
-    with changed(backlog_value, LEVELS=400), changed(online, _EPISODES=16, _MANY=1000):
+    with changed(backlog_value, LEVELS=400), changed(online, _EPISODES=256, _MANY=1000):
         yield
 
 
