@@ -82,7 +82,7 @@ _DRAWS = 8
 
 
 class Surplus:
-    """How much better than usual each frame's arrival, deadline and priority are.
+    """How much better than usual each frame's arrival, deadline and priority are: W and its mean.
 
     Args:
         value: The value of the device's backlog.
@@ -100,7 +100,7 @@ class Surplus:
         self._deadlines = low + (high - low) * place
 
     def entered(self, t: int) -> FloatArray:
-        """W less its mean over D and P, plus what the next frames earn usually, (n, L)."""
+        """W of the next frame's true deadline and priority, (n, L)."""
         value, scenario = self._value, self._value.scenario
         slot = arrays.slot_at(self._trace, t)
         frame = Frame(slot, scenario, value.price, value.kept, value.levels)
@@ -117,7 +117,7 @@ class Surplus:
         return found + self._usual(t, scenario.horizon - 1 - t)
 
     def expected(self, t: int, left: FloatArray) -> FloatArray:
-        """What of it can be expected at frame t, which leaves (n, ...) s of work, (n, ...)."""
+        """The mean of W as known at frame t, which leaves (n, ...) s of work, (n, ...)."""
         levels, rate = self._value.levels, self._trace.arrival_rate[:, t]
         usual = self._usual(t, self._value.scenario.horizon - 1 - t)
         return Arrival(left, rate, levels).expected(usual, lag(usual, rate, levels))
