@@ -5,25 +5,26 @@ The two objectives of [Ding2025], for light and for heavy load, are in ``lookup.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from mec_gym.core import arrays
-from mec_gym.core.types import FloatArray
+from mec_gym.core.types import FloatArray, IntArray
 from mec_gym.early_exit import model
 from mec_gym.early_exit.model import Decision, State
 from mec_gym.early_exit.scenario import Scenario, Slot
 from mec_gym.network.tandem import RateCurve
 
 _CHUNK = 1 << 15  # how many numbers are worked on at a time, so that they stay in the cache
-_COARSE = 12  # levels of backlog on which each queue and each price of energy is tried
-_PRICES = 0.1 * 2.0 ** np.arange(8)  # the prices of energy that are tried on it, 1/J
-_FINE = 2.0 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])  # and near the best of them
+COARSE = 12  # levels of backlog on which each queue and each price of energy is tried
+PRICES = 0.1 * 2.0 ** np.arange(8)  # the prices of energy that are tried on it, 1/J
+FINE = 2.0 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])  # and near the best of them
 _TICKS = 2000  # how many ticks the ruler has that backlogs are read on
 _WINDOW = 128  # and those on which the uplink is read
 _ROUNDING = 1e-12  # relative; every comparison errs on the side of the bound
-_QUEUES = ("device", "raw", "computed")  # at which frames may wait in the relaxed problem
+QUEUES = ("device", "raw", "computed")  # at which frames may wait in the relaxed problem
 
 
 def all_decisions(scenario: Scenario) -> Decision:
@@ -132,33 +133,39 @@ def episode_bound(trace: Slot, scenario: Scenario, levels: int = 64) -> FloatArr
         The bound of each episode, (n,).
     """
     free = np.zeros((len(trace.bandwidth), 1))
-    coarse = np.stack([_in_chunks(trace, scenario, q, _COARSE, free)[:, 0] for q in _QUEUES])
+    coarse = np.stack([queue_values(trace, scenario, q, COARSE, free)[:, 0] for q in QUEUES])
     bounds, chosen = coarse.min(axis=0), coarse.argmin(axis=0)
-    for index, queue in enumerate(_QUEUES):
+    for index, queue in enumerate(QUEUES):
         rows = np.flatnonzero(chosen == index)
         part = arrays.at(trace, rows)
-        found = _in_chunks(part, scenario, queue, _COARSE, np.tile(_PRICES, (len(rows), 1)))
+        found = queue_values(part, scenario, queue, COARSE, np.tile(PRICES, (len(rows), 1)))
         found = np.concatenate([bounds[rows, None], found], axis=1)
-        price = np.append(0.0, _PRICES)[found.argmin(axis=1)]
-        fine = _in_chunks(part, scenario, queue, levels, price[:, None] * _FINE)
+        price = np.append(0.0, PRICES)[found.argmin(axis=1)]
+        fine = queue_values(part, scenario, queue, levels, price[:, None] * FINE)
         bounds[rows] = np.minimum(found.min(axis=1), fine.min(axis=1))
     return np.asarray(bounds)
 
 
-def _in_chunks(
+def queue_values(
     trace: Slot, scenario: Scenario, queue: str, levels: int, energy_price: FloatArray
 ) -> FloatArray:
-    """The values of :func:`_one_queue` for any number of episodes, (n, P)."""
+    """The values of :func:`one_queue` for any number of episodes, (n, P)."""
     n = len(trace.bandwidth)
     if not energy_price.size:
         return energy_price
-    chunk = max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
+    chunk = episodes_at_a_time(scenario, levels)
+    grid = Levels.of(scenario, levels)
     values = np.empty(energy_price.shape)
     for begin in range(0, n, chunk):
         rows = slice(begin, begin + chunk)
         part = arrays.at(trace, rows)
-        values[rows] = _one_queue(part, scenario, queue, levels, energy_price[rows])
+        values[rows] = one_queue(part, scenario, queue, grid, energy_price[rows])
     return values
+
+
+def episodes_at_a_time(scenario: Scenario, levels: int) -> int:
+    """How many episodes :func:`one_queue` works on at a time, so that they stay in the cache."""
+    return max(1, _CHUNK // (levels * int(scenario.table.sizes.sum())))
 
 
 class _Window:
@@ -222,17 +229,59 @@ def _extreme_rates(curve: RateCurve, moment: FloatArray, extreme: np.ufunc) -> F
     return np.asarray(found)
 
 
-def _one_queue(
-    trace: Slot, scenario: Scenario, queue: str, levels: int, energy_price: FloatArray
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """The levels that backlogs are rounded down to, read on a ruler without searching."""
+
+    seconds: FloatArray  # (L,) s, denser near 0
+    per_tick: float  # ticks of the ruler per second
+    at_tick: IntArray  # (_TICKS + 1,) the level below each tick
+
+    @classmethod
+    def of(cls, scenario: Scenario, levels: int) -> Levels:
+        """Levels from 0 to the timeout, at most so many."""
+        level = np.unique((_TICKS * np.linspace(0.0, 1.0, levels) ** 2).astype(np.int64))
+        return cls(
+            seconds=np.asarray(level * (scenario.timeout_s / _TICKS), dtype=np.float64),
+            per_tick=_TICKS / scenario.timeout_s,
+            at_tick=np.searchsorted(level, np.arange(_TICKS + 1), side="right") - 1,
+        )
+
+    def below(self, backlog: FloatArray) -> IntArray:
+        """The level that is not above each backlog (...) >= 0 s, as an index, (...)."""
+        tick = np.minimum(backlog * self.per_tick, float(_TICKS)).astype(np.int64)
+        return np.asarray(self.at_tick[tick])
+
+
+class Penalty(Protocol):
+    """What is paid for knowing the future, for n episodes; see ``online_bound``."""
+
+    def entered(self, t: int) -> FloatArray:
+        """What is paid at each level of backlog that the frame after frame t meets, (n, L)."""
+        ...
+
+    def expected(self, t: int, left: FloatArray) -> FloatArray:
+        """What of it could be expected at frame t, which leaves (n, ...) s of work, (n, ...)."""
+        ...
+
+
+def one_queue(
+    trace: Slot,
+    scenario: Scenario,
+    queue: str,
+    levels: Levels,
+    energy_price: FloatArray,
+    penalty: Penalty | None = None,
 ) -> FloatArray:
     """The value of the relaxed problem with one queue, at each price of energy, (n, P).
 
     Args:
         trace: Fields (n, T).
         scenario: The parameters.
-        queue: One of ``_QUEUES``.
-        levels: The number of levels of the grid.
+        queue: One of ``QUEUES``.
+        levels: The levels of backlog.
         energy_price: The prices of a joule, (n, P).
+        penalty: What is paid for knowing the future, which only the queue of the device can have.
     """
     n, horizon = trace.bandwidth.shape
     decisions = all_decisions(scenario)
@@ -241,11 +290,7 @@ def _one_queue(
     waits = {"device": computes, "raw": sends, "computed": sends & computes}[queue]
     delays = waits & ~computes if queue == "raw" else waits
     timeout = scenario.timeout_s
-    # Levels lie denser near 0, on the ticks of a ruler that is read without searching.
-    level = np.unique((_TICKS * np.linspace(0.0, 1.0, levels) ** 2).astype(np.int64))
-    grid = level * (timeout / _TICKS)
-    level_below = np.searchsorted(level, np.arange(_TICKS + 1), side="right") - 1
-    per_tick = _TICKS / timeout
+    grid, level_below, per_tick = levels.seconds, levels.at_tick, levels.per_tick
     rows = np.arange(n)[:, None] * (_TICKS + 1)
     wrong = scenario.accuracy_weight * (1.0 - scenario.accuracy[decisions.exit])
     prices = energy_price.T[..., None]  # (P, n, 1)
@@ -293,10 +338,15 @@ def _one_queue(
         tick = ((left - (slot.interval + rounding)[..., None]) * per_tick).clip(0.0, _TICKS)
         after_at = rows[..., None] + tick.astype(np.int64)
         np.copyto(after_at, idle_at[:, None], where=~delays[waits, None])
+        entered = expected_idle = np.zeros((n, len(grid)))
+        if penalty is not None and t < horizon - 1:
+            entered = penalty.entered(t)
+            expected_idle = penalty.expected(t, grid - rounding)
+            total -= penalty.expected(t, left - rounding[..., None])
         for index, (price, value) in enumerate(zip(prices, values, strict=True)):
-            value_at = value.take(level_below, axis=1).ravel()  # (n * ticks)
+            value_at = (value - entered).take(level_below, axis=1).ravel()  # (n * ticks)
             cheapest = (others + price * spent[:, ~waits]).min(axis=1, initial=np.inf)
-            best = value_at[idle_at] - np.minimum(cheapest[:, None], drop)
+            best = value_at[idle_at] + expected_idle - np.minimum(cheapest[:, None], drop)
             after = value_at[after_at]
             after -= total
             after -= (price * spent[:, waits])[..., None]

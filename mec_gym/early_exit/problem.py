@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from mec_gym.core import arrays
+from mec_gym.core.online import OnlineBound
 from mec_gym.core.problem import Episode
 from mec_gym.core.types import FloatArray
 from mec_gym.early_exit import model
@@ -302,6 +303,15 @@ class EarlyExitPartition:
     def bound(self, trace: Slot) -> FloatArray:
         """No policy returns more on this trace, (n,); see :func:`episode_bound`."""
         return episode_bound(trace, self.scenario)
+
+    def online_bound(self) -> OnlineBound | None:
+        """What no policy can expect that does not know the future, see ``online_bound``.
+
+        It takes most of a minute the first time.
+        """
+        from mec_gym.early_exit.online_bound import online_bound
+
+        return online_bound(self.scenario)
 
     def draw(self, episode: Episode[Slot, State, Decision, Outcome]) -> Any:
         """A matplotlib Figure of the episode so far."""

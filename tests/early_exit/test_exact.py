@@ -382,7 +382,7 @@ def test_the_price_of_energy_tightens_the_bound_where_the_battery_binds(regime, 
     for problem, trace, _ in tiny_episodes(regime):
         bound = problem.bound(trace)
         with monkeypatch.context() as patch:
-            patch.setattr(exact, "_PRICES", np.zeros(0))
+            patch.setattr(exact, "PRICES", np.zeros(0))
             free = problem.bound(trace)
         assert (bound <= free).all()
         gained.append(free - bound)
@@ -514,7 +514,9 @@ def test_no_grid_loses_what_the_coarse_one_found(regime):
     """The 12 levels on which each queue is tried are a bound whatever the fine grid says."""
     for problem, trace, _ in tiny_episodes(regime)[:3]:
         found = [
-            exact._in_chunks(trace, problem.scenario, queue, 12, np.zeros((len(trace.interval), 1)))
+            exact.queue_values(
+                trace, problem.scenario, queue, 12, np.zeros((len(trace.interval), 1))
+            )
             for queue in ("device", "raw", "computed")
         ]
         coarse = np.min(found, axis=0)[:, 0]
