@@ -240,7 +240,7 @@ def test_logged_metrics():
     assert len(logged) > 5
     for env_id in (env_id for room in OWN_ROOMS for env_id in room.environments):
         problem, logger = make_problem(env_id), FakeLogger()
-        Evaluation(problem, make_agent("random", problem), 2, "random").record(logger, 0)
+        Evaluation(problem, make_agent("random", problem), 2, "random").record(logger)
         parts = (*problem.costs, *problem.gains)
         times = {part: np.ones(1) for part in parts if part.endswith("_s")}
         record_rollout(logger, dict.fromkeys(parts, 0.0), times)

@@ -17,7 +17,7 @@ from train.presets import LENGTHS, find_a3c_preset, find_ppo_preset
 DEFAULT_ENV = "mec/TrainingOffload-v0"
 """The environment that is played if nobody asks for another."""
 
-FREE = (*LENGTHS, "rule")
+FREE = (*LENGTHS, "online_bound", "rule")
 """Fields of a :class:`TrainRun` that may change when the run is resumed."""
 
 INPUT_TYPES = (
@@ -61,6 +61,8 @@ class TrainRun(Generic[S]):
         eval_episodes: Number of episodes per evaluation; their seeds are 1 000 000 and up.
         rule: Name of the agent to beat, whose return is a line beside the learner's; by default
             the environment's first one in ``mec-gym scenarios``; ``none`` for no line.
+        online_bound: Whether to log the bound for those who do not know the future, where the
+            environment offers one; computing it takes ten seconds or a minute at the start.
         checkpoint_every: Number of steps between two checkpoints.
     """
 
@@ -75,6 +77,7 @@ class TrainRun(Generic[S]):
     eval_every: int = 250_000
     eval_episodes: int = 200
     rule: str | None = None
+    online_bound: bool = False
     checkpoint_every: int = 250_000
 
     def __post_init__(self) -> None:

@@ -12,13 +12,13 @@ from agents.protocol import Agent, Clairvoyant
 from agents.registry import agents_for, make_agent, references_for, trained_on
 from mec_gym.core import arrays
 from mec_gym.core.env import MecEnv
-from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import sample_episodes
 from mec_gym.core.traces import load_trace, save_trace
 from mec_gym.registration import make_problem, usual_episodes
 from train.config import DEFAULT_ENV, CompareRun, EvaluateRun
 from train.evaluation.evaluate import Result, compare, make_agents, results_of, with_best_known
+from train.evaluation.online import computed_online_bound
 from train.evaluation.pictures import comparison_figure
 from train.evaluation.tables import flat_row, print_table
 from train.files import refuse_used, write_csv, write_figure, write_json
@@ -54,7 +54,7 @@ def _compare(run: CompareRun) -> list[Result]:
         else load_trace(run.trace, problem)
     )
     bound = problem.bound(trace)
-    online = _online_bound(problem) if run.online_bound and run.trace is None else None
+    online = computed_online_bound(problem) if run.online_bound and run.trace is None else None
     playing = results_of(players, problem, trace, bound, online)
     played = tqdm(playing, desc="agents", unit="agent", total=len(players), leave=False)
     results = with_best_known(list(played))
@@ -83,7 +83,7 @@ def evaluate_command(run: EvaluateRun) -> Result:
     env_id, problem = _played(run.env, run.scenario, (run.agent,))
     agent = make_agent(run.agent, problem, run.seed, env_id)
     if run.online_bound:
-        _online_bound(problem)  # computed once per process; here it says what takes so long
+        computed_online_bound(problem)  # here it says what takes so long
     (result,) = compare(
         {run.agent: agent}, problem, run.episodes, run.seed, online_bound=run.online_bound
     )
@@ -93,14 +93,6 @@ def evaluate_command(run: EvaluateRun) -> Result:
     if run.picture is not None:
         print(f"wrote {run.picture}")
     return result
-
-
-def _online_bound(problem: AnyProblem) -> OnlineBound | None:
-    """Compute the online bound of a problem, if it offers one; say what takes so long."""
-    if not has_online_bound(problem):
-        return None
-    with tqdm(total=1, desc="online bound (--no-online-bound: without)", leave=False):
-        return online_bound_of(problem)
 
 
 def _played(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from importlib.metadata import version
 from platform import python_version
 from typing import Any
@@ -13,18 +11,17 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, HParam, Logger, TensorBoardOutputFormat
-from tqdm import tqdm
 
 from agents.ppo.vec_env import MixedVecEnv, SB3VecEnv
 from agents.protocol import Agent
 from agents.registry import agents_for, make_agent
 from mec_gym.core.checks import one_of
-from mec_gym.core.online import OnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.problem import AnyProblem
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.core.seeds import EVAL_SEED
 from mec_gym.core.types import FloatArray
 from train.evaluation.evaluate import Result, expectation, interval, play_all, summarise
+from train.evaluation.online import computed_online_bound
 from train.evaluation.pictures import decisions_figure
 
 _NAMES = {"energy_j": "energy_j_per_step", "dropped": "drop_rate"}
@@ -94,13 +91,19 @@ class Evaluation:
         episodes: Number of episodes per evaluation.
         rule: Name of the agent that the learner is to beat, which plays the same episodes once;
             by default the first one that plays the problem; ``none`` for none.
+        online: Whether to compute the online bound, if the problem offers one.
 
     Raises:
         ValueError: No agent of that name plays the problem.
     """
 
     def __init__(
-        self, problem: AnyProblem, agent: Agent, episodes: int, rule: str | None = None
+        self,
+        problem: AnyProblem,
+        agent: Agent,
+        episodes: int,
+        rule: str | None = None,
+        online: bool = False,
     ) -> None:
         self.problem = problem
         self.agent = agent
@@ -113,24 +116,12 @@ class Evaluation:
         if name != "none":
             played = play_all(problem, make_agent(name, problem), self.trace)
             self.rule_return = float(played.returns.mean())
+        self.online = computed_online_bound(problem) if online else None
 
-    @cached_property
-    def _online(self) -> OnlineBound | None:
-        """The online bound, computed when it is first needed."""
-        if has_online_bound(self.problem):
-            tqdm.write("computing the online bound, once per run", file=sys.stderr)
-        return online_bound_of(self.problem)
-
-    def record(self, logger: Logger, steps: int) -> Result:
-        """Play, and log the return, the gap, costs, gains and a picture of the decisions.
-
-        Args:
-            logger: SB3's logger.
-            steps: Number of environment steps that the agent has learnt. Before the first one
-                there is no online bound, because computing it would delay the start.
-        """
+    def record(self, logger: Logger) -> Result:
+        """Play, and log the return, the gap, costs, gains and a picture of the decisions."""
         played = rollout(self.problem, self.agent, self.trace)
-        online = self._online if steps else None
+        online = self.online
         expected = None if online is None else expectation(played, online, self.trace)
         result = summarise("learner", played, self.bound, online=expected)
         low, high = interval(result.rollout.returns)
@@ -239,6 +230,6 @@ class Metrics(BaseCallback):
 
     def evaluate(self) -> None:
         """Play the evaluation episodes and end the row of the log."""
-        self.take(self.evaluation.record(self.logger, self.num_timesteps).return_mean)
+        self.take(self.evaluation.record(self.logger).return_mean)
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.num_timesteps)

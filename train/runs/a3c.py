@@ -166,7 +166,7 @@ def _train(run: A3CRun, problem: AnyProblem, checkpoint: Path | None) -> Trained
     if trainer.steps >= run.total_timesteps:
         print(f"{folder} is complete: {trainer.steps} steps")
     else:
-        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
+        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule, run.online_bound)
         logger = start_log(run, head)
         bar = progress_bar(run.total_timesteps, trainer.steps)
         progress = Progress(logger, bar, trainer.steps, settings.rollout)
@@ -207,7 +207,7 @@ def _learn(
             if memory is not None:
                 save_checkpoint(run.out, memory)
             if evaluate and not stop.stop:
-                result = evaluation.record(progress.logger, steps)
+                result = evaluation.record(progress.logger)
                 progress.dump(steps)
                 best.offer(result.return_mean, steps, lambda path: save_network(path, network))
             if over:

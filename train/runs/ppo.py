@@ -222,7 +222,7 @@ def _train(run: PPORun, problem: AnyProblem, checkpoint: Path | None) -> Trained
     if left <= 0:
         print(f"{folder} is complete: {model.num_timesteps} steps")
     else:
-        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule)
+        evaluation = Evaluation(problem, agent, run.eval_episodes, run.rule, run.online_bound)
         model.set_logger(start_log(run, env.head))
         bar = Progress(run.total_timesteps)
         best = BestModel(folder / BEST_FILE, run.resume)
