@@ -332,7 +332,7 @@ class Device:
                 collector.check()
             collector.join()
         finally:
-            collector.stop.set()
+            collector.end()
             passing.join()
 
     def _pass_on(self, frames: Sequence[Frame], collector: _Collector) -> None:
@@ -374,12 +374,12 @@ class _Collector:
         self._edge, self._delay = device.edge, device.delay_s
         self._open = {frame.number: frame for frame in frames if frame.partition.sends}
         self._arrived: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
-        self._threads = [
+        self._collector, self._deliverer = (
             threading.Thread(target=target, name=target.__name__, daemon=True)
             for target in (self._collect, self._deliver)
-        ]
-        for thread in self._threads:
-            thread.start()
+        )
+        self._collector.start()
+        self._deliverer.start()
 
     def fail(self, error: Exception) -> None:
         """End the wait for all frames, because something has gone wrong."""
@@ -388,6 +388,12 @@ class _Collector:
         for frame in list(self._open.values()):
             frame.over.set()
 
+    def end(self) -> None:
+        """Wait for nothing more; answers that have arrived by now still count."""
+        self.stop.set()
+        self._arrived.put(None)
+        self._deliverer.join()
+
     def check(self) -> None:
         """Raise what has gone wrong."""
         if self._failure is not None:
@@ -395,8 +401,8 @@ class _Collector:
 
     def join(self) -> None:
         """Wait for all answers."""
-        for thread in self._threads:
-            thread.join()
+        self._collector.join()
+        self._deliverer.join()
         self.check()
 
     def _collect(self) -> None:
@@ -420,7 +426,8 @@ class _Collector:
         """Let each answer count when the way back is over; the delays may overlap."""
         try:
             while (frame := self._arrived.get()) is not None:
-                sleep_until(frame.got + self._delay, self.stop)
+                if now() < frame.got + self._delay:
+                    sleep_until(frame.got + self._delay, self.stop)
                 frame.done = now() if self._delay else frame.got
                 frame.over.set()
         except Stopped:
