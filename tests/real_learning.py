@@ -117,7 +117,10 @@ def check_refused_unless_used(scenario_type, name, value, without, used):
         used: Fields of one in which it does.
     """
     default = re.escape(repr(getattr(scenario_type(), name)))
-    words = rf"^{name} must be {default}.* unless \w+ is .*{re.escape(repr(value))}$"
+    given = re.escape(repr(value))
+    words = (
+        rf"^{name} must be {default}.* unless \w+ is .*got {given}; .*give {name}={default} too$"
+    )
     with pytest.raises(ValueError, match=words) as caught:
         scenario_type(**{name: value}, **without)
     assert "\n" not in str(caught.value)

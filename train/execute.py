@@ -186,7 +186,7 @@ def chosen(run: ExecuteRun, graph: LayerGraph) -> list[Choice]:
     """
     if run.all_partitions:
         return numbered(graph)
-    return [] if run.partition in (LIGHT, HEAVY) else [named(graph, run.partition)]
+    return [] if run.chosen in (LIGHT, HEAVY) else [named(graph, run.chosen)]
 
 
 def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Times:
@@ -233,7 +233,7 @@ def _best(run: ExecuteRun, execution: Execution, times: Times, exit_: int) -> Ch
     rate = execution.mean_rate / (0.25 if run.quantise else 1.0)
     extra = execution.beside_s(np.inf) + 2e-3 * run.delay
     part = execution.network.split.graph.at_exit(exit_)
-    return best(part, device, edge, rate, extra, heavy=run.partition == HEAVY)
+    return best(part, device, edge, rate, extra, heavy=run.chosen == HEAVY)
 
 
 def _execute(

@@ -27,14 +27,15 @@ class ExecuteRun(FrameOptions):
             with seed 0 on both sides.
         out: Folder for result.json, frames.csv and execution.png.
         exit: Index of the exit that answers, from 0; by default the deepest one.
-        partition: device-only; edge-only; light, the least predicted latency; heavy, the highest
-            predicted throughput; after:LAYER, the device runs LAYER and all before it; or the
-            number of a valid partition, from 0, all on the edge, to all on the device.
+        partition: device-only; edge-only; light, the least predicted latency (the default); heavy,
+            the highest predicted throughput; after:LAYER, the device runs LAYER and all before it;
+            or the number of a valid partition, from 0, all on the edge, to all on the device.
         policy: An agent of mec/EarlyExitPartition-v2, as ``mec-gym compare`` names it, that decides
             the exit and the partition of every frame. It needs --pipeline and --fps, because in
             the simulator frames arrive at a rate and overlap, and accuracies of the exits, unless
             --exit leaves only one.
-        timeout: With a policy, a frame that would take longer in the simulator is not started, ms.
+        timeout: With a policy, a frame that would take longer in the simulator is not started, ms;
+            by default 1000.
         all_partitions: Execute every valid partition, each with so many frames.
         rate: Rate of the link, Mbit/s; by default the link is as fast as it is.
         trace: CSV file of time and bandwidth in place of a rate, as for csv:PATH. It begins with
@@ -61,9 +62,9 @@ class ExecuteRun(FrameOptions):
     network: Annotated[str, tyro.conf.Positional]
     out: Path
     exit: int | None = None
-    partition: str = "light"
+    partition: str | None = None
     policy: str | None = None
-    timeout: float = 1000.0
+    timeout: float | None = None
     all_partitions: bool = False
     rate: float | None = None
     trace: Path | None = None
@@ -91,15 +92,17 @@ class ExecuteRun(FrameOptions):
             positive("rate", self.rate)
             if self.trace is not None:
                 raise ValueError("rate and trace must not both be given: a trace holds the rates")
-        if self.all_partitions and self.partition != "light":
+        if self.all_partitions and self.partition is not None:
             raise ValueError("partition and all_partitions must not both be given")
         if self.policy is not None:
             self._check_policy()
+        elif self.timeout is not None:
+            raise ValueError("timeout goes with a policy only: nothing else is dropped")
         if self.edge is not None:
             _ = self.address
 
     def _check_policy(self) -> None:
-        if self.all_partitions or self.partition != "light":
+        if self.all_partitions or self.partition is not None:
             other = "all_partitions" if self.all_partitions else "partition"
             raise ValueError(f"policy and {other} must not both be given: a policy decides")
         if not self.pipeline or self.fps is None:
@@ -110,7 +113,18 @@ class ExecuteRun(FrameOptions):
             raise ValueError(
                 "policy and quantise must not both be given: the simulator sends whole floats"
             )
-        positive("timeout", self.timeout)
+        if self.timeout is not None:
+            positive("timeout", self.timeout)
+
+    @property
+    def chosen(self) -> str:
+        """The partition that is asked for."""
+        return self.partition or "light"
+
+    @property
+    def longest_ms(self) -> float:
+        """The timeout of a policy's simulator, ms."""
+        return 1000.0 if self.timeout is None else self.timeout
 
     @property
     def address(self) -> tuple[str, int]:

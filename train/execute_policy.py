@@ -66,10 +66,10 @@ def check_policy(run: ExecuteRun) -> None:
         raise ValueError(
             f"policy must be trained on {ENV_ID}, got {run.policy}, trained on {origin[0]}"
         )
-    if run.timeout < 1e3 * LONGEST_DEADLINE_S:
+    if run.longest_ms < 1e3 * LONGEST_DEADLINE_S:
         raise ValueError(
             f"timeout must be at least the longest deadline, {1e3 * LONGEST_DEADLINE_S:g} ms, "
-            f"got {run.timeout:g}"
+            f"got {run.longest_ms:g}"
         )
 
 
@@ -105,7 +105,7 @@ def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Time
     assert run.policy is not None
     conditions, curve = execution.conditions, execution.curve
     scenario = scenario_of(
-        graph, times, conditions, curve, run.frames, timeout_s=1e-3 * run.timeout
+        graph, times, conditions, curve, run.frames, timeout_s=1e-3 * run.longest_ms
     )
     problem = make_problem(ENV_ID, scenario)
     agent = make_agent(run.policy, problem, run.seed, ENV_ID)
@@ -116,7 +116,7 @@ def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Time
     if not started.size:
         raise ValueError(
             f"policy must start a frame, but {run.policy} starts none of {run.frames}: they would "
-            f"take longer than timeout, {run.timeout:g} ms"
+            f"take longer than timeout, {run.longest_ms:g} ms"
         )
     chosen = list(zip(decisions.exit[started], decisions.partition[started], strict=True))
     found: dict[tuple[int, int], tuple[Partition, Cost]] = {}

@@ -68,9 +68,11 @@ def action_in_space(
             rounding = np.spacing(np.maximum(np.abs(low), np.abs(high)))
             inside |= np.abs(array.astype(np.float64) - nearest) <= rounding
         if not inside.all():
+            entry = tuple(int(i) for i in np.argwhere(~inside)[0])
+            least, most = (np.broadcast_to(end, shape)[entry] for end in (low, high))
+            place = f" at entry {', '.join(map(str, entry))}" if entry else ""
             raise ValueError(
-                f"action must lie in [{low.min()}, {high.max()}] ({space}), "
-                f"got {array[~inside].ravel()[0]!r}"
+                f"action must lie in [{least}, {most}]{place} ({space}), got {array[entry]}"
             )
         array = nearest
     return array.astype(space.dtype, copy=False)

@@ -195,5 +195,6 @@ def check_unused(record: Any, conditions: Sequence[tuple[str, bool, Sequence[str
             value, default = getattr(record, name), defaults[name]
             if not holds and value != default:
                 raise ValueError(
-                    f"{name} must be {default!r}, its default, unless {condition}, got {value!r}"
+                    f"{name} must be {default!r}, its default, unless {condition}, got {value!r}; "
+                    f"with replace(), give {name}={default!r} too"
                 )

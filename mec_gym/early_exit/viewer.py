@@ -69,16 +69,18 @@ def draw_episode(scenario: Scenario, episode: Frames) -> Figure:
 
 
 def draw_network(axes: Axes, scenario: Scenario, episode: Frames) -> None:
-    """The bandwidth of the uplink and the arrival rate, of all frames of the trace."""
-    trace = episode.trace
-    frames = _numbers(scenario.horizon)
+    """The bandwidth of the uplink and the arrival rate, up to the frame that comes next."""
+    seen = min(len(episode.decisions) + 1, scenario.horizon)
+    frames = _numbers(seen)
+    bandwidth = episode.trace.bandwidth[:seen] / 1e6
+    arrival_rate = episode.trace.arrival_rate[:seen]
     style(axes, ylabel="Mbit/s")
-    axes.step(frames, trace.bandwidth / 1e6, where="mid", color=ORANGE, label="uplink (left)")
+    axes.step(frames, bandwidth, where="mid", color=ORANGE, label="uplink (left)")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     rate = _right_of(axes, "frames/s")
-    rate.step(frames, trace.arrival_rate, where="mid", color=PINK, ls="--", label="arrivals")
-    rate.set_ylim(0, 1.15 * trace.arrival_rate.max())
+    rate.step(frames, arrival_rate, where="mid", color=PINK, ls="--", label="arrivals")
+    rate.set_ylim(0, 1.15 * arrival_rate.max())
     lines = [*axes.get_lines(), *rate.get_lines()]
     axes.legend(lines, ["uplink", "arrival rate (right)"], **ABOVE)
 

@@ -267,4 +267,6 @@ class MeasuredBandwidth:
         ends = np.append(begins[1:], self._duration)
         end = ends[step] + rounds * self._duration
         sent = rate[step] * (ends - begins)[step]
-        return np.where(rate[place] > 0, rate[place], sent / (end - moment))
+        # In an outage the end is later than the moment; elsewhere it may be the same.
+        found = np.array(rate[place], dtype=np.float64)
+        return np.divide(sent, end - moment, out=found, where=found == 0)

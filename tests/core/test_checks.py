@@ -107,19 +107,19 @@ def test_actions_in_a_space(space, action, batch, dtype):
         (BOX, [1], (), r"action must have shape \(2,\), got \(1,\)"),
         (BOX, [[1, 5]], (), r"shape \(2,\), got \(1, 2\)"),
         (BOX, [1, 5], (1,), r"shape \(1, 2\), got \(2,\)"),
-        (BOX, [1, 5.001], (), r"lie in \[-1.0, 5.0\].*got np.float64\(5.001\)"),
-        (BOX, [3, 0], (), r"got np.int64\(3\)"),  # inside the other dimension's bounds
-        (BOX, [np.nan, 0], (), "got np.float64\\(nan\\)"),
+        (BOX, [1, 5.001], (), r"lie in \[-1.0, 5.0\].*got 5\.001$"),
+        (BOX, [3, 0], (), r"got 3$"),  # inside the other dimension's bounds
+        (BOX, [np.nan, 0], (), "got nan$"),
         (BOX, [0, np.inf], (), "inf"),
         (BOX, ["a", "b"], (), "real numbers"),
         (BOX, [True, True], (), "real numbers, got bool"),
         (BOX, [None, 0], (), "real numbers, got object"),
-        (MULTI, [2, 12], (), r"lie in \[0, 12\]"),
-        (MULTI, [1, 9], (), "got np.int64\\(9\\)"),
+        (MULTI, [2, 12], (), r"lie in \[0, 1\] at entry 0 "),
+        (MULTI, [1, 9], (), r"lie in \[10, 12\] at entry 1 .*got 9$"),
         (MULTI, [1.0, 12.0], (), "whole numbers.*got float64"),
-        (MULTI, [[1, 12], [0, 13]], (2,), "got np.int64\\(13\\)"),
-        (DISCRETE, 2, (), r"lie in \[-1, 1\].*got np.int64\(2\)"),
-        (DISCRETE, -2, (), "got np.int64\\(-2\\)"),
+        (MULTI, [[1, 12], [0, 13]], (2,), r"at entry 1, 1 .*got 13$"),
+        (DISCRETE, 2, (), r"lie in \[-1, 1\].*got 2$"),
+        (DISCRETE, -2, (), "got -2$"),
         (DISCRETE, [0], (), r"shape \(\), got \(1,\)"),
         (DISCRETE, 0.0, (), "whole numbers"),
         (DISCRETE, True, (), "whole numbers"),
@@ -213,7 +213,10 @@ def test_what_does_not_count_keeps_its_default():
             )
 
     assert Thing(radius=1.0).side == 3.0 and Thing("square", side=1.0).side == 1.0
-    message = 'radius must be 2.0, its default, unless kind is "round", got 1.0'
+    message = (
+        'radius must be 2.0, its default, unless kind is "round", got 1.0; '
+        "with replace(), give radius=2.0 too"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Thing("square", radius=1.0)
     with pytest.raises(ValueError, match=r"^side must be 3\.0, "):

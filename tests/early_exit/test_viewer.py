@@ -39,6 +39,19 @@ def test_any_moment_can_be_drawn(steps):
     assert f"{steps} of 30 frames" in title or steps == 0
 
 
+@pytest.mark.parametrize(("steps", "seen"), [(0, 1), (7, 8), (30, 30)])
+def test_the_network_is_drawn_up_to_the_frame_that_comes_next(steps, seen):
+    episode = played(steps)
+    drawn = [axes for axes in draw_episode(SCENARIO, episode).axes if axes.get_lines()]
+    uplink, arrivals = (axes for axes in drawn if axes.get_ylabel() in ("Mbit/s", "frames/s"))
+    for axes, values in (
+        (uplink, episode.trace.bandwidth / 1e6),
+        (arrivals, episode.trace.arrival_rate),
+    ):
+        (line,) = axes.get_lines()
+        np.testing.assert_array_equal(line.get_ydata(), values[:seen])
+
+
 def test_bars_add_up_to_the_latency():
     episode = played(30)
     figure = draw_episode(SCENARIO, episode)

@@ -481,6 +481,9 @@ def test_what_comes_in_an_outage_waits_for_the_first_step_after_it():
     expected = [5, 5, sent / 8, sent / 6, sent / 5.5, 30, 30, after / 4, after / 3]
     assert got == pytest.approx(expected, rel=1e-12)
     assert (trace.lowest, trace.highest) == (pytest.approx(after / 4), 30.0)
+    # At the very end of a trace, after an outage, its last rate holds.
+    ended = MeasuredBandwidth((0.0, 1.0, 1.5), (5.0, 0.0, 7.0))
+    assert ended.rate_after(np.array([1.0, 2.0, 2.25])) == pytest.approx([5.25 / 1.25, 7, 7])
     drawn = trace.sample(np.random.default_rng(3), np.broadcast_to(np.arange(9.0), (999, 9)))
     assert drawn.min() >= trace.lowest and drawn.max() <= trace.highest
 

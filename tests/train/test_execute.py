@@ -249,6 +249,8 @@ def test_a_trace_that_ends_with_an_outage_is_refused(tmp_path, capsys):
         ({"edge": "somewhere"}, "edge must be HOST:PORT, got 'somewhere'"),
         ({"edge": "a:99999"}, "got 'a:99999'"),
         ({"all_partitions": True, "partition": "heavy"}, "partition and all_partitions"),
+        ({**DECIDED, "partition": "light"}, "policy and partition must not both be given"),
+        ({"timeout": 500.0}, "timeout goes with a policy only"),
         ({"policy": "exact", "fps": 5.0}, "policy needs pipeline and fps"),
         ({"policy": "exact", "pipeline": True}, "policy needs pipeline and fps"),
         ({**DECIDED, "partition": "heavy"}, "policy and partition must not both be given"),

@@ -259,6 +259,7 @@ def test_profiles_that_ship_know_their_network(tmp_path, name):
     expected = load_profile(name)
     assert graph.layers == expected.layers and graph.links == expected.links
     assert [one.layer for one in graph.exits] == [one.layer for one in expected.exits]
+    assert [one.accuracy for one in graph.exits] == [one.accuracy for one in expected.exits]
 
 
 def test_several_inputs(write, tmp_path):

@@ -46,13 +46,14 @@ def _draw_online_gaps(
     at = [k for k, _ in known]
     gaps = np.array([online.gap_percent for _, online in known])
     ends = np.array([online.gap_percent_ci95 for _, online in known])
-    pale = {"height": 0.38, "alpha": 0.4}
-    _draw_bars(axes, rows[at], gaps, ends, [colours[k] for k in at], " %", **pale)
+    hatched: dict[str, Any] = {"fill": False, "hatch": "////"}
+    own = [colours[k] for k in at]
+    _draw_bars(axes, rows[at], gaps, ends, own, " %", height=0.38, edgecolor=own, **hatched)
     handles = [
         Patch(color=GREY, label="return, to the bound"),
-        Patch(color=GREY, alpha=0.4, label="expected return, to the online bound"),
+        Patch(edgecolor=GREY, label="expected return, to the online bound", **hatched),
     ]
-    axes.legend(handles=handles, **ABOVE)
+    axes.legend(handles=handles, **{**ABOVE, "bbox_to_anchor": (1.0, 1.0)})
     return ends
 
 
@@ -61,7 +62,7 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
 
     Without a bound, what stands in the place of gaps is the return that is missing to the best
     known, that of the best agent of the comparison on the same episode. Beside gaps to the bound,
-    pale bars show the online gaps where there are some: those of what agents can expect.
+    hatched bars show the online gaps where there are some: those of what agents can expect.
 
     Args:
         results: One result per agent.
@@ -91,9 +92,13 @@ def comparison_figure(results: Sequence[Result], bound: FloatArray | None, title
         ends = np.concatenate([ends, _draw_online_gaps(bars, rows - 0.2, results, colours)])
     else:
         _draw_bars(bars, rows, means, ends, colours, unit)
-    for value, colour in zip(values, colours, strict=True):
+    for k, (value, colour) in enumerate(zip(values, colours, strict=True)):
         ordered = np.sort(value)
-        shares.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), c=colour)
+        share = np.arange(len(ordered) + 1) / len(ordered)
+        # Lines of agents that decide alike lie on each other: all of them show if dashes differ.
+        dashes = ("-", "--", ":")[k % 3]
+        steps = np.append(ordered[0], ordered)
+        shares.step(steps, share, where="post", c=colour, ls=dashes)
     lowest = min(0.0, *(v.min() for v in values))
     # The worst policies are off the chart; the interesting part is near the bound.
     for axes, largest in ((bars, ends.max()), (shares, max(v.max() for v in values))):

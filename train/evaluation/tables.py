@@ -39,27 +39,36 @@ def part_columns(part: str) -> list[Column]:
     return [(title, lambda r: f"{r.outcome_means[part]:.4g}")]
 
 
-def _plus_minus(mean: float, ci95: tuple[float, float]) -> str:
+def _plus_minus(mean: float, ci95: tuple[float, float], episodes: int) -> str:
+    if episodes < 2:  # one episode says nothing of how others would turn out
+        return f"{mean:.3g}"
     low, high = ci95
     return f"{mean:.3g} ± {(high - low) / 2:.2g}"
 
 
 def _gap(result: Result) -> str:
-    assert result.gap_percent_mean is not None and result.gap_percent_ci95 is not None
-    return _plus_minus(result.gap_percent_mean, result.gap_percent_ci95)
+    mean, ci95 = result.gap_percent_mean, result.gap_percent_ci95
+    assert mean is not None and ci95 is not None
+    if max(map(abs, (mean, *ci95))) < 1e-4:  # an optimum is reached but for rounding
+        return "0"
+    return _plus_minus(mean, ci95, result.episodes)
 
 
 def _online_gap(result: Result) -> str:
     online = result.online
-    return "" if online is None else _plus_minus(online.gap_percent, online.gap_percent_ci95)
+    if online is None:
+        return ""
+    return _plus_minus(online.gap_percent, online.gap_percent_ci95, result.episodes)
 
 
 def _behind(result: Result) -> str:
     assert result.behind_best_mean is not None and result.behind_best_ci95 is not None
-    return _plus_minus(result.behind_best_mean, result.behind_best_ci95)
+    return _plus_minus(result.behind_best_mean, result.behind_best_ci95, result.episodes)
 
 
 def _difference(result: Result) -> str:
+    if result.episodes < 2:
+        return f"{result.difference_mean:+.4g}"
     low, high = result.difference_ci95
     return f"{result.difference_mean:+.4g} [{low:+.4g}, {high:+.4g}]"
 

@@ -24,6 +24,7 @@ from train.evaluation.evaluate import (
     summarise,
     with_best_known,
 )
+from train.evaluation.tables import print_table
 
 module = sys.modules["train.evaluation.evaluate"]  # the package has a function of that name
 PAPER = "mec/TrainingOffloadPaper-v0"
@@ -137,6 +138,18 @@ def test_the_best_known_is_the_best_of_all_on_the_same_episode():
         [replace(fast, rollout=replace(fast.rollout, returns=one)) for one in returns]
     )
     assert [result.behind_best_mean for result in mixed] == pytest.approx([4 / 3, 2 / 3])
+
+
+def test_tables_claim_no_more_than_the_episodes_show(capsys):
+    agents, problem = {"fast": Always(1, 1), "slow": Always(0, 0)}, TinyProblem()
+    for episodes in (1, 5):
+        print_table(compare(agents, problem, episodes=episodes), problem, "a title")
+        printed = capsys.readouterr().out
+        assert ("±" in printed) == ("[" in printed) == (episodes > 1)
+    played = compare(agents, problem, episodes=5)
+    optimal = [replace(r, gap_percent_mean=6e-6, gap_percent_ci95=(4e-6, 9e-6)) for r in played]
+    print_table(optimal, problem, "a title")
+    assert "e-06" not in capsys.readouterr().out
 
 
 def test_gap_is_relative_to_the_bound():

@@ -64,7 +64,7 @@ def test_bounds_of_zero_are_no_bounds():
     some = np.where(np.arange(20) < 5, 0.0, PROBLEM.bound(TRACE))
     results = list(results_of(AGENTS, PROBLEM, TRACE, some))
     lines = comparison_figure(results, some, "").axes[1].lines
-    assert [len(line.get_xdata()) for line in lines] == [15, 15, 15]
+    assert [len(line.get_xdata()) for line in lines] == [16, 16, 16]  # from a share of 0 on
 
 
 def test_a_panel_for_every_part_of_the_decision():
