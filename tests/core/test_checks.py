@@ -107,7 +107,7 @@ def test_actions_in_a_space(space, action, batch, dtype):
         (BOX, [1], (), r"action must have shape \(2,\), got \(1,\)"),
         (BOX, [[1, 5]], (), r"shape \(2,\), got \(1, 2\)"),
         (BOX, [1, 5], (1,), r"shape \(1, 2\), got \(2,\)"),
-        (BOX, [1, 5.001], (), r"lie in \[-1.0, 5.0\].*got 5\.001$"),
+        (BOX, [1, 5.001], (), r"lie in \[0.0, 5.0\] at entry 1 .*got 5\.001$"),
         (BOX, [3, 0], (), r"got 3$"),  # inside the other dimension's bounds
         (BOX, [np.nan, 0], (), "got nan$"),
         (BOX, [0, np.inf], (), "inf"),
