@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,10 +14,9 @@ _BETWEEN = 3
 
 
 def _console() -> Console:
-    """The console; no terminal is 160 columns wide, unless COLUMNS says otherwise."""
+    """The console; where the output is no terminal, it is 160 columns wide."""
     console = Console()
-    known = console.is_terminal or "COLUMNS" in os.environ
-    return console if known else Console(width=160)
+    return console if console.is_terminal else Console(width=160)
 
 
 def show_table(table: Table) -> None:
