@@ -24,9 +24,9 @@ $(VENV)/.notebooks: $(VENV)/.installed
 	touch $@
 
 demo: $(VENV)/.installed  ## train on the default environment, compare, draw: a small version of the README's commands
-	$(BIN)/python -m train ppo --total-timesteps 400_000 --out $(DEMO)/ppo
+	$(BIN)/python -m train ppo --out $(DEMO)/ppo
 	$(BIN)/python -m train compare --out $(DEMO)/compare --episodes 100 \
-	  --agents price budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
+	  --agents price sdp budget exact sparrow end-cloud end-edge random ppo:$(DEMO)/ppo
 	$(BIN)/python -m train evaluate ppo:$(DEMO)/ppo --episodes 100 --picture $(DEMO)/drive.png
 	$(BIN)/python -m train reproduce training-offload --out $(DEMO)/paper
 	@echo "all results are in $(DEMO); watch the training with: $(BIN)/tensorboard --logdir $(DEMO)"
