@@ -571,9 +571,9 @@ def offering(**changes):
     return Changed()
 
 
-def without_its_word():
+def no_bound_but_a_number():
     problem = Offering()
-    problem.online_bound = lambda: None
+    problem.online_bound = lambda: -1.0
     return problem
 
 
@@ -595,7 +595,7 @@ def test_an_online_bound_that_holds():
 @pytest.mark.parametrize(
     ("problem", "message"),
     [
-        (without_its_word(), "has_online_bound must say .* got None"),
+        (no_bound_but_a_number(), "must return an OnlineBound or None, got -1.0"),
         (offering(mean=lambda b: np.nan), "must be finite, got nan"),
         (offering(se=lambda b: -0.1), "must be finite, .* standard error -0.1"),
         (never_twice_the_same(), "the same at every call"),

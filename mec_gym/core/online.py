@@ -37,7 +37,7 @@ class OffersOnlineBound(Protocol):
 
     @property
     def has_online_bound(self) -> bool:
-        """Whether one is known for the problem's scenario; this is answered at once."""
+        """Whether one may be known for the problem's scenario; this is answered at once."""
         ...
 
     def online_bound(self) -> OnlineBound | None:
@@ -46,7 +46,7 @@ class OffersOnlineBound(Protocol):
 
 
 def has_online_bound(problem: Any) -> bool:
-    """Whether a problem offers an online bound; nothing is computed yet."""
+    """Whether a problem may know an online bound; nothing is computed yet."""
     return isinstance(problem, OffersOnlineBound) and problem.has_online_bound
 
 

@@ -146,6 +146,15 @@ class _Luck:
         return total
 
 
+def may_have_online_bound(scenario: Scenario) -> bool:
+    """Whether episodes have several frames, but not too many.
+
+    Args:
+        scenario: The parameters.
+    """
+    return 2 <= scenario.horizon <= LONGEST
+
+
 @lru_cache(maxsize=4)
 def online_bound(scenario: Scenario) -> OnlineBound | None:
     """The bound on the expected return of every policy that does not know the future.
@@ -159,7 +168,7 @@ def online_bound(scenario: Scenario) -> OnlineBound | None:
         The bound; None where it is not clearly lower than the mean clairvoyant bound of the same
         relaxed problem, and for episodes of one frame or of more than 200.
     """
-    if not 2 <= scenario.horizon <= LONGEST:
+    if not may_have_online_bound(scenario):
         return None
     price = float(_best_prices(scenario.sample(tuning_generator(2), 32), scenario).mean())
     value = fit_backlog_value(scenario, price)

@@ -304,6 +304,13 @@ class EarlyExitPartition:
         """No policy returns more on this trace, (n,); see :func:`episode_bound`."""
         return episode_bound(trace, self.scenario)
 
+    @property
+    def has_online_bound(self) -> bool:
+        """Whether an online bound is worth computing; it may turn out not to be the lower one."""
+        from mec_gym.early_exit.online_bound import may_have_online_bound
+
+        return may_have_online_bound(self.scenario)
+
     def online_bound(self) -> OnlineBound | None:
         """What no policy can expect that does not know the future, see ``online_bound``.
 

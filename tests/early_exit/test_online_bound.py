@@ -12,7 +12,7 @@ from agents.early_exit.backlog_price import BacklogPriceSolver
 from agents.registry import make_agent
 from agents.solver_agent import SolverAgent
 from mec_gym.core import arrays
-from mec_gym.core.online import online_bound_of
+from mec_gym.core.online import OffersOnlineBound, has_online_bound, online_bound_of
 from mec_gym.core.rollout import rollout, sample_episodes
 from mec_gym.early_exit import backlog_value, model
 from mec_gym.early_exit import online_bound as online
@@ -175,6 +175,11 @@ def test_who_knows_the_future_is_lucky(bound):
     best = np.argmax([one.returns for one in played], axis=0)
     chosen = luck[best, np.arange(len(best))]
     assert chosen.mean() > 3 * chosen.std() / np.sqrt(len(best))
+
+
+def test_who_asks_is_told():
+    problem = EarlyExitPartition(TINY)
+    assert has_online_bound(problem) and isinstance(problem, OffersOnlineBound)
 
 
 def test_where_there_is_none():
