@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,9 +50,7 @@ def profile_network(run: ProfileRun) -> LayerGraph:
         graph = profile(module, frames, run.timed_on, name=run.out.stem)
     if run.module in zoo.profile_names():  # the accuracies that were measured when it was trained
         shipped = zoo.load_profile(run.module).exits
-        both = zip(graph.exits, shipped, strict=True)
-        exits = tuple(replace(one, accuracy=known.accuracy) for one, known in both)
-        graph = replace(graph, exits=exits)
+        graph = graph.with_accuracies([one.accuracy for one in shipped])
     save_graph(run.out, graph)
     print_profile(graph)
     for text, shape in zip(run.input, run.shapes, strict=True):

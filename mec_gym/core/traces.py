@@ -126,8 +126,7 @@ def load_trace(path: str | Path, problem: AnyProblem) -> Any:
     except FileNotFoundError:
         raise
     except Exception as error:  # a damaged archive fails in many ways, each its reader's own
-        why = "it is no .npz archive" if "pickle" in str(error) else reason_of(error)
-        raise ValueError(f"{path} is not a readable trace file: {why}") from error
+        raise ValueError(f"{path} is not a readable trace file: {reason_of(error)}") from error
     if str(found.get("_format")) != _FORMAT:
         raise ValueError(f"{path} is not a trace file of format {_FORMAT!r}")
     if str(found.get("_kind")) != _kind(cls):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +174,11 @@ class LayerGraph:
                     "('mec-gym exits') or use a profile that has one"
                 )
         return np.array([one.accuracy for one in self.exits], dtype=np.float64)
+
+    def with_accuracies(self, accuracies: Sequence[float | None]) -> LayerGraph:
+        """The same network, whose exits have these accuracies; None where it was not measured."""
+        pairs = zip(self.exits, accuracies, strict=True)
+        return replace(self, exits=tuple(replace(one, accuracy=known) for one, known in pairs))
 
     @property
     def successors(self) -> tuple[tuple[int, ...], ...]:

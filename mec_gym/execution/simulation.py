@@ -33,11 +33,7 @@ def with_accuracies(graph: LayerGraph, accuracies: Sequence[float | None]) -> La
     """
     if len(graph.exits) == 1 and accuracies[0] is None:
         accuracies = [1.0]
-    exits = tuple(
-        replace(one, accuracy=accuracy)
-        for one, accuracy in zip(graph.exits, accuracies, strict=True)
-    )
-    found = replace(graph, exits=exits)
+    found = graph.with_accuracies(accuracies)
     _ = found.accuracies
     return found
 
