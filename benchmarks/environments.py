@@ -13,9 +13,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from benchmarks.measure import Figures, Measure, Report, Row, interleave, peak_gib, rate
 from mec_gym import ENVIRONMENTS, make_problem  # registers them, in workers too
+from mec_gym.core.entry import Entry
 
-USUAL_EPISODES = 500
-QUICK = tuple(i for i, entry in ENVIRONMENTS.items() if entry.episodes == USUAL_EPISODES)
+QUICK = tuple(i for i, entry in ENVIRONMENTS.items() if entry.episodes == Entry.episodes)
 """All but those that train networks in every step, whose speed is measured in their own parts."""
 PEER = "mobile-small-central-v0"
 BATCH = 16

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.environments import vector_step
 from benchmarks.federated_training.speed import CLIENTS, PROTOCOLS
 from benchmarks.measure import Report, Row, rate
 from mec_gym import MecVectorEnv
@@ -48,10 +49,8 @@ def measure(seconds: float, repeats: int) -> Report:
 def _environment(seconds: float) -> float:
     """Return the rounds per second of one environment."""
     env = MecVectorEnv(FederatedTraining(SCENARIO), 1)
-    env.reset(seed=0)
-    actions = np.random.default_rng(0).random((16, 1, CLIENTS), dtype=np.float32)
-    turn = iter(range(10**9))
-    return rate(lambda: env.step(actions[next(turn) % len(actions)]), 1, seconds)
+    env.action_space.seed(0)
+    return rate(vector_step(env), 1, seconds)
 
 
 def train_client(client: int, weights: RealArray) -> RealArray:
