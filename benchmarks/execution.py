@@ -1,6 +1,6 @@
 """Predicted against measured: networks executed by two processes over a shaped link.
 
-It takes about ten minutes and wants a machine on which nothing else runs.
+It takes about twenty minutes and wants a machine on which nothing else runs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile import profile_in_turn
 from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.table import front
-from mec_gym.execution.device import EdgeConnection, Partition
+from mec_gym.execution.device import EdgeConnection
 from mec_gym.execution.edge import EdgeProcess
 from mec_gym.execution.network import Network
 from mec_gym.execution.partitions import Choice, device_only, edge_only
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions, Execution, medians
-from mec_gym.execution.timing import LayerTimes, half_seconds, measure_layers, with_seconds
+from mec_gym.execution.timing import LayerTimes, measure_layers, with_seconds
 from mec_gym.network.tandem import RateCurve
 from train.execute import Wanted
 
@@ -42,6 +42,7 @@ NEAR = 4  # partitions beside the two trivial ones: those with the least predict
 LONGEST_S = 2.0  # frames that are predicted to take longer are left out
 CALIBRATION_S = 45.0
 FRAMES = 200  # of a run with changing partitions
+RUNS = 3  # with changing partitions, each after layers were measured anew
 LOAD = 0.6  # its frames arrive at this share of the rate that the busiest stage can serve
 CHANGING = RateCurve.of(np.arange(0.0, 600.0, 0.25), [6e6, 14e6, 3e6, 20e6, 9e6, 11e6] * 400)
 
@@ -152,28 +153,42 @@ def _choice(cases: Sequence[Case]) -> list[float]:
     return found
 
 
-def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> Row:
-    """Frames with changing partitions: how far mean latency and throughput are off."""
+@dataclass(frozen=True)
+class Queues:
+    """By how much predictions for frames with changing partitions are off, relative."""
+
+    latency: float  # mean latency
+    stages: float  # mean time that a frame is worked on, by both sides
+    as_they_were: float  # mean latency, predicted from how long each frame was worked on
+    throughput: float
+
+
+def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> Queues:
+    """Execute frames with changing partitions."""
     graph = network.split.graph
     exit_ = len(graph.exits) - 1
     part = graph.at_exit(exit_)
     times = measure_layers(network)
     conditions = Conditions(curve=curve, device_factor=FACTOR, edge_factor=SLOWER, pipeline=True)
     with _execution(network, edge, conditions) as execution:
-        plans: list[tuple[Partition, Cost]] = []
         seconds = times.graph.at_exit(exit_).measured_seconds
-        for choice in _near_optimum(part, seconds, FACTOR, execution.mean_rate):
-            partition = execution.prepare(choice, exit_)
-            plans.append((partition, execution.cost(partition, times, times)))
+        choices = _near_optimum(part, seconds, FACTOR, execution.mean_rate)
+        plans = [execution.prepare(choice, exit_) for choice in choices]
         which = np.random.default_rng(0).integers(len(plans), size=FRAMES)
-        partitions, costs = zip(*(plans[k] for k in which), strict=True)
+
+        def costs_now() -> list[Cost]:
+            costs = [execution.cost(partition, times, times) for partition in plans]
+            return [costs[k] for k in which]
+
+        costs = costs_now()
         busiest = max(
             mean(cost.device_s for cost in costs),
             mean(cost.bits for cost in costs) / execution.mean_rate,
             mean(cost.edge_s for cost in costs),
         )
         execution.conditions = replace(conditions, fps=LOAD / busiest)
-        run = execution.run(partitions, costs)
+        costs = costs_now()  # at that rate, there are pauses between the frames
+        run = execution.run([plans[k] for k in which], costs)
     if run.failure is not None:
         raise run.failure
     measured, predicted = (
@@ -186,10 +201,14 @@ def _changing(network: Network, edge: EdgeConnection, curve: RateCurve) -> Row:
     ]
     gaps = execution.conditions.gaps(FRAMES)
     queued, _ = predict(as_they_were, gaps, execution.curve, pipeline=True)
-    return _queue(
-        predicted / measured,
-        mean(one["total"] for one in queued) / measured,
-        run.end_s / run.predicted_end_s,
+    worked, expected = (
+        mean(one["device"] + one["edge"] for one in some) for some in (run.measured, run.predicted)
+    )
+    return Queues(
+        latency=predicted / measured - 1.0,
+        stages=expected / worked - 1.0,
+        as_they_were=mean(one["total"] for one in queued) / measured - 1.0,
+        throughput=run.end_s / run.predicted_end_s - 1.0,
     )
 
 
@@ -217,18 +236,18 @@ def measure(seconds: float, repeats: int) -> Report:
         with _both_sides(name) as (network, edge):
             graph = network.split.graph
             fitted = LayerTimes(
-                graph=with_seconds(graph, fit.layer_seconds(graph)), half_s=half_seconds(network)
+                graph=with_seconds(graph, fit.layer_seconds(graph)),
+                half_s=measure_layers(network).half_s,
             )
             cases = _cases(network, edge, fitted, frames)
-            queues: Row = {key: "" for key in _queue(1.0, 1.0, 1.0)}
-            if name in SMALL:
-                queues = _changing(network, edge, CHANGING)
+            runs = RUNS if name in SMALL else 0
+            queues = [_changing(network, edge, CHANGING) for _ in range(runs)]
         everything += cases
         chosen = _choice(cases)
         choices += chosen
-        rows.append(_row(name, cases, chosen) | queues)
-    whole = _row("all", everything, choices)
-    rows.append(whole | {key: "" for key in _queue(1.0, 1.0, 1.0)})
+        rows.append(_row(name, cases, chosen) | _queue(queues))
+        print(rows[-1], flush=True)
+    rows.append(_row("all", everything, choices) | _queue([]))
     notes = [
         f"One partition per case, {frames} frames each, "
         f"{', '.join(f'{1e-6 * rate:g}' for rate in RATES)} Mbit/s; the device is so much slower "
@@ -242,7 +261,8 @@ def measure(seconds: float, repeats: int) -> Report:
         "many of them the choice by prediction is within 5 % of the best.",
         f"Queues: {FRAMES} frames with changing partitions over a rate that changes every 250 ms, "
         f"the device {FACTOR:g} times slower, arriving at {100 * LOAD:g} % of what the busiest "
-        "stage can serve. By true stages: predicted from how long each frame really was on the "
+        f"stage can serve; median of {RUNS} runs (smallest to largest). Stages: the mean time that a "
+        "frame is worked on. By true stages: predicted from how long each frame really was on the "
         "device and on the edge, which tells of the queues alone.",
     ]
     return Report("Executed for real against predicted", rows, notes)
@@ -263,9 +283,16 @@ def _row(name: str, cases: Sequence[Case], choices: Sequence[float]) -> Row:
     }
 
 
-def _queue(latency: float, queued: float, throughput: float) -> Row:
+def _queue(found: Sequence[Queues]) -> Row:
+    columns = {
+        "queues: latency off, %": [one.latency for one in found],
+        "stages off, %": [one.stages for one in found],
+        "by true stages, %": [one.as_they_were for one in found],
+        "throughput off, %": [one.throughput for one in found],
+    }
     return {
-        "queues: latency off, %": 100 * (latency - 1.0),
-        "by true stages, %": 100 * (queued - 1.0),
-        "throughput off, %": 100 * (throughput - 1.0),
+        name: f"{100 * median(off):+.1f} ({100 * min(off):+.1f} to {100 * max(off):+.1f})"
+        if off
+        else ""
+        for name, off in columns.items()
     }

@@ -20,13 +20,7 @@ from mec_gym.execution.network import Network, random_frames
 from mec_gym.execution.partitions import HEAVY, LIGHT, Choice, best, named, numbered
 from mec_gym.execution.prediction import Cost
 from mec_gym.execution.run import Conditions, Execution, Run
-from mec_gym.execution.timing import (
-    LayerTimes,
-    Times,
-    half_seconds,
-    measure_layers,
-    with_seconds,
-)
+from mec_gym.execution.timing import LayerTimes, Times, measure_layers, with_seconds
 from mec_gym.execution.wire import Kind, Message
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
@@ -122,6 +116,7 @@ def execute(run: ExecuteRun) -> None:
         host, port = process.address() if process else run.address
         edge = EdgeConnection(host, port, network.split.digest, run.edge_factor)
         stack.callback(edge.close)
+        print("measuring how long layers and messages take, for a few seconds", flush=True)
         times = layer_times(run, network, edge)
         execution = Execution(network, edge, conditions, run.seed)
         stack.callback(execution.close)
@@ -192,10 +187,10 @@ def chosen(run: ExecuteRun, graph: LayerGraph) -> list[Choice]:
 def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Times:
     """Measure the layers of both sides, each on its machine, or take them from files."""
     graph = network.split.graph
-    device, source = _from_file(run.device_profile, network)
+    device, source = _from_file(run.device_profile, network, run.repeats)
     if device is None:
         device = measure_layers(network, run.repeats)
-    there, edge_source = _from_file(run.edge_profile, network)
+    there, edge_source = _from_file(run.edge_profile, network, run.repeats)
     if there is None and run.edge is None and run.device_profile is None:
         there = device
     elif there is None and run.edge is None:
@@ -207,13 +202,14 @@ def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Time
     return Times(device=device, edge=there, source=both)
 
 
-def _from_file(path: Path | None, network: Network) -> tuple[LayerTimes | None, str]:
+def _from_file(path: Path | None, network: Network, repeats: int) -> tuple[LayerTimes | None, str]:
     """Layer times from a file, if there is one, and where they come from."""
     if path is None:
         return None, "measured just before"
     graph = network.split.graph
     timed = with_seconds(graph, read_device(path).layer_seconds(graph))
-    return LayerTimes(graph=timed, half_s=half_seconds(network)), f"from {path}"
+    here = measure_layers(network, repeats)  # for what halves take beyond their layers
+    return LayerTimes(graph=timed, half_s=here.half_s), f"from {path}"
 
 
 def plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,10 @@ MOST_ROWS = 25
 """So many partitions are printed; all are in the files."""
 DISTURBED = 0.1
 """A note says so if a side waits for a processor for a larger share of its time."""
+SCATTER = 1.25
+"""A note says so if the third quartile of a half's CPU time is so many times the first one."""
+ENOUGH, SHORT_S = 8, 1e-3
+"""Halves of fewer frames, or of less time in s, may scatter."""
 Average = Literal["mean", "median"]
 AVERAGES = {"mean": means, "median": medians}
 
@@ -116,22 +121,35 @@ def trace_note(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> s
 
 
 def disturbances(run: ExecuteRun, found: Sequence[Run]) -> list[str]:
-    """Say in a line for each side that often had to wait for a processor."""
+    """Say in a line for each side what disturbed it."""
     frames = [frame for one in found for frame in one.frames]
     notes = []
-    for name, worked, needed in (
-        (
-            "device",
-            [f.device_s for f in frames],
-            [run.device_factor * f.device_cpu_s for f in frames],
-        ),
-        ("edge", [f.edge_s for f in frames], [run.edge_factor * f.edge_cpu_s for f in frames]),
-    ):
-        waited = 1.0 - sum(needed) / max(sum(worked), 1e-9) if sum(needed) else 0.0
+    for name, factor in (("device", run.device_factor), ("edge", run.edge_factor)):
+        worked = sum(getattr(frame, f"{name}_s") for frame in frames)
+        needed = [getattr(frame, f"{name}_cpu_s") for frame in frames]
+        if not sum(needed):
+            continue
+        waited = 1.0 - factor * sum(needed) / max(worked, 1e-9)
         if waited > DISTURBED:
             notes.append(
                 f"note: for {100 * waited:.0f} % of its time the {name} waited for a processor; "
                 "let nothing else run"
+            )
+        partitions: dict[int, list[float]] = {}
+        for frame, cpu_s in zip(frames, needed, strict=True):
+            partitions.setdefault(frame.partition.number, []).append(cpu_s)
+        # Of a few frames, quartiles tell little.
+        quartiles = [
+            np.percentile(times, [25, 75])
+            for times in partitions.values()
+            if len(times) >= ENOUGH and median(times) > SHORT_S
+        ]
+        scatter = median(high / low for low, high in quartiles) if quartiles else 1.0
+        if scatter > SCATTER:
+            notes.append(
+                f"note: the {name}'s CPU time for the same layers scatters (the third quartile is "
+                f"{scatter:.2f} times the first): something slows its processor from time to time, "
+                "such as other tenants of a shared machine, and predictions are off by as much"
             )
     return notes
 
@@ -319,8 +337,8 @@ def summary(
         "layer_times": times.source,
         "once_per_frame": {
             "after_idle_s": PAUSES_S,
-            "device_half_s": times.device.half_s.seconds,
-            "edge_half_s": times.edge.half_s.seconds,
+            "device_half": asdict(times.device.half_s),
+            "edge_half": asdict(times.edge.half_s),
             "message_s": execution.beside_s.seconds,
         },
         "emulated": emulated(run),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from statistics import mean, median
 
 import numpy as np
@@ -19,12 +20,13 @@ from mec_gym.execution.network import Network, random_frames
 from mec_gym.execution.partitions import Choice
 from mec_gym.execution.prediction import Cost, Stages, predict
 from mec_gym.execution.quantise import dequantise, quantise
-from mec_gym.execution.timing import NO_TIME, AfterIdle, LayerTimes, after_idle, beside_half
+from mec_gym.execution.timing import NO_TIME, PROBES, AfterIdle, LayerTimes, after_idle, beside_half
 from mec_gym.execution.wire import Kind, Message, encode
 from mec_gym.network.tandem import RateCurve
 
-PROBES, LARGE_PROBES = 9, 3
-"""How often messages are sent, after each idle time, to see what they cost beyond their bits."""
+LARGE_PROBES = 3
+"""How often large messages are sent, after each idle time, to see the rate of the link."""
+_CODED = 3  # how often 8 bit numbers are made and read, after each idle time
 _LARGE = 1 << 20  # bytes of a probe that shows the rate of a link that is not shaped
 _PROBED = 1e7  # bit/s, the rate at which a shaped link is probed
 _DIFFERENT = 4  # frames that differ; later ones repeat them
@@ -142,7 +144,6 @@ class Execution:
         seed: Seed of the frames.
 
     Attributes:
-        beside_s: What a message takes beyond its bits, there and back.
         curve: The rate over time that predictions are made with.
     """
 
@@ -152,9 +153,9 @@ class Execution:
         self.network, self.edge, self.conditions = network, edge, conditions
         self.inputs = random_frames(network.inputs, _DIFFERENT, seed)
         self._wholes: dict[tuple[int, int], torch.Tensor] = {}
+        self._writes: dict[int, AfterIdle] = {}
         self._prepared = 0
         self._sent = 0
-        self.beside_s = self._probe(0, PROBES)
         if conditions.curve is None:
             large = self._probe(_LARGE, LARGE_PROBES)
             spent = max(large(0.0) - self.beside_s(0.0), 1e-9)
@@ -166,6 +167,11 @@ class Execution:
     def close(self) -> None:
         """End the link."""
         self.link.close()
+
+    @cached_property
+    def beside_s(self) -> AfterIdle:
+        """What a message takes beyond its bits, there and back; measured when first asked for."""
+        return self._probe(0, PROBES)
 
     @property
     def mean_rate(self) -> float:
@@ -214,10 +220,14 @@ class Execution:
         if partition.sends:
             message = [torch.zeros(one.shape, dtype=one.dtype) for one in partition.halves.sent]
             bits = 8 * sum(len(part) for part in partition.cross(message, 0))
-            write = beside_half(self.network, lambda: partition.cross(message, 0))
+            cross = partial(partition.cross, message, 0)
             if partition.quantised:
-                coded = quantise(message)
-                read = beside_half(self.network, lambda: dequantise(coded))
+                write = beside_half(self.network, cross, _CODED)
+                read = beside_half(self.network, partial(dequantise, quantise(message)), _CODED)
+            else:  # no tensor is copied, so only their number matters
+                if len(message) not in self._writes:
+                    self._writes[len(message)] = beside_half(self.network, cross, PROBES)
+                write = self._writes[len(message)]
 
         def after(idle_s: float, edge_idle_s: float) -> Cost:
             device_s = slower * (device.half(exit_, ~on_edge, idle_s) + write(idle_s))

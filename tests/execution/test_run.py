@@ -20,7 +20,7 @@ from mec_gym.execution.network import random_frames
 from mec_gym.execution.partitions import Choice, named
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions, Execution
-from mec_gym.execution.timing import AfterIdle, LayerTimes, measure_layers, with_seconds
+from mec_gym.execution.timing import HalfTimes, LayerTimes, measure_layers, with_seconds
 from mec_gym.execution.wire import (
     VERSION,
     Kind,
@@ -34,6 +34,8 @@ from mec_gym.execution.wire import (
 from mec_gym.network.tandem import RateCurve, serve_by_readiness
 
 FAST = RateCurve.of([0.0], [50e6])
+HALF = HalfTimes.from_list([0.5e-3, 0.5e-3, 0.5e-3, 1e-3, 2e-3, 4e-3, 1.0, 1.0, 1.0])
+"""0.5 ms without layers, else 1 ms beyond the layers, 2 ms after 10 ms of idling, 4 after 100."""
 NOTHING = Cost(device_s=1e-3, bits=1, edge_s=1e-3, beside_s=0.0, round_trip_s=0.0)
 
 
@@ -115,13 +117,11 @@ def test_stages_add_up_and_the_emulated_ones_last_as_asked(executing, network):
     choice = named(network.split.graph.at_exit(1), "edge-only")
     partition = execution.prepare(choice, 1)
     seconds = np.array([0.0] + [1e-3] * (len(network.split.graph) - 1))
-    times = LayerTimes(
-        graph=with_seconds(network.split.graph, seconds), half_s=AfterIdle((1e-3, 2e-3, 4e-3))
-    )
+    times = LayerTimes(graph=with_seconds(network.split.graph, seconds), half_s=HALF)
     cost = execution.cost(partition, times, times)
     layers = int(choice.on_edge.sum())
     assert cost.edge_s == pytest.approx(40 * (layers + 4) * 1e-3)  # a frame comes after a pause
-    assert 5 * 4e-3 <= cost.device_s < 5 * 8e-3  # nothing but a half and the message
+    assert 5 * 0.5e-3 <= cost.device_s < 5 * 4e-3  # nothing but a half and the message
     assert cost.round_trip_s == 0.04 and cost.is_raw
     run = execution.run([partition] * 3, [cost] * 3)
     for frame, stages in zip(run.frames, run.measured, strict=True):
@@ -136,18 +136,18 @@ def test_stages_add_up_and_the_emulated_ones_last_as_asked(executing, network):
 
 
 def test_a_side_that_is_busy_has_no_pause(executing, network):
-    """1 ms of a half on either side without a pause, 2 after 3 ms, 4 after 10; layers of 6 ms."""
+    """Layers of 60 ms on either side."""
     graph = network.split.graph
-    seconds = np.array([0.0] + [6e-3] * (len(graph) - 1))
-    times = LayerTimes(graph=with_seconds(graph, seconds), half_s=AfterIdle((1e-3, 2e-3, 4e-3)))
+    seconds = np.array([0.0] + [60e-3] * (len(graph) - 1))
+    times = LayerTimes(graph=with_seconds(graph, seconds), half_s=HALF)
     alone = named(graph.at_exit(0), "device-only")
-    layers = 6e-3 * (len(alone.on_edge) - 1)
+    layers = 60e-3 * (len(alone.on_edge) - 1)
     for conditions, half_s in (
         ({"pipeline": True}, 1e-3),  # the next frame is there already
         ({}, 1e-3),
-        ({"pipeline": True, "fps": 1.0}, 4e-3),
+        ({"pipeline": True, "fps": 0.5}, 4e-3),
         # The first pass, after a long pause, takes 4 ms longer than the layers.
-        ({"pipeline": True, "fps": 1 / (layers + 4e-3 + 1.5e-3)}, 1.5e-3),
+        ({"pipeline": True, "fps": 1 / (layers + 4e-3 + 5e-3)}, 1.5e-3),
     ):
         execution = executing(curve=FAST, **conditions)
         cost = execution.cost(execution.prepare(alone, 0), times, times)
@@ -156,7 +156,7 @@ def test_a_side_that_is_busy_has_no_pause(executing, network):
     first = execution.prepare(named(graph.at_exit(1), "after:first"), 1)
     execution = executing(curve=FAST, pipeline=True, device_factor=10.0)
     cost = execution.cost(first, times, times)
-    assert cost.edge_s == pytest.approx((len(graph.at_exit(1)) - 2) * 6e-3 + 4e-3)
+    assert cost.edge_s == pytest.approx((len(graph.at_exit(1)) - 2) * 60e-3 + 4e-3)
     assert cost.beside_s == execution.beside_s.seconds[2]
 
 
@@ -172,15 +172,20 @@ def test_the_mean_rate_of_a_link(executing, time, rate, mean):
 def test_times_of_layers_come_over_the_wire(network, edge):
     (numbers,) = edge.ask(Message(Kind.TIMES)).tensors
     times = LayerTimes.from_tensor(numbers, network.split.graph)
-    assert all(0 < half_s < 0.1 for half_s in times.half_s.seconds)
+    half = times.half_s
+    assert all(0 < seconds < 0.1 for seconds in half.empty.seconds)
+    assert all(abs(seconds) < 0.1 for seconds in half.fixed.seconds)
     assert (times.graph.measured_seconds[1:] > 0).sum() > 3
     assert torch.equal(times.to_tensor(), numbers)
     runs = np.zeros(len(network.split.graph.at_exit(0)), dtype=bool)
     runs[1] = True
-    assert times.half(0, runs, 0.003) == pytest.approx(
-        times.half_s.seconds[1] + times.graph.measured_seconds[1]
+    first = times.graph.measured_seconds[1]
+    assert times.half(0, runs, 0.01) == pytest.approx(
+        max(half.fixed.seconds[1] + half.scale.seconds[1] * first, 0.0)
     )
-    for wrong in (numbers[1:], -numbers, numbers.reshape(1, -1)):
+    runs[:2] = True, False  # the input is no layer
+    assert times.half(0, runs, 0.01) == half.empty.seconds[1]
+    for wrong in (numbers[1:], -numbers, numbers / 0, numbers.reshape(1, -1)):
         with pytest.raises(ValueError, match="times must be"):
             LayerTimes.from_tensor(wrong, network.split.graph)
 

@@ -9,7 +9,7 @@ from mec_gym.early_exit import EarlyExitPartition
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions
 from mec_gym.execution.simulation import choice_of, scenario_of, trace_of, with_accuracies
-from mec_gym.execution.timing import NO_TIME, LayerTimes, Times, with_seconds
+from mec_gym.execution.timing import LAYERS_ONLY, LayerTimes, Times, with_seconds
 from mec_gym.network.tandem import RateCurve
 
 CONDITIONS = Conditions(delay_s=0.004, device_factor=6.0, edge_factor=2.0, pipeline=True, fps=40.0)
@@ -24,7 +24,7 @@ def graph(network):
 
 def timed(graph, seconds):
     layers = np.array([0.0] + [seconds] * (len(graph) - 1))
-    return LayerTimes(graph=with_seconds(graph, layers), half_s=NO_TIME)
+    return LayerTimes(graph=with_seconds(graph, layers), half_s=LAYERS_ONLY)
 
 
 def scenario(graph, curve=CURVE, timeout_s=5.0):

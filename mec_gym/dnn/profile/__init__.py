@@ -25,6 +25,8 @@ from mec_gym.dnn.profile.layers import find_layers, layer_name
 from mec_gym.dnn.profile.tensors import Tensors, unchanged
 from mec_gym.dnn.profile.timing import REPEATS, SCATTER, WARM_UP, NodeTimer, scattered
 
+ROUND = 4
+"""So many repeats follow one another if something else is done between them."""
 LEAST_ROUNDS = 5
 """Rounds of :func:`profile_in_turn`, however long they take."""
 
@@ -35,6 +37,7 @@ def profile(
     device: str | None = None,
     name: str | None = None,
     repeats: int = REPEATS,
+    between: Callable[[], object] | None = None,
 ) -> LayerGraph:
     """Count a network: FLOPs, bytes and output of each layer, and who reads it.
 
@@ -70,6 +73,8 @@ def profile(
             (``whole_s``) and the layers whose repeats scatter, of which a warning tells.
         name: Name of the graph; by default the module's class.
         repeats: How often each layer is timed.
+        between: If given, it is called before every ``ROUND`` repeats, so that they are spread
+            over the time that it takes. The first run after it does not count.
 
     Raises:
         ValueError: An input is no tensor or does not fit, what the module does depends on the
@@ -79,6 +84,9 @@ def profile(
     with all_operations_visible():
         network = _Network(module, example_input, device, name)
         for turn in range(WARM_UP + repeats if device is not None else 0):
+            if between is not None and turn >= WARM_UP and (turn - WARM_UP) % ROUND == 0:
+                between()
+                network.run(counts=False)
             network.run(counts=turn >= WARM_UP)
         graph = network.graph()
     _warn_of_uncounted(graph)

@@ -9,6 +9,7 @@ from dnn.profile.nets import IMAGE, ROW, Residual, net, transformer
 
 from mec_gym.dnn.profile import profile, timing
 from mec_gym.dnn.profile.again import layers_again
+from mec_gym.dnn.profile.timing import NodeTimer
 from mec_gym.dnn.profile.tracing import TRACERS
 from mec_gym.dnn.zoo import build
 
@@ -230,3 +231,22 @@ def test_what_does_not_run_is_named():
     for module, frame in ((words.to("meta"), ROW), (Residual(), IMAGE.to("meta"))):
         with pytest.raises(ValueError, match=r"device .*meta.*'cpu'"):
             profile(module, frame, "cpu")
+
+
+def test_what_is_done_between_the_repeats(monkeypatch):
+    """2 warm-up runs, then rounds of 4, 4 and 1 repeats, each after one run that does not count."""
+    events = []
+    run = NodeTimer.run
+
+    def noted(self, counts=True):
+        events.append(counts)
+        run(self, counts)
+
+    monkeypatch.setattr(NodeTimer, "run", noted)
+    module = torch.nn.Linear(3, 2)
+    graph = profile(
+        module, torch.zeros(1, 3), "cpu", repeats=9, between=lambda: events.append("between")
+    )
+    one_round = ["between", False, True]
+    assert events == [False] * 2 + (one_round + [True] * 3) * 2 + one_round
+    assert graph.provenance["repeats"] == 9
