@@ -23,7 +23,7 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.dnn.profile import profile_in_turn
 from mec_gym.early_exit.partitions import partition_cost
 from mec_gym.early_exit.table import front
-from mec_gym.execution.device import EdgeConnection
+from mec_gym.execution.device import EdgeConnection, Partition
 from mec_gym.execution.edge import EdgeProcess
 from mec_gym.execution.network import Network
 from mec_gym.execution.partitions import Choice, device_only, edge_only
@@ -36,6 +36,7 @@ from train.execute import Wanted
 SMALL = tuple(f"{name}-digits" for name in zoo.NETWORKS)
 LARGE = ("alexnet", "mobilenetv2")  # images of 224 x 224
 RATES = (0.13e6, 1.1e6, 5.85e6, 18.88e6, 100e6)
+MORE_RATES = (3e6, 8e6, 12e6, 30e6, 50e6)  # of large images, where partitions between are the best
 SLOWER = 2.0  # the edge, and the device at least, are so many times slower than this machine
 FACTOR = 8.0  # the device of a run with changing partitions is so many times slower
 NEAR = 4  # partitions beside the two trivial ones: those with the least predicted latency
@@ -103,13 +104,15 @@ def _near_optimum(
     ]
 
 
-def _cases(network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: int) -> list[Case]:
+def _cases(
+    name: str, network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: int
+) -> list[Case]:
     """Execute partitions of the deepest exit at every rate."""
     graph = network.split.graph
     exit_ = len(graph.exits) - 1
     part = graph.at_exit(exit_)
     cases = []
-    for rate in RATES:
+    for rate in (*RATES, *(MORE_RATES if name in LARGE else ())):
         times = measure_layers(network)  # just before, as the machine has good and bad minutes
         seconds = times.graph.at_exit(exit_).measured_seconds
         # Where all work and all sending take as long, what lies between is often the best.
@@ -118,21 +121,27 @@ def _cases(network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: i
             curve=RateCurve.of([0.0], [rate]), device_factor=factor, edge_factor=SLOWER
         )
         with _execution(network, edge, conditions) as execution:
+            plans: list[tuple[Choice, Partition, Cost]] = []
             for choice in _near_optimum(part, seconds, factor, rate):
                 partition = execution.prepare(choice, exit_)
                 cost = execution.cost(partition, times, times)
-                if cost.total_s(rate) > LONGEST_S:
-                    continue
-                run = execution.run([partition] * frames, [cost] * frames)
-                if run.failure is not None:
-                    raise run.failure
+                if cost.total_s(rate) <= LONGEST_S:
+                    plans.append((choice, partition, cost))
+            if not plans:
+                continue
+            # In turn, so that a slow spell of the machine hits all of them.
+            _, partitions, costs = zip(*plans * frames, strict=True)
+            run = execution.run(partitions, costs)
+            if run.failure is not None:
+                raise run.failure
+            for k, (choice, partition, cost) in enumerate(plans):
                 cases.append(
                     Case(
                         rate=rate,
                         trivial=choice.name in ("device-only", "edge-only"),
                         predicted=cost.total_s(rate),
                         fitted=execution.cost(partition, fitted, fitted).total_s(rate),
-                        measured=medians(run.measured)["total"],
+                        measured=medians(run.measured[k :: len(plans)])["total"],
                         equal=run.answers.equal == run.answers.compared,
                     )
                 )
@@ -142,10 +151,8 @@ def _cases(network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: i
 def _choice(cases: Sequence[Case]) -> list[float]:
     """How much slower the choice by prediction is than the best, where that is not trivial."""
     found = []
-    for rate in RATES:
+    for rate in {case.rate for case in cases}:
         some = [case for case in cases if case.rate == rate]
-        if not some:
-            continue
         best = min(some, key=lambda case: case.measured)
         if not best.trivial:
             chosen = min(some, key=lambda case: case.predicted)
@@ -239,7 +246,7 @@ def measure(seconds: float, repeats: int) -> Report:
                 graph=with_seconds(graph, fit.layer_seconds(graph)),
                 half_s=measure_layers(network).half_s,
             )
-            cases = _cases(network, edge, fitted, frames)
+            cases = _cases(name, network, edge, fitted, frames)
             runs = RUNS if name in SMALL else 0
             queues = [_changing(network, edge, CHANGING) for _ in range(runs)]
         everything += cases
@@ -249,8 +256,8 @@ def measure(seconds: float, repeats: int) -> Report:
         print(rows[-1], flush=True)
     rows.append(_row("all", everything, choices) | _queue([]))
     notes = [
-        f"One partition per case, {frames} frames each, "
-        f"{', '.join(f'{1e-6 * rate:g}' for rate in RATES)} Mbit/s; the device is so much slower "
+        f"One partition per case, {frames} frames each, those of all partitions in turn; "
+        f"{_mbit(RATES)} Mbit/s, and {_mbit(MORE_RATES)} for large images; the device is so much slower "
         "than this machine that all layers take it as long as the input takes the link, and at "
         f"least {SLOWER:g} times slower, as the edge is. Partitions: both trivial ones and the "
         f"{NEAR} others with the least predicted latency; cases of more than {LONGEST_S:g} s per "
@@ -261,11 +268,15 @@ def measure(seconds: float, repeats: int) -> Report:
         "many of them the choice by prediction is within 5 % of the best.",
         f"Queues: {FRAMES} frames with changing partitions over a rate that changes every 250 ms, "
         f"the device {FACTOR:g} times slower, arriving at {100 * LOAD:g} % of what the busiest "
-        f"stage can serve; median of {RUNS} runs (smallest to largest). Stages: the mean time that a "
-        "frame is worked on. By true stages: predicted from how long each frame really was on the "
-        "device and on the edge, which tells of the queues alone.",
+        f"stage can serve; median of {RUNS} runs (smallest to largest). Stages: the mean time that "
+        "a frame is worked on. By true stages: predicted from how long each frame really was on "
+        "the device and on the edge, which tells of the queues alone.",
     ]
     return Report("Executed for real against predicted", rows, notes)
+
+
+def _mbit(rates: Sequence[float]) -> str:
+    return ", ".join(f"{1e-6 * rate:g}" for rate in rates)
 
 
 def _row(name: str, cases: Sequence[Case], choices: Sequence[float]) -> Row:

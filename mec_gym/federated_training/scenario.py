@@ -364,8 +364,9 @@ class Scenario:
                 ),
                 ("server_momentum is above 0", self.server_momentum > 0, ("look_ahead",)),
                 (
-                    'late is "keep"',
-                    self.late == "keep",
+                    'late is "keep", and quorum below at_once or deadline given',
+                    self.late == "keep"
+                    and (self.quorum < self.at_once or self.deadline is not None),
                     ("staleness", "staleness_power", "max_staleness"),
                 ),
                 (
@@ -387,7 +388,7 @@ class Scenario:
                 (
                     'availability is "churn" or "hours"',
                     self.availability != "always",
-                    ("on_s", "off_s"),
+                    ("on_s", "off_s", "timetable"),
                 ),
                 ('availability is "hours"', self.availability == "hours", ("phase_by_class",)),
                 ("drift_s is given", self.drift_s is not None, ("drift_classes",)),
