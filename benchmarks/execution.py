@@ -257,9 +257,9 @@ def measure(seconds: float, repeats: int) -> Report:
     rows.append(_row("all", everything, choices) | _queue([]))
     notes = [
         f"One partition per case, {frames} frames each, those of all partitions in turn; "
-        f"{_mbit(RATES)} Mbit/s, and {_mbit(MORE_RATES)} for large images; the device is so much slower "
-        "than this machine that all layers take it as long as the input takes the link, and at "
-        f"least {SLOWER:g} times slower, as the edge is. Partitions: both trivial ones and the "
+        f"{_mbit(RATES)} Mbit/s, and {_mbit(MORE_RATES)} for large images; the device is so much "
+        "slower than this machine that all layers take it as long as the input takes the link, and "
+        f"at least {SLOWER:g} times slower, as the edge is. Partitions: both trivial ones and the "
         f"{NEAR} others with the least predicted latency; cases of more than {LONGEST_S:g} s per "
         "frame are left out.",
         "Off: relative error of the predicted median latency. Measured: with layer times measured "

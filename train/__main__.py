@@ -222,8 +222,13 @@ def main(args: Sequence[str] | None = None) -> int:
                 work = command(into_scenario(rest[1:]))
         with working, missing_extras_named(EXTRAS.get(name)):
             work()
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        from mec_gym.core.checks import reason_of
+
+        print(f"error: {reason_of(error)}", file=sys.stderr)
         return 2
     except ImportError as error:
         if type(error).__name__ != "MissingExtra":

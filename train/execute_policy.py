@@ -104,8 +104,17 @@ def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Time
     """
     assert run.policy is not None
     conditions, curve = execution.conditions, execution.curve
+    assert conditions.fps is not None
+    idle_s = 1.0 / conditions.fps
     scenario = scenario_of(
-        graph, times, conditions, curve, run.frames, timeout_s=1e-3 * run.longest_ms
+        graph,
+        times,
+        conditions,
+        curve,
+        run.frames,
+        timeout_s=1e-3 * run.longest_ms,
+        making_s=execution.making_s(1)(idle_s),
+        beside_s=execution.beside_s(idle_s),
     )
     problem = make_problem(ENV_ID, scenario)
     agent = make_agent(run.policy, problem, run.seed, ENV_ID)

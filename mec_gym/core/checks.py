@@ -18,6 +18,8 @@ def reason_of(error: BaseException) -> str:
     """What an error says, in one short line."""
     if "allow_pickle" in str(error):  # numpy's advice is to load without care
         return "it is no archive of plain arrays"
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]} ..."
 

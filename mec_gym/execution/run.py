@@ -153,7 +153,7 @@ class Execution:
         self.network, self.edge, self.conditions = network, edge, conditions
         self.inputs = random_frames(network.inputs, _DIFFERENT, seed)
         self._wholes: dict[tuple[int, int], torch.Tensor] = {}
-        self._writes: dict[int, AfterIdle] = {}
+        self._making: dict[int, AfterIdle] = {}
         self._prepared = 0
         self._sent = 0
         if conditions.curve is None:
@@ -172,6 +172,18 @@ class Execution:
     def beside_s(self) -> AfterIdle:
         """What a message takes beyond its bits, there and back; measured when first asked for."""
         return self._probe(0, PROBES)
+
+    def making_s(self, tensors: int) -> AfterIdle:
+        """What the making of a message takes; measured when first asked for.
+
+        Args:
+            tensors: How many tensors cross. Their size does not matter, because none is copied.
+        """
+        if tensors not in self._making:
+            content = (torch.tensor(0), *(torch.zeros(1) for _ in range(tensors)))
+            make = partial(encode, Message(Kind.FRAME, 0, content))
+            self._making[tensors] = beside_half(self.network, make, PROBES)
+        return self._making[tensors]
 
     @property
     def mean_rate(self) -> float:
@@ -220,14 +232,12 @@ class Execution:
         if partition.sends:
             message = [torch.zeros(one.shape, dtype=one.dtype) for one in partition.halves.sent]
             bits = 8 * sum(len(part) for part in partition.cross(message, 0))
-            cross = partial(partition.cross, message, 0)
             if partition.quantised:
+                cross = partial(partition.cross, message, 0)
                 write = beside_half(self.network, cross, _CODED)
                 read = beside_half(self.network, partial(dequantise, quantise(message)), _CODED)
-            else:  # no tensor is copied, so only their number matters
-                if len(message) not in self._writes:
-                    self._writes[len(message)] = beside_half(self.network, cross, PROBES)
-                write = self._writes[len(message)]
+            else:
+                write = self.making_s(len(message))
 
         def after(idle_s: float, edge_idle_s: float) -> Cost:
             device_s = slower * (device.half(exit_, ~on_edge, idle_s) + write(idle_s))

@@ -13,7 +13,7 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.scenario import Scenario, Slot, arrivals, uplink_of
 from mec_gym.execution.partitions import Choice
 from mec_gym.execution.run import Conditions
-from mec_gym.execution.timing import Times
+from mec_gym.execution.timing import LayerTimes, Times, with_seconds
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
 from mec_gym.network.technologies import RadioTechnology
@@ -45,11 +45,18 @@ def scenario_of(
     curve: RateCurve,
     frames: int,
     timeout_s: float,
+    making_s: float = 0.0,
+    beside_s: float = 0.0,
 ) -> Scenario:
     """Return the scenario in which frames meet what they meet in an execution.
 
     Nothing else runs on either side, and energy costs nothing because nobody measures it.
     Deadlines and priorities are those of the default scenario.
+
+    The simulator knows layers, bits and round trips. What else is done once per frame is a part of
+    those: a message counts as round trip, what a half takes beyond its layers as part of the first
+    layer after the input or of the layers that answer. A frame of which the device runs no layer
+    is not charged for what the device does once.
 
     Args:
         graph: The network, or what one of its exits needs of it, with accuracies.
@@ -58,20 +65,31 @@ def scenario_of(
         curve: The rate of the link.
         frames: The number of frames.
         timeout_s: A frame that would take longer is not started, s.
+        making_s: What the making of a message takes the device, without its factor, s.
+        beside_s: What a message takes beyond its bits, s.
 
     Raises:
         ValueError: A parameter is outside its range.
     """
     assert conditions.fps is not None
+    idle_s = 1.0 / conditions.fps
+    whole = times.edge.graph
+    answers = [k for k in range(len(whole)) if not whole.successors[k]]
     time, rate = curve.time.tolist(), curve.rate.tolist()
     if len(time) == 1:  # a trace has at least two moments
         time, rate = [time[0], time[0] + 1.0], rate * 2
     return Scenario(
         network=graph,
-        device=Profiled(times.device.graph, conditions.device_factor, name="device"),
-        edge=Profiled(times.edge.graph, conditions.edge_factor, name="edge"),
+        device=Profiled(
+            _with_once(times.device, idle_s, making_s, [1]), conditions.device_factor, name="device"
+        ),
+        edge=Profiled(
+            _with_once(times.edge, idle_s, 0.0, answers), conditions.edge_factor, name="edge"
+        ),
         bandwidth=MeasuredBandwidth(tuple(time), tuple(rate), max_gap=LARGEST),
-        technologies=(RadioTechnology("link", 0.0, 0.0, round_trip_s=2 * conditions.delay_s),),
+        technologies=(
+            RadioTechnology("link", 0.0, 0.0, round_trip_s=2 * conditions.delay_s + beside_s),
+        ),
         horizon=frames,
         arrival_rates=(conditions.fps,),
         device_load=_NO_LOAD,
@@ -80,6 +98,22 @@ def scenario_of(
         timeout_s=timeout_s,
         energy_weight=0.0,
     )
+
+
+def _with_once(
+    times: LayerTimes, idle_s: float, more_s: float, layers: Sequence[int]
+) -> LayerGraph:
+    """Return a network whose layers take what they take in a half after an idle time.
+
+    Args:
+        times: The times of one side.
+        idle_s: The idle time, s.
+        more_s: What is done once beside the half, s.
+        layers: The layers that what is done once is part of.
+    """
+    seconds = times.half_s.scale(idle_s) * times.graph.measured_seconds
+    seconds[list(layers)] += times.half_s.fixed(idle_s) + more_s
+    return with_seconds(times.graph, np.maximum(seconds, 0.0))
 
 
 def trace_of(scenario: Scenario, conditions: Conditions, curve: RateCurve, seed: int) -> Slot:

@@ -199,7 +199,6 @@ class Scenario:
                 ('graph is "geometric"', self.graph == "geometric", ("radius",)),
                 ('payload is "choco"', self.payload == "choco", ("payload_share", "choco_step")),
                 ('payload is "segments"', self.payload == "segments", ("segments",)),
-                ('payload is "weights", "choco" or "segments"', not self.logits, ("model_bits",)),
                 ('partition is "dirichlet"', self.partition == "dirichlet", ("alpha",)),
                 ('partition is "shards"', self.partition == "shards", ("classes_each",)),
             ),
@@ -356,8 +355,7 @@ def from_profile(path: str | Path, scenario: Scenario | None = None) -> Scenario
         ValueError: The file is no profile, or the network has no work or no weights.
     """
     work, bits = training_cost(path)
-    charged = replace(scenario or Scenario(), forward_flop=work)
-    return charged if charged.logits else replace(charged, model_bits=bits)
+    return replace(scenario or Scenario(), forward_flop=work, model_bits=bits)
 
 
 PRESETS: dict[str, Preset[Scenario]] = {

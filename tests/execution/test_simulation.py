@@ -1,15 +1,18 @@
 """The simulator's scenario of an execution, held against the prediction of its stages."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from mec_gym.core import arrays
 from mec_gym.core.rollout import rollout
 from mec_gym.early_exit import EarlyExitPartition
+from mec_gym.early_exit.partitions import enumerate_partitions, partition_cost
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions
 from mec_gym.execution.simulation import choice_of, scenario_of, trace_of, with_accuracies
-from mec_gym.execution.timing import LAYERS_ONLY, LayerTimes, Times, with_seconds
+from mec_gym.execution.timing import LAYERS_ONLY, HalfTimes, LayerTimes, Times, with_seconds
 from mec_gym.network.tandem import RateCurve
 
 CONDITIONS = Conditions(delay_s=0.004, device_factor=6.0, edge_factor=2.0, pipeline=True, fps=40.0)
@@ -76,6 +79,26 @@ def test_frames_take_as_long_as_in_the_prediction(graph, curve):
     assert total / 30 > 0.02 and end > 0.75
     # Energy costs nothing.
     assert (outcomes.energy_j == 0).all() and (outcomes.energy_cost == 0).all()
+
+
+def test_what_is_done_once_per_frame_is_charged(graph):
+    """After 25 ms: 2 ms on either side and 1.5 times the layers; 1 ms to make a message."""
+    half_s = HalfTimes.from_list([0.0] * 3 + [2e-3] * 3 + [1.5] * 3)
+    bare = Times(device=timed(graph, 1e-3), edge=timed(graph, 0.5e-3), source="by hand")
+    device, edge = (dataclasses.replace(one, half_s=half_s) for one in (bare.device, bare.edge))
+    times = Times(device=device, edge=edge, source="by hand")
+    one = scenario_of(graph, times, CONDITIONS, CURVE, 30, 5.0, making_s=1e-3, beside_s=0.5e-3)
+    assert one.technologies[0].round_trip_s == pytest.approx(0.008 + 0.5e-3)
+    for exit_ in (0, 1):
+        part = graph.at_exit(exit_)
+        for on_edge in enumerate_partitions(part):
+            on_device = ~on_edge
+            device_s, _, edge_s = partition_cost(
+                part, on_edge[None], one.device.layer_seconds(part), one.edge.layer_seconds(part)
+            )[0]
+            runs = on_device[1:].any()
+            assert device_s == pytest.approx(6 * (1.5e-3 * on_device[1:].sum() + 3e-3 * runs))
+            assert edge_s == pytest.approx(2 * (0.75e-3 * on_edge.sum() + 2e-3 * on_edge.any()))
 
 
 def test_the_policy_sees_the_rate_at_each_frame(graph):

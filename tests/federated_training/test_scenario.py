@@ -136,8 +136,6 @@ UNUSED = [  # a field, its value, where it does not count, and where it does
     ("staleness", "none", {"late": "drop"}, {}),
     ("staleness_power", 1.0, {"late": "drop"}, {}),
     ("max_staleness", 3, {"late": "drop"}, {}),
-    ("staleness", "none", {"quorum": 10}, {"quorum": 10, "deadline": 60.0}),
-    ("max_staleness", 3, {"quorum": 4, "at_once": 4}, {"quorum": 3, "at_once": 4}),
     ("staleness_power", 1.0, {"staleness": "none"}, {"staleness": "exponential"}),
     ("staleness_power", 1.0, {"staleness": "inverse"}, {}),
     ("payload_share", 0.5, {}, {"payload": "top-k"}),
@@ -172,10 +170,18 @@ def test_numbers_of_numpy_are_plain_afterwards():
         deadline=np.float64(20.0),
         max_staleness=np.int64(3),
         shared=np.int32(2),
+        availability="churn",
         timetable=np.bool_(True),
     )
     plain = Scenario(
-        clients=5, at_once=4, rate=0.25, deadline=20.0, max_staleness=3, shared=2, timetable=True
+        clients=5,
+        at_once=4,
+        rate=0.25,
+        deadline=20.0,
+        max_staleness=3,
+        shared=2,
+        availability="churn",
+        timetable=True,
     )
     assert json.loads(json.dumps(dataclasses.asdict(numpy))) == dataclasses.asdict(plain)
 

@@ -112,8 +112,6 @@ UNUSED = [  # a field, its value, where it does not count, and where it does
     ("payload_share", 0.5, {"payload": "segments"}, {"payload": "choco"}),
     ("choco_step", 0.5, {"payload": "class-logits"}, {"payload": "choco"}),
     ("segments", 3, {"payload": "choco"}, {"payload": "segments"}),
-    ("model_bits", 5e6, {"payload": "class-logits"}, {"payload": "segments"}),
-    ("model_bits", 5e6, {"payload": "shared-logits", "shared": 5}, {"payload": "choco"}),
     ("alpha", 1.0, {"partition": "iid"}, {}),
     ("alpha", 1.0, {"partition": "shards"}, {}),
     ("classes_each", 3, {}, {"partition": "shards"}),
@@ -368,6 +366,3 @@ def test_costs_of_ones_own(tmp_path):
     assert s.devices == 3 and s.model_bits == 32 * 138_357_544
     assert s.forward_flop == load_profile("vgg16").flops.sum()
     assert make_problem(GOSSIP, f"profile:{path}").scenario.model_bits == s.model_bits
-    # Logits are charged as they are.
-    logits = from_profile(path, Scenario(payload="class-logits"))
-    assert logits.forward_flop == s.forward_flop and logits.model_bits == Scenario().model_bits

@@ -238,7 +238,7 @@ def test_results_are_not_overwritten(tmp_path, capsys):
         (["--partition", "13"], "partition must be in [0, 13), got 13"),
         (["--partition", "after:nothing"], "one of input, first, "),
         (["--exit", "2"], "exit must be in [0, 2), got 2"),
-        (["--trace", "nowhere.csv"], "nowhere.csv"),
+        (["--trace", "nowhere.csv"], "error: nowhere.csv: No such file or directory\n"),
         (["--device-factor", "0.5"], "device_factor must be at least 1, got 0.5"),
         ([*POLICY, "nobody"], "agent must be one of price, exact"),
         ([*POLICY, "viterbi"], "('viterbi' plays distributed_inference)"),
