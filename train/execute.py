@@ -39,6 +39,8 @@ from train.execute_report import (
 from train.files import refuse_used, write_csv, write_figure, write_json
 from train.profile_network import find_network
 
+MEASURED = "measured just before"
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -186,29 +188,23 @@ def chosen(run: ExecuteRun, graph: LayerGraph) -> list[Choice]:
 
 def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Times:
     """Measure the layers of both sides, each on its machine, or take them from files."""
-    graph = network.split.graph
-    device, source = _from_file(run.device_profile, network, run.repeats)
-    if device is None:
-        device = measure_layers(network, run.repeats)
-    there, edge_source = _from_file(run.edge_profile, network, run.repeats)
-    if there is None and run.edge is None and run.device_profile is None:
-        there = device
-    elif there is None and run.edge is None:
-        there = measure_layers(network, run.repeats)
-    elif there is None:
-        there = LayerTimes.from_tensor(edge.ask(Message(Kind.TIMES)).tensors[0], graph)
+    here = measure_layers(network, run.repeats)  # files do not say what halves take beyond layers
+    device, source = _with_file(here, run.device_profile)
+    if run.edge is None or run.edge_profile is not None:
+        there, edge_source = _with_file(here, run.edge_profile)
+    else:
+        (numbers,) = edge.ask(Message(Kind.TIMES)).tensors
+        there, edge_source = LayerTimes.from_tensor(numbers, network.split.graph), MEASURED
     same = source == edge_source
     both = source if same else f"{source} (device), {edge_source} (edge)"
     return Times(device=device, edge=there, source=both)
 
 
-def _from_file(path: Path | None, network: Network, repeats: int) -> tuple[LayerTimes | None, str]:
-    """Layer times from a file, if there is one, and where they come from."""
+def _with_file(here: LayerTimes, path: Path | None) -> tuple[LayerTimes, str]:
+    """Layer times from a file, if there is one, else those of this machine; and their source."""
     if path is None:
-        return None, "measured just before"
-    graph = network.split.graph
-    timed = with_seconds(graph, read_device(path).layer_seconds(graph))
-    here = measure_layers(network, repeats)  # for what halves take beyond their layers
+        return here, MEASURED
+    timed = with_seconds(here.graph, read_device(path).layer_seconds(here.graph))
     return LayerTimes(graph=timed, half_s=here.half_s), f"from {path}"
 
 

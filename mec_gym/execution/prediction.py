@@ -101,7 +101,7 @@ def _overlapping(
             + (way.edge_start[k] - way.edge_ready[k])
         )
         stages = {
-            "waiting": float(waiting),
+            "waiting": max(float(waiting), 0.0),  # a difference of moments may be rounded
             "device": float(way.device_finish[k] - way.device_start[k] + beside_device[k]),
             "link": float(way.link_finish[k] - way.link_start[k] + (beside[k] if bits[k] else 0)),
             "round trip": float(round_trip[k]) if bits[k] else 0.0,
