@@ -23,7 +23,7 @@ from enum import IntEnum
 import torch
 
 MAGIC = b"MECX"
-VERSION = 2
+VERSION = 3
 LARGEST = 1 << 30
 """The largest contents of a message, byte."""
 LONGEST = 1 << 16
