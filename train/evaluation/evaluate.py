@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,10 @@ class Result:
         return numbers | {"online": None if self.online is None else asdict(self.online)}
 
 
+Z95 = NormalDist().inv_cdf(0.975)
+"""So many standard errors to either side are an interval of 95 %."""
+
+
 def gap_percent(returns: FloatArray, bound: FloatArray) -> FloatArray:
     """Return how far returns (n,) stay below their bounds (n,), in percent of the bound.
 
@@ -125,7 +131,8 @@ class Expectation:
             :class:`mec_gym.core.online.OnlineBound`.
         expected_return_ci95: 95 % bootstrap interval of it.
         gap_percent: The gap between the two, in percent of the bound.
-        gap_percent_ci95: 95 % bootstrap interval of it over the agent's episodes.
+        gap_percent_ci95: 95 % interval of it: the bootstrap interval over the agent's episodes, and
+            the standard error of the bound, whose squares are added.
     """
 
     bound: float
@@ -146,13 +153,17 @@ def expectation(played: Rollout, online: OnlineBound, trace: Any) -> Expectation
     """
     fair = played.returns - online.luck(trace, played.outcomes)
     gaps = 100.0 * (online.mean - fair) / abs(online.mean)
+    gap = float(gaps.mean())
+    # By how much the gap changes with the bound, which other episodes have shown.
+    of_bound = Z95 * 100.0 * abs(float(fair.mean())) / online.mean**2 * online.se
+    low, high = (abs(end - gap) for end in interval(gaps))
     return Expectation(
         bound=online.mean,
         bound_se=online.se,
         expected_return=float(fair.mean()),
         expected_return_ci95=interval(fair),
-        gap_percent=float(gaps.mean()),
-        gap_percent_ci95=interval(gaps),
+        gap_percent=gap,
+        gap_percent_ci95=(gap - math.hypot(low, of_bound), gap + math.hypot(high, of_bound)),
     )
 
 
