@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +25,12 @@ from mec_gym.execution.wire import Kind, Message
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
 from train.execute_config import EdgeRun, ExecuteRun
-from train.execute_policy import Decided, check_policy, decide, offered
+from train.execute_policy import check_policy, decide, offered
 from train.execute_report import (
     FRAMES_FILE,
     PICTURE_FILE,
     RESULT_FILE,
+    Executed,
     frame_rows,
     must_be_equal,
     picture,
@@ -131,7 +132,7 @@ def execute(run: ExecuteRun) -> None:
             choices = choices or [_best(run, execution, times, exit_)]
             _say_ready(f"{run.frames} frames per partition")
             found = _execute(execution, plan(execution, times, exit_, choices), run.frames)
-    _report(run, execution, found, times, decided)
+    _report(Executed(options=run, execution=execution, times=times, runs=found, decided=decided))
 
 
 def _say_ready(what: str) -> None:
@@ -245,26 +246,22 @@ def _execute(
     return found
 
 
-def _report(
-    run: ExecuteRun,
-    execution: Execution,
-    found: Sequence[Run],
-    times: Times,
-    decided: Decided | None,
-) -> None:
+def _report(executed: Executed) -> None:
     """Print, write and judge what came out.
 
     Raises:
         ValueError: The edge failed, or an answer differs where it must not.
         KeyboardInterrupt: The execution was interrupted.
     """
-    failure = found[-1].failure
-    done = [one for one in found if one.frames]
+    run = executed.options
+    failure = executed.runs[-1].failure
+    done = [one for one in executed.runs if one.frames]
+    executed = replace(executed, runs=done)
     if done:
-        write_json(run.out / RESULT_FILE, summary(run, execution, done, times, decided))
+        write_json(run.out / RESULT_FILE, summary(executed))
         write_csv(run.out / FRAMES_FILE, [row for one in done for row in frame_rows(one)])
-        write_figure(run.out / PICTURE_FILE, picture(run, execution, done))
-        show(run, execution, done, times, decided)
+        write_figure(run.out / PICTURE_FILE, picture(executed))
+        show(executed)
         print(f"wrote {run.out}/{RESULT_FILE}, {FRAMES_FILE}, {PICTURE_FILE}")
     count = sum(len(one.frames) for one in done)
     kept = f"; the {count} frames before it are in {run.out}" if done else ""
@@ -273,7 +270,7 @@ def _report(
     if failure is not None:
         raise ValueError(f"{failure}{kept}")
     differ = sum(one.answers.compared - one.answers.equal for one in done)
-    if differ and must_be_equal(run, execution):
+    if differ and must_be_equal(run, executed.execution):
         raise ValueError(
             f"{differ} of {count} answers differ from those of the network that is not split; "
             "please report this"

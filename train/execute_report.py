@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
@@ -35,6 +35,25 @@ Average = Literal["mean", "median"]
 AVERAGES = {"mean": means, "median": medians}
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Executed:
+    """What was executed.
+
+    Attributes:
+        options: The options of the command.
+        execution: Both sides.
+        times: The times that predictions were made with.
+        runs: The runs, one per partition; of a policy, a single one.
+        decided: What the policy has decided; None without one.
+    """
+
+    options: ExecuteRun
+    execution: Execution
+    times: Times
+    runs: Sequence[Run]
+    decided: Decided | None
+
+
 def must_be_equal(run: ExecuteRun, execution: Execution) -> bool:
     """Whether the answers have to be those of the network that is not split, bit for bit."""
     return not run.quantise and execution.edge.machine == machine()
@@ -60,15 +79,10 @@ def _device_layers(partition: Partition) -> int:
     return int((~partition.on_edge[1:]).sum())
 
 
-def show(
-    run: ExecuteRun,
-    execution: Execution,
-    found: Sequence[Run],
-    times: Times,
-    decided: Decided | None,
-) -> None:
+def show(executed: Executed) -> None:
     """Print what was predicted and what happened."""
-    graph = execution.network.split.graph
+    run, execution, found = executed.options, executed.execution, executed.runs
+    graph, decided = execution.network.split.graph, executed.decided
     if decided is not None:
         _show_decided(f"{graph.name}, {run.policy}", found[0], decided)
     elif len(found) == 1:
@@ -78,8 +92,9 @@ def show(
         _show_stages(title, found[0], "median")
     else:
         _show_partitions(graph.name, found)
+    source = executed.times.source
     hot, *_, cold = (f"{1e3 * seconds:.3g}" for seconds in execution.beside_s.seconds)
-    print(f"prediction: layer times {times.source}; {hot} ms per message, {cold} after a pause")
+    print(f"prediction: layer times {source}; {hot} ms per message, {cold} after a pause")
     parts = emulated(run)
     print(f"emulated: {'; '.join(parts)}" if parts else "emulated: nothing")
     print("real: two processes, their computation, TCP, the messages, the answers")
@@ -312,15 +327,10 @@ def _as_decided(run: ExecuteRun, graph: LayerGraph, one: Run, decided: Decided) 
     }
 
 
-def summary(
-    run: ExecuteRun,
-    execution: Execution,
-    found: Sequence[Run],
-    times: Times,
-    decided: Decided | None,
-) -> dict[str, Any]:
+def summary(executed: Executed) -> dict[str, Any]:
     """Everything about an execution but its single frames, for a JSON file."""
-    graph = execution.network.split.graph
+    run, execution, found = executed.options, executed.execution, executed.runs
+    graph, times, decided = execution.network.split.graph, executed.times, executed.decided
     if decided is not None:
         (one,) = found
         runs = [_as_decided(run, graph, one, decided) | _figures(one, "mean")]
@@ -346,8 +356,9 @@ def summary(
     }
 
 
-def picture(run: ExecuteRun, execution: Execution, found: Sequence[Run]) -> Any:
+def picture(executed: Executed) -> Any:
     """The picture of an execution."""
+    run, execution, found = executed.options, executed.execution, executed.runs
     link = "no shaped link"
     if run.rate is not None:
         link = f"{run.rate:g} Mbit/s"
