@@ -8,14 +8,16 @@ from agents.a3c.settings import A3CSettings
 from agents.ppo.settings import PPOSettings
 from train.presets import real_learning
 
+# The noise is small: by much of it, devices have other partners each time, and what is learnt
+# relies on that.
 _PPO = PPOSettings(
     head="weights",
     num_envs=16,
     n_steps=64,
     gamma=0.995,
     reward_scale=30.0,
-    learning_rate=5e-4,
-    log_std_init=-1.5,
+    learning_rate=3e-4,
+    log_std_init=-2.5,
     minibatches=8,
 )
 
@@ -36,8 +38,8 @@ _A3C = A3CSettings(
     gamma=0.995,
     reward_scale=30.0,
     ent_coef=0.0,
-    learning_rate=3e-4,
-    log_std_init=-1.5,
+    learning_rate=1e-4,
+    log_std_init=-2.5,
 )
 
 A3C_PRESETS = {
