@@ -105,14 +105,18 @@ def _near_optimum(
 
 
 def _cases(
-    name: str, network: Network, edge: EdgeConnection, fitted: LayerTimes, frames: int
+    network: Network,
+    edge: EdgeConnection,
+    fitted: LayerTimes,
+    frames: int,
+    rates: Sequence[float],
 ) -> list[Case]:
     """Execute partitions of the deepest exit at every rate."""
     graph = network.split.graph
     exit_ = len(graph.exits) - 1
     part = graph.at_exit(exit_)
     cases = []
-    for rate in (*RATES, *(MORE_RATES if name in LARGE else ())):
+    for rate in rates:
         times = measure_layers(network)  # just before, as the machine has good and bad minutes
         seconds = times.graph.at_exit(exit_).measured_seconds
         # Where all work and all sending take as long, what lies between is often the best.
@@ -246,8 +250,8 @@ def measure(seconds: float, repeats: int) -> Report:
                 graph=with_seconds(graph, fit.layer_seconds(graph)),
                 half_s=measure_layers(network).half_s,
             )
-            cases = _cases(name, network, edge, fitted, frames)
-            runs = RUNS if name in SMALL else 0
+            rates, runs = (RATES, RUNS) if name in SMALL else (RATES + MORE_RATES, 0)
+            cases = _cases(network, edge, fitted, frames, rates)
             queues = [_changing(network, edge, CHANGING) for _ in range(runs)]
         everything += cases
         chosen = _choice(cases)

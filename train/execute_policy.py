@@ -104,8 +104,6 @@ def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Time
     """
     assert run.policy is not None
     conditions, curve = execution.conditions, execution.curve
-    assert conditions.fps is not None
-    idle_s = 1.0 / conditions.fps
     scenario = scenario_of(
         graph,
         times,
@@ -113,8 +111,8 @@ def decide(run: ExecuteRun, execution: Execution, graph: LayerGraph, times: Time
         curve,
         run.frames,
         timeout_s=1e-3 * run.longest_ms,
-        making_s=execution.making_s(1)(idle_s),
-        beside_s=execution.beside_s(idle_s),
+        making_s=execution.making_s(1),
+        beside_s=execution.beside_s,
     )
     problem = make_problem(ENV_ID, scenario)
     agent = make_agent(run.policy, problem, run.seed, ENV_ID)

@@ -13,7 +13,7 @@ from mec_gym.dnn.graph import LayerGraph
 from mec_gym.early_exit.scenario import Scenario, Slot, arrivals, uplink_of
 from mec_gym.execution.partitions import Choice
 from mec_gym.execution.run import Conditions
-from mec_gym.execution.timing import LayerTimes, Times, with_seconds
+from mec_gym.execution.timing import NO_TIME, AfterIdle, LayerTimes, Times, with_seconds
 from mec_gym.network.bandwidth import MeasuredBandwidth
 from mec_gym.network.tandem import RateCurve
 from mec_gym.network.technologies import RadioTechnology
@@ -45,8 +45,8 @@ def scenario_of(
     curve: RateCurve,
     frames: int,
     timeout_s: float,
-    making_s: float = 0.0,
-    beside_s: float = 0.0,
+    making_s: AfterIdle = NO_TIME,
+    beside_s: AfterIdle = NO_TIME,
 ) -> Scenario:
     """Return the scenario in which frames meet what they meet in an execution.
 
@@ -65,8 +65,8 @@ def scenario_of(
         curve: The rate of the link.
         frames: The number of frames.
         timeout_s: A frame that would take longer is not started, s.
-        making_s: What the making of a message takes the device, without its factor, s.
-        beside_s: What a message takes beyond its bits, s.
+        making_s: What the making of a message takes the device, without its factor.
+        beside_s: What a message takes beyond its bits.
 
     Raises:
         ValueError: A parameter is outside its range.
@@ -81,14 +81,18 @@ def scenario_of(
     return Scenario(
         network=graph,
         device=Profiled(
-            _with_once(times.device, idle_s, making_s, [1]), conditions.device_factor, name="device"
+            _with_once(times.device, idle_s, making_s(idle_s), [1]),
+            conditions.device_factor,
+            name="device",
         ),
         edge=Profiled(
             _with_once(times.edge, idle_s, 0.0, answers), conditions.edge_factor, name="edge"
         ),
         bandwidth=MeasuredBandwidth(tuple(time), tuple(rate), max_gap=LARGEST),
         technologies=(
-            RadioTechnology("link", 0.0, 0.0, round_trip_s=2 * conditions.delay_s + beside_s),
+            RadioTechnology(
+                "link", 0.0, 0.0, round_trip_s=2 * conditions.delay_s + beside_s(idle_s)
+            ),
         ),
         horizon=frames,
         arrival_rates=(conditions.fps,),

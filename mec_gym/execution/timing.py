@@ -21,7 +21,7 @@ REPEATS = 25
 PAUSES_S = (0.0, 0.01, 0.1)
 """What is done once per frame is timed after idle times of so many seconds."""
 PROBES = 7
-"""How often it is timed after each of them, if nobody asks for another number."""
+"""How often messages are timed after each of them."""
 _CUTS = (0.3, 0.6, 1.0)  # the halves that are timed run so large a share of the layers
 
 
@@ -81,7 +81,7 @@ class IdleTimer:
         return [AfterIdle(tuple(times)) for times in np.median(self._rounds, axis=0).T.tolist()]
 
 
-def after_idle(measure: Callable[[], float], repeats: int = PROBES) -> AfterIdle:
+def after_idle(measure: Callable[[], float], repeats: int) -> AfterIdle:
     """Measure how long something takes after idle times, and take the medians.
 
     Args:

@@ -12,7 +12,14 @@ from mec_gym.early_exit.partitions import enumerate_partitions, partition_cost
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions
 from mec_gym.execution.simulation import choice_of, scenario_of, trace_of, with_accuracies
-from mec_gym.execution.timing import LAYERS_ONLY, HalfTimes, LayerTimes, Times, with_seconds
+from mec_gym.execution.timing import (
+    LAYERS_ONLY,
+    AfterIdle,
+    HalfTimes,
+    LayerTimes,
+    Times,
+    with_seconds,
+)
 from mec_gym.network.tandem import RateCurve
 
 CONDITIONS = Conditions(delay_s=0.004, device_factor=6.0, edge_factor=2.0, pipeline=True, fps=40.0)
@@ -87,7 +94,9 @@ def test_what_is_done_once_per_frame_is_charged(graph):
     bare = Times(device=timed(graph, 1e-3), edge=timed(graph, 0.5e-3), source="by hand")
     device, edge = (dataclasses.replace(one, half_s=half_s) for one in (bare.device, bare.edge))
     times = Times(device=device, edge=edge, source="by hand")
-    one = scenario_of(graph, times, CONDITIONS, CURVE, 30, 5.0, making_s=1e-3, beside_s=0.5e-3)
+    one = scenario_of(
+        graph, times, CONDITIONS, CURVE, 30, 5.0, AfterIdle((1e-3,) * 3), AfterIdle((0.5e-3,) * 3)
+    )
     assert one.technologies[0].round_trip_s == pytest.approx(0.008 + 0.5e-3)
     for exit_ in (0, 1):
         part = graph.at_exit(exit_)
