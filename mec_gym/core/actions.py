@@ -54,7 +54,7 @@ def action_in_space(
     # What kinds of numbers there are: signed and unsigned whole numbers, and fractions. Spans of
     # time count as whole numbers to numpy, and complex ones as numbers.
     if not isinstance(space, spaces.Box) and array.dtype.kind not in "iu":
-        raise ValueError(f"action must hold whole numbers for {space}, got {array.dtype}")
+        raise ValueError(f"action must hold whole numbers for {_named(space)}, got {array.dtype}")
     if array.dtype.kind not in "iuf":
         raise ValueError(f"action must hold real numbers, got {array.dtype}")
     if ignored is not None:
@@ -72,7 +72,13 @@ def action_in_space(
             least, most = (np.broadcast_to(end, shape)[entry] for end in (low, high))
             place = f" at entry {', '.join(map(str, entry))}" if entry else ""
             raise ValueError(
-                f"action must lie in [{least}, {most}]{place} ({space}), got {array[entry]}"
+                f"action must lie in [{least}, {most}]{place} ({_named(space)}), got {array[entry]}"
             )
         array = nearest
     return array.astype(space.dtype, copy=False)
+
+
+def _named(space: spaces.Space[Any]) -> str:
+    """A space in one short line; of one with many choices, its shape instead of all of them."""
+    text = str(space)
+    return text if len(text) <= 60 else f"{type(space).__name__} of shape {space.shape}"

@@ -150,6 +150,10 @@ def check_fields(
     Raises:
         ValueError: It names the field, its value and what is allowed.
     """
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, np.generic):  # JSON knows no numbers of numpy
+            object.__setattr__(record, field.name, value.item())
     for name, types in (kinds or {}).items():
         if not isinstance(getattr(record, name), types):
             allowed = " or ".join("None" if t is type(None) else t.__name__ for t in types)
@@ -169,10 +173,6 @@ def check_fields(
     for name in switches:
         if not isinstance(getattr(record, name), (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
-    for name in (*positive, *non_negative, *fraction, *positive_int, *switches):
-        value = getattr(record, name)
-        if isinstance(value, np.generic):  # JSON knows no numbers of numpy
-            object.__setattr__(record, name, value.item())
     for name, most in (at_most or {}).items():
         if getattr(record, name) > most:
             raise ValueError(f"{name} must be at most {most:g}, got {getattr(record, name)!r}")

@@ -52,7 +52,7 @@ Stages = dict[str, float]
 
 def predict(
     costs: Sequence[Cost], gaps: Sequence[float] | None, curve: RateCurve, pipeline: bool
-) -> tuple[list[Stages], float]:
+) -> tuple[list[Stages], list[float]]:
     """Predict an execution.
 
     Args:
@@ -63,27 +63,27 @@ def predict(
         pipeline: Whether frames overlap; otherwise each waits for the answer to the one before.
 
     Returns:
-        The stages of every frame, and when the last one is answered, s after the begin.
+        The stages of every frame, and when each is answered, s after the begin.
     """
     if pipeline:
         return _overlapping(costs, np.zeros(len(costs)) if gaps is None else np.array(gaps), curve)
-    found = []
-    free = 0.0
+    found, ends = [], [0.0]
     for index, cost in enumerate(costs):
+        free = ends[-1]
         arrival = free if gaps is None else gaps[index]
-        (stages,), end = _overlapping(
+        (stages,), (end,) = _overlapping(
             [replace(cost, is_raw=False)], np.array([max(arrival, free)]), curve
         )
         stages["waiting"] += max(free - arrival, 0.0)
         stages["total"] += max(free - arrival, 0.0)
         found.append(stages)
-        free = end
-    return found, free
+        ends.append(end)
+    return found, ends[1:]
 
 
 def _overlapping(
     costs: Sequence[Cost], arrival: FloatArray, curve: RateCurve
-) -> tuple[list[Stages], float]:
+) -> tuple[list[Stages], list[float]]:
     device, bits, edge, beside, round_trip = (
         np.array([getattr(cost, name) for cost in costs])
         for name in ("device_s", "bits", "edge_s", "beside_s", "round_trip_s")
@@ -108,4 +108,4 @@ def _overlapping(
             "edge": float(way.edge_finish[k] - way.edge_start[k]),
         }
         found.append(stages | {"total": float(way.edge_finish[k] - arrival[k])})
-    return found, float(way.edge_finish.max())
+    return found, way.edge_finish.tolist()

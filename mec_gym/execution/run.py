@@ -108,7 +108,7 @@ class Run:
         predicted: Their stages by prediction.
         measured: Their stages as they were.
         begin: When the run began, on the clock ``now``, s.
-        predicted_end_s: When the last frame would be answered, s after the begin.
+        predicted_end_s: When the last of these frames would be answered, s after the begin.
         end_s: When it was.
         answers: How the answers compare.
         failure: Why the run did not end well, if it did not.
@@ -292,7 +292,7 @@ class Execution:
             device.run(frames, gaps, conditions.pipeline)
         except (EdgeFailed, KeyboardInterrupt) as error:
             failure = error
-        predicted, end = predict(costs, gaps, self.curve, conditions.pipeline)
+        predicted, ends = predict(costs, gaps, self.curve, conditions.pipeline)
         answered = [k for k, frame in enumerate(frames) if frame.done is not None]
         done = [frames[k] for k in answered]
         return Run(
@@ -300,7 +300,7 @@ class Execution:
             predicted=[predicted[k] for k in answered],
             measured=[frame.stages(conditions.delay_s) for frame in done],
             begin=device.begin,
-            predicted_end_s=end,
+            predicted_end_s=max((ends[k] for k in answered), default=0.0),
             end_s=max((frame.done or 0.0 for frame in done), default=device.begin) - device.begin,
             answers=self._compare(done),
             failure=failure,

@@ -8,8 +8,15 @@ from mec_gym.core.types import BoolArray, FloatArray, IntArray
 
 
 def bin_of(time: FloatArray, bin_s: float, bins: int) -> IntArray:
-    """Return the bin of time that a time lies in; the last one holds on."""
-    return np.minimum(time // bin_s, bins - 1).astype(np.int64)
+    """Return the bin of time that a time lies in; the last one holds on.
+
+    Bin k begins at k * bin_s as floats are multiplied, so that whoever leaves at that moment is
+    absent in it. A quotient alone may be rounded to the wrong side of the edge.
+    """
+    found = np.floor(time / bin_s)
+    found += (found + 1) * bin_s <= time
+    found -= found * bin_s > time
+    return np.minimum(found, bins - 1).astype(np.int64)
 
 
 def finish(rate: FloatArray, begin: FloatArray, amount: FloatArray, bin_s: float) -> FloatArray:

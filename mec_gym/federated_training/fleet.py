@@ -95,7 +95,9 @@ def demand(scenario: Scenario, rng: np.random.Generator, n: int) -> FloatArray:
     usual, classes = scenario.usual_demand, scenario.network.sizes[-1]
     if scenario.drift_s is None:
         return np.broadcast_to(usual, (n, 1, classes)).copy()
-    period = (np.arange(scenario.bins) * scenario.bin_s // scenario.drift_s).astype(np.int64)
+    # An edge of a bin that is meant to be one of a period may lie a little before it.
+    passed = np.arange(scenario.bins) * scenario.bin_s / scenario.drift_s
+    period = np.floor(passed + 1e-9).astype(np.int64)
     dice = rng.random((n, int(period[-1]) + 1, classes))
     rank = dice.argsort(axis=-1).argsort(axis=-1)
     asked = np.where(rank < scenario.drift_classes, usual, 0.0)

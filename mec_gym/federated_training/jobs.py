@@ -176,13 +176,8 @@ def learn(
             class_weights=importance,
         )
         update = trained - begin_from
-        own_next = own
-        if s.control_variates:  # [Karimireddy2020] algorithm 1, option II
-            scale = (1.0 / (jobs.steps * s.rate)).astype(np.float32)
-            own_next = own - control - update * scale[:, None]
     broken = ~(np.isfinite(update).all(axis=-1) & np.isfinite(loss))
     update[broken] = 0.0
-    own_next = np.where(broken[:, None], own, own_next) if s.control_variates else own
     bits = np.full(len(who), s.upload_bits)
     if s.payload == "top-k":
         update = top_k(update, s.payload_share)
@@ -191,6 +186,10 @@ def learn(
     elif s.payload == "significant":
         update, share = significant(update, begin_from, s.payload_threshold)
         bits = s.model_bits * share
+    own_next = own
+    if s.control_variates:  # [Karimireddy2020] algorithm 1, option II, of what the server receives
+        scale = (1.0 / (jobs.steps * s.rate)).astype(np.float32)
+        own_next = np.where(broken[:, None], own, own - control - update * scale[:, None])
     return Learnt(
         sent=update if s.merge == "average" else begin_from + update,
         own=own_next,

@@ -74,7 +74,7 @@ class Outcome:
     sent_off: FloatArray  # (...) clients that were sent off
     merged: FloatArray  # (...) updates that were merged
     lost: FloatArray  # (...) updates of clients that left
-    dropped: FloatArray  # (...) updates that nobody waited for, or that were too stale
+    dropped: FloatArray  # (...) updates that nobody waited for, that were too stale, or too late
     staleness: FloatArray  # (...) mean staleness of what was merged; 0 if nothing was
     compute_j: FloatArray  # (...) J that the clients sent off will spend on computing
     send_j: FloatArray  # (...) J that they will spend on sending
@@ -359,9 +359,11 @@ def _account(
         final = np.where(now.broken[:, None], 0.0, recall)
         cost = cost + world.error_seconds(final, state.clock, state.clock + rest)
     test_accuracy = np.zeros_like(accuracy)
-    ended = over & ~before.over & ~now.broken
-    right = recall_of(state.weights[ended], s.data.test, scenario)
-    test_accuracy[ended] = (world.demand_now(state.clock)[ended] * right).sum(axis=-1)
+    ends = over & ~before.over
+    tested = ends & ~now.broken
+    right = recall_of(state.weights[tested], s.data.test, scenario)
+    test_accuracy[tested] = (world.demand_now(state.clock)[tested] * right).sum(axis=-1)
+    on_their_way = (state.client != jobs.FREE).sum(axis=-1)
     recent = np.where(merged[:, None], lately[:, 1:], before.recent)
     after = replace(state, recall=recall, decisions_left=left, over=over, recent=recent)
     outcome = Outcome(
@@ -370,7 +372,7 @@ def _account(
         sent_off=spent.sent_off,
         merged=now.merged,
         lost=now.lost,
-        dropped=now.dropped,
+        dropped=now.dropped + np.where(ends, on_their_way, 0),
         staleness=now.staleness,
         compute_j=spent.compute_j,
         send_j=spent.send_j,

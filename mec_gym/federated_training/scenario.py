@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -123,7 +124,8 @@ class Scenario:
         forward_flop: Work of the forward pass of one image that is charged, FLOP; the backward
             pass costs twice as much.
         model_bits: Size of the model that is charged, bit.
-        server_s: The time that merging takes, s.
+        server_s: The time that the server takes to merge what has arrived, s, or to find that all
+            of it is too stale.
         idle_s: The time that passes if nobody trains, s.
         speed: The median speed of clients, FLOP/s.
         speed_spread: Standard deviation of the logarithm of a client's mean speed.
@@ -226,10 +228,7 @@ class Scenario:
     def __post_init__(self) -> None:
         check_fields(
             self,
-            kinds={
-                "images": (str,),
-                **dict.fromkeys(("deadline", "growth_s", "drift_s"), (int, float, type(None))),
-            },
+            kinds={"images": (str,)},
             choices={
                 "late": get_args(Late),
                 "merge": get_args(Merge),
@@ -342,6 +341,12 @@ class Scenario:
                 f"drift_classes must be at most {classes}, the number of classes, got "
                 f"{self.drift_classes!r}"
             )
+        most = max(map(min, pairwise(self.network.sizes)))
+        if self.payload == "low-rank" and self.payload_rank > most:
+            raise ValueError(
+                f"payload_rank must be at most {most}, the largest rank of a layer, got "
+                f"{self.payload_rank!r}"
+            )
         self._partition(np.random.default_rng(0), 0)  # it checks its parameters
         self._check_combinations()
         tables = self.clients * (3 * self.bins + self.most + self.decisions)
@@ -394,13 +399,15 @@ class Scenario:
                 ('goal is "target"', self.goal == "target", ("target",)),
             ),
         )
-        least = self.budget_s / MOST_CHANGES
+        # Nobody comes or goes, and nothing else is asked for, within a bin.
+        least = max(self.bin_s, self.budget_s / MOST_CHANGES)
         changing = () if self.availability == "always" else ("on_s", "off_s")
         for name in (*changing, "drift_s"):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(
-                    f"{name} must be at least budget_s / {MOST_CHANGES} = {least:g}, got {value!r}"
+                    f"{name} must be at least {least:g}, the larger one of bin_s and "
+                    f"budget_s / {MOST_CHANGES}, got {value!r}"
                 )
 
     @cached_property

@@ -75,7 +75,7 @@ def load_images(path: str | Path) -> Split:
 
     Args:
         path: An ``.npz`` file with two arrays. ``images`` (n, ...) holds whole or real numbers
-            from 0 on. Each image becomes one row of pixels. If any pixel is above 1, all are
+            from 0 on, or booleans. Each image becomes one row of pixels. If any pixel is above 1, all are
             divided by the largest of the file. ``labels`` (n,) holds the classes 0 to C - 1, from
             2 to 1000 of them, with at least 10 images each.
 
@@ -92,7 +92,7 @@ def load_images(path: str | Path) -> Split:
 def _loaded(path: Path, _version: tuple[int, int]) -> Split:
     images, labels = _read(path)
     for name, values in (("images", images), ("labels", labels)):
-        if values.dtype.kind not in "iuf":
+        if values.dtype.kind not in ("biuf" if name == "images" else "iuf"):
             raise ValueError(f"{path}: {name} must be whole or real numbers, got {values.dtype}")
         if not np.isfinite(values).all():
             raise ValueError(f"{path}: {name} must be finite")
@@ -108,6 +108,10 @@ def _loaded(path: Path, _version: tuple[int, int]) -> Split:
         )
     if images.min() < 0:
         raise ValueError(f"{path}: images must not be negative, got {images.min()}")
+    if (images == images[:1]).all():
+        raise ValueError(
+            f"{path}: images must differ from each other, got {len(images)} equal ones"
+        )
     labels = _checked(path, labels)
     scale = max(1.0, float(images.max()))
     images = images.reshape(len(images), -1)

@@ -9,6 +9,7 @@ of a scenario and of a trace:
     The server waits for the K-th arrival, until nobody is on their way, or for the deadline.
     It merges what has arrived, which takes time; a row is taken until the server looks at it.
     Late ones fly on, or are forgotten; nobody tells them, so they spend their whole energy.
+    Who is on the way when the episode ends is dropped.
 """
 
 import math
@@ -59,7 +60,8 @@ class Fleet:
         self.news = world.event()  # somebody has arrived, or is lost
 
     def bin_of(self, time):
-        return min(int(time // self.s.bin_s), self.nature.present.shape[-1] - 1)
+        # Sums of waiting times may end a rounding before the edge that is meant.
+        return min(int(time / self.s.bin_s + 1e-9), self.nature.present.shape[-1] - 1)
 
     def through(self, rates, amount):
         """Let an amount pass, bin by bin."""
@@ -171,10 +173,12 @@ def play(s, nature, jitter, scores, steps):
             if s.late == "drop":
                 step.dropped += [job.client for job in rows]
                 rows = []
-            step.dropped.sort()
             step.flying = sorted(job.client for job in rows)
             step.clock = min(world.now, s.budget_s)
             step.over = step.clock >= s.budget_s or t == s.decisions - 1
+            if step.over:
+                step.dropped += step.flying
+            step.dropped.sort()
             if step.over:
                 return
 

@@ -16,6 +16,16 @@ def test_bins():
     assert bin_of(np.array([[7.0], [0.0]]), 5.0, 2).tolist() == [[1], [0]]
 
 
+@pytest.mark.parametrize("bin_s", [0.1, 0.7, 2.4, 8.4, 16.1, 20.0, 33.3])
+def test_edges_belong_to_the_bin_that_they_begin(bin_s):
+    """Floor division puts about half of the multiples of 0.1 into the bin before."""
+    number = np.arange(2000)
+    edges = number * bin_s
+    assert (bin_of(edges, bin_s, 2000) == number).all()
+    before = np.nextafter(edges[1:], 0.0)
+    assert (bin_of(before, bin_s, 2000) == number[:-1]).all()
+
+
 RATES = np.array([[2.0, 10.0, 1.0]])  # bins of 5 s: 10, 50, then 1 per s
 
 

@@ -7,10 +7,13 @@ import pytest
 from federated_training import hand
 from federated_training.hand import close, learnt, play
 
+from agents.registry import make_agent
 from mec_gym.core import arrays
+from mec_gym.core.rollout import rollout
 from mec_gym.federated_training import model
 from mec_gym.federated_training.model import Decision
 from mec_gym.federated_training.problem import FederatedTraining
+from mec_gym.federated_training.scenario import Scenario
 from mec_gym.federated_training.world import World, known_images
 
 A, B, C, D = range(4)
@@ -724,6 +727,25 @@ def test_control_variates_of_scaffold():
     np.testing.assert_allclose(states[1].control[0], control + (again - own[A]) / 4, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"payload": "top-k", "payload_share": 0.1},
+        {"payload": "low-rank", "payload_rank": 1},
+        {"payload": "significant", "payload_threshold": 0.3},
+    ],
+)
+def test_control_variates_follow_from_what_is_sent(payload):
+    """The server computes them from the update, so it knows no more than what it received."""
+    s, world = four(quorum=1, control_variates=True, **payload)
+    (state,), _ = play(s, world, "A")
+    sent = state.weights - world.initial
+    np.testing.assert_allclose(state.own[A], -sent / (2 * 0.2), atol=1e-5)
+    np.testing.assert_allclose(state.control[0], state.own[A] / 4, atol=1e-6)
+    if payload["payload"] != "low-rank":
+        assert 0 < np.count_nonzero(state.control[0]) < 0.95 * s.network.parameters
+
+
 def test_importance_weighs_classes_by_how_common_they_are():
     s, world = four(quorum=1, importance=True)
     (state,), _ = play(s, world, "A")
@@ -742,6 +764,28 @@ def test_gain_of_pixels():
         (state,), _ = play(s, world, who)
         expected, _ = learnt(s, world, client, world.initial, gain=world.gain[[client]])
         close(state.weights, expected)
+
+
+# ------------------------------------------------------------------------------- accounting
+
+
+@pytest.mark.parametrize("bin_s", [0.7, 2.4, 8.4, 16.1, 20.0, 33.3])
+@pytest.mark.parametrize("late", ["keep", "drop"])
+def test_time_passes_in_every_step_and_every_job_ends(bin_s, late):
+    """Nobody is sent off at the moment when it has left, wherever the edges of bins are rounded."""
+    s = Scenario(
+        clients=8, at_once=4, quorum=3, late=late, availability="churn", decisions=60, hidden=2,
+        local_steps=2, batch=2, bin_s=bin_s, budget_s=60 * bin_s, on_s=4 * bin_s, off_s=8 * bin_s,
+        forward_flop=2e7 * bin_s, model_bits=1e6 * bin_s, idle_s=bin_s,
+    )  # fmt: skip
+    problem = FederatedTraining(s)
+    trace = problem.sample(np.random.default_rng(1), 10)
+    played = rollout(problem, make_agent("random-m", problem), trace)
+    out, mine = played.outcomes, played.played
+    assert (out.seconds[mine] > 0).all()
+    ended = out.merged + out.lost + out.dropped
+    assert (out.sent_off * mine).sum(axis=1).tolist() == (ended * mine).sum(axis=1).tolist()
+    assert (out.lost * mine).sum() > 20 and (out.merged * mine).sum() > 20
 
 
 # --------------------------------------------------------------------------------- payloads

@@ -82,6 +82,7 @@ def test_every_field_is_checked():
         ("server_rate", 101.0),
         ("pull", 1e7),
         ("drift_classes", 11),
+        ("payload_rank", 33),
         ("bin_s", 4001.0),
         ("local_steps", 1001),
         ("batch", 10_001),
@@ -95,6 +96,7 @@ def test_scenarios_that_make_no_sense(name, value):
     extra = {
         "classes_each": {"partition": "shards"},
         "drift_classes": {"drift_s": 500.0},
+        "payload_rank": {"payload": "low-rank"},
     }.get(name, {})
     with pytest.raises(ValueError, match=rf"^{name}\b.*{re.escape(repr(value))}") as caught:
         Scenario(**{name: value}, **extra)
@@ -350,11 +352,11 @@ def test_a_stay_ends_at_the_same_rate_whenever_it_began():
 
 @pytest.mark.parametrize("availability", ["churn", "hours"])
 def test_everybody_is_present_at_least_once(availability):
-    """Even if stays are much rarer than episodes, or shorter than a bin."""
-    _, trace = draw(20, availability=availability, on_s=1.0, off_s=1e6)
+    """Even if stays are much rarer than episodes."""
+    _, trace = draw(20, availability=availability, on_s=100.0, off_s=1e6)
     assert trace.present.any(axis=-1).all()
     assert trace.present.sum(axis=-1).max() <= 3
-    _, trace = draw(5, availability=availability, on_s=1e6, off_s=1.0)
+    _, trace = draw(5, availability=availability, on_s=1e6, off_s=100.0)
     assert trace.present.mean() > 0.95
 
 
@@ -472,8 +474,9 @@ def test_images_of_ones_own_that_make_no_sense(tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"drift_s": 1e-6}, "drift_s must be at least .*0.4, got 1e-06"),
-        ({"availability": "churn", "off_s": 1e-3}, "off_s must be at least .*0.4, got 0.001"),
+        ({"drift_s": 19.9}, "drift_s must be at least 20, .*bin_s.*, got 19.9"),
+        ({"availability": "churn", "off_s": 19.9}, "off_s must be at least 20, .*, got 19.9"),
+        ({"drift_s": 0.3, "bin_s": 0.2}, "drift_s must be at least 0.4, .*budget_s.*, got 0.3"),
     ],
 )
 def test_what_would_never_end_is_refused(fields, told):

@@ -110,7 +110,7 @@ def test_every_class_is_in_every_part(tmp_path_factory, counts, seed):
 
 @pytest.mark.parametrize(
     ("dtype", "largest", "scale"),
-    [(np.uint8, 255, 255), (np.uint8, 1, 1), (np.float32, 0.5, 1), (np.int64, 0, 1)],
+    [(np.uint8, 255, 255), (np.uint8, 1, 1), (np.float32, 0.5, 1), (np.bool_, 1, 1)],
 )
 def test_pixels_lie_between_0_and_1(tmp_path, dtype, largest, scale):
     images = np.zeros((20, 4), dtype=dtype)
@@ -148,7 +148,9 @@ IMAGES, OWN = own_images([10, 12])
         ({"images": IMAGES + np.nan, "labels": OWN}, "images.*finite"),
         ({"images": IMAGES, "labels": OWN + np.inf}, "labels.*finite"),
         ({"images": IMAGES - 7, "labels": OWN}, "images.*negative.*-7"),
+        ({"images": 0 * IMAGES, "labels": OWN}, "images must differ from each other, got 22 equal"),
         ({"images": IMAGES.astype(complex), "labels": OWN}, "images.*complex"),
+        ({"images": IMAGES, "labels": OWN > 0}, "labels.*bool"),
         ({"images": IMAGES, "labels": OWN.astype(str)}, "labels.*<U"),
         ({"images": IMAGES.astype(object), "labels": OWN}, "not a readable .npz"),
         ({"images": IMAGES, "labels": OWN + 0.5}, r"labels.*whole.*\.5"),

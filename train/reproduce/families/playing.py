@@ -33,7 +33,8 @@ class WorldsRun(ReproduceRun):
     """Redo something in several worlds.
 
     Attributes:
-        worlds: The number of worlds that every protocol is played in; the time grows with it.
+        worlds: The number of worlds that every protocol is played in, at least 2; the time grows
+            with it.
         workers: The number of processes.
     """
 
@@ -42,6 +43,8 @@ class WorldsRun(ReproduceRun):
 
     def __post_init__(self) -> None:
         positive_int("worlds", self.worlds)
+        if self.worlds < 2:
+            raise ValueError("worlds must be at least 2, because intervals are over worlds, got 1")
         positive_int("workers", self.workers)
 
 
