@@ -75,9 +75,9 @@ def load_images(path: str | Path) -> Split:
 
     Args:
         path: An ``.npz`` file with two arrays. ``images`` (n, ...) holds whole or real numbers
-            from 0 on, or booleans. Each image becomes one row of pixels. If any pixel is above 1, all are
-            divided by the largest of the file. ``labels`` (n,) holds the classes 0 to C - 1, from
-            2 to 1000 of them, with at least 10 images each.
+            from 0 on, or booleans. Each image becomes one row of pixels. If any pixel is above 1,
+            all are divided by the largest of the file. ``labels`` (n,) holds the classes 0 to
+            C - 1, from 2 to 1000 of them, with at least 10 images each.
 
     Raises:
         FileNotFoundError: There is no such file.
