@@ -206,10 +206,11 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
 
     Args:
         env_id: One of ``ENVIRONMENTS``.
-        scenario: A preset's name, ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
-            bandwidth, ``profile`` for a network, both with ``+`` between them), a Scenario of
-            the problem's package, or its fields as a dictionary (as ``dataclasses.asdict`` and
-            JSON write them); None for the default.
+        scenario: A preset's name, or ``KIND:PATH`` of a file (early exit: ``csv`` for a measured
+            bandwidth, ``profile`` for a network), or both with ``+`` between them, also with
+            ``+FIELD=VALUE`` for every field that differs (``sync+alpha=0.3``); a Scenario of the
+            problem's package; or its fields as a dictionary (as ``dataclasses.asdict`` and JSON
+            write them). None is the default.
 
     Raises:
         ValueError: Unknown id or scenario.
@@ -217,17 +218,14 @@ def make_problem(env_id: str, scenario: Any = None) -> AnyProblem:
     entry = entry_of(env_id)
     if scenario is None:
         scenario = entry.default
-    allowed = ", ".join([*entry.presets, *(f"{kind}:PATH" for kind in entry.sources)])
     if isinstance(scenario, str):
-        if scenario in entry.presets:
-            scenario = entry.presets[scenario].make()
-        else:
-            scenario = entry.from_sources(scenario) or scenario
+        named = entry.named(scenario)
+        scenario = scenario if named is None else named
     elif isinstance(scenario, Mapping) and is_dataclass(entry.scenario_type):
         scenario = from_plain(entry.scenario_type, scenario, "scenario")
     if not isinstance(scenario, entry.scenario_type):
         raise ValueError(
-            f"scenario must be one of {allowed} or a "
+            f"scenario must be one of {entry.names} or a "
             f"{entry.scenario_type.__module__}.{entry.scenario_type.__name__}, got {scenario!r}"
         )
     problem: AnyProblem = entry.problem(scenario)

@@ -276,7 +276,9 @@ def test_commands():
                 entry = ENVIRONMENTS[env_id]
                 if "--scenario" in typed:
                     scenario = typed[typed.index("--scenario") + 1]
-                    assert scenario in entry.presets or scenario.split(":")[0] in entry.sources
+                    assert re.split(r"[+:]", scenario)[0] in {*entry.presets, *entry.sources}
+                    if ":" not in scenario:
+                        make_problem(env_id, scenario)
                 if "--agents" in typed:
                     given = typed[typed.index("--agents") + 1 :]
                     problem = make_problem(env_id)

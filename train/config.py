@@ -52,9 +52,10 @@ class TrainRun(Generic[S]):
         preset: Name of the settings to begin from; by default the environment's own.
         total_timesteps: Number of environment steps, all environments together.
         settings: Everything that shapes learning.
-        scenario: Name of a scenario or KIND:PATH; by default the environment's own.
-            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
-            it, and --max-gap, in median steps.
+        scenario: Name of a scenario or KIND:PATH, with +FIELD=VALUE for each field that shall
+            differ, such as sync+alpha=0.3; by default the environment's own. With csv:PATH, a
+            measured uplink, there are also --bandwidth-unit, if no heading names it, and
+            --max-gap, in median steps.
         seed: Seed of networks, environments and minibatches.
         resume: Whether to go on with the run in ``out`` from its last checkpoint.
         eval_every: Number of steps between two evaluations.
@@ -145,10 +146,11 @@ class PlayRun:
     Attributes:
         env: Id of the environment; by default the one that the (first) run among the agents was
             trained on, or mec/TrainingOffload-v0 if there is no run among them.
-        scenario: Name of a scenario or KIND:PATH; by default the one that the run was trained on
-            if the run decides the environment, else the environment's own.
-            With csv:PATH, a measured uplink, there are also --bandwidth-unit, if no heading names
-            it, and --max-gap, in median steps.
+        scenario: Name of a scenario or KIND:PATH, with +FIELD=VALUE for each field that shall
+            differ, such as sync+alpha=0.3; by default the one that the run was trained on if the
+            run decides the environment, else the environment's own. With csv:PATH, a measured
+            uplink, there are also --bandwidth-unit, if no heading names it, and --max-gap, in
+            median steps.
         episodes: Number of episodes; by default 500, or 40 where real networks are trained, which
             takes long.
         seed: Episode i is the one that ``env.reset(seed=seed + i)`` begins.

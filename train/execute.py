@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mec_gym.core.types import FloatArray
 from mec_gym.dnn.devices import read_device
 from mec_gym.dnn.exits import initialised
 from mec_gym.dnn.graph import LayerGraph
@@ -115,12 +116,16 @@ def execute(run: ExecuteRun) -> None:
         network = Wanted.of(run).build()
         exit_ = chosen_exit(run, network.split.graph)
         choices = chosen(run, network.split.graph.at_exit(exit_))
+        told = tuple(
+            None if path is None else read_device(path).layer_seconds(network.split.graph)
+            for path in (run.device_profile, run.edge_profile)
+        )
         graph = offered(run, network.split.graph) if run.policy is not None else None
         host, port = process.address() if process else run.address
         edge = EdgeConnection(host, port, network.split.digest, run.edge_factor)
         stack.callback(edge.close)
         print("measuring how long layers and messages take, for a few seconds", flush=True)
-        times = layer_times(run, network, edge)
+        times = layer_times(run, network, edge, *told)
         execution = Execution(network, edge, conditions, run.seed)
         stack.callback(execution.close)
         decided = None
@@ -187,12 +192,26 @@ def chosen(run: ExecuteRun, graph: LayerGraph) -> list[Choice]:
     return [] if run.chosen in (LIGHT, HEAVY) else [named(graph, run.chosen)]
 
 
-def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Times:
-    """Measure the layers of both sides, each on its machine, or take them from files."""
+def layer_times(
+    run: ExecuteRun,
+    network: Network,
+    edge: EdgeConnection,
+    of_device: FloatArray | None,
+    of_edge: FloatArray | None,
+) -> Times:
+    """Measure the layers of both sides, each on its machine, unless files say how long they take.
+
+    Args:
+        run: The options.
+        network: The network.
+        edge: The edge server.
+        of_device: What the device's file says, (V,) s; None without one.
+        of_edge: The same for the edge.
+    """
     here = measure_layers(network, run.repeats)  # files do not say what halves take beyond layers
-    device, source = _with_file(here, run.device_profile)
-    if run.edge is None or run.edge_profile is not None:
-        there, edge_source = _with_file(here, run.edge_profile)
+    device, source = _told(here, of_device, run.device_profile)
+    if run.edge is None or of_edge is not None:
+        there, edge_source = _told(here, of_edge, run.edge_profile)
     else:
         (numbers,) = edge.ask(Message(Kind.TIMES)).tensors
         there, edge_source = LayerTimes.from_tensor(numbers, network.split.graph), MEASURED
@@ -201,12 +220,13 @@ def layer_times(run: ExecuteRun, network: Network, edge: EdgeConnection) -> Time
     return Times(device=device, edge=there, source=both)
 
 
-def _with_file(here: LayerTimes, path: Path | None) -> tuple[LayerTimes, str]:
-    """Layer times from a file, if there is one, else those of this machine; and their source."""
-    if path is None:
+def _told(
+    here: LayerTimes, seconds: FloatArray | None, path: Path | None
+) -> tuple[LayerTimes, str]:
+    """Layer times (V,) from a file, if there is one, else those of this machine; their source."""
+    if seconds is None:
         return here, MEASURED
-    timed = with_seconds(here.graph, read_device(path).layer_seconds(here.graph))
-    return LayerTimes(graph=timed, half_s=here.half_s), f"from {path}"
+    return LayerTimes(graph=with_seconds(here.graph, seconds), half_s=here.half_s), f"from {path}"
 
 
 def plan(

@@ -19,6 +19,7 @@ def list_everything() -> None:
                 _row(name + mark, preset.about)
             for kind, source in entry.sources.items():
                 _row(f"{kind}:PATH", (source.__doc__ or "").splitlines()[0])
+            _row("...+FIELD=VALUE", "one of these with another value of a field")
         ids = " and ".join(room.environments)
         print(f"  agents that play {ids} (--agents)")
         for name, agent in agents_of(room).items():

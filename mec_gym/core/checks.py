@@ -130,7 +130,7 @@ def check_fields(
     switches: Sequence[str] = (),
     kinds: Mapping[str, tuple[type, ...]] | None = None,
     choices: Mapping[str, tuple[str, ...]] | None = None,
-    at_most: Mapping[str, float] | None = None,
+    at_most: Mapping[str, float | str] | None = None,
 ) -> None:
     """Check the fields of a frozen dataclass, for its ``__post_init__``.
 
@@ -145,7 +145,7 @@ def check_fields(
         switches: Fields that must be True or False.
         kinds: The classes that a field may be an instance of; ``NoneType`` allows None.
         choices: The words that a field may be.
-        at_most: The largest number that a field may be.
+        at_most: The largest number that a field may be, or the name of the field that has it.
 
     Raises:
         ValueError: It names the field, its value and what is allowed.
@@ -174,8 +174,10 @@ def check_fields(
         if not isinstance(getattr(record, name), (bool, np.bool_)):
             raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
     for name, most in (at_most or {}).items():
-        if getattr(record, name) > most:
-            raise ValueError(f"{name} must be at most {most:g}, got {getattr(record, name)!r}")
+        limit = getattr(record, most) if isinstance(most, str) else most
+        if getattr(record, name) > limit:
+            words = f"{most} = {limit:g}" if isinstance(most, str) else f"{limit:g}"
+            raise ValueError(f"{name} must be at most {words}, got {getattr(record, name)!r}")
 
 
 # The arguments of ``check_fields`` are called like the checks that they ask for.

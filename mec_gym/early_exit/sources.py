@@ -38,7 +38,7 @@ def from_edge(
     factor: float | str = 1.0,
     power_w: float | str | None = None,
 ) -> Scenario:
-    """A scenario with an edge server that was measured; see :func:`from_device`.
+    """A scenario with an edge server that was measured.
 
     Args:
         path: A profile or a fit.

@@ -302,8 +302,8 @@ class Scenario:
             fraction=("load_memory",),
             at_most={
                 "clients": 10_000,
-                "at_once": self.clients,
-                "quorum": self.at_once,
+                "at_once": "clients",
+                "quorum": "at_once",
                 "server_momentum": 0.999,
                 "staleness_power": 100.0,
                 "rate": 100.0,
@@ -315,7 +315,7 @@ class Scenario:
                 "local_steps": 1000,
                 "batch": 10_000,
                 "hidden": 1000,
-                "bin_s": self.budget_s,
+                "bin_s": "budget_s",
                 "decisions": 100_000,
                 **dict.fromkeys(
                     (

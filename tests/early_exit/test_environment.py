@@ -85,7 +85,7 @@ def test_files_are_combined(tmp_path):
         assert scenario.graph == load_profile("alexnet-digits")
     for name, message in (
         (f"{csv}+{csv}", "csv cannot be added"),
-        (f"{profile}+unit=kbit/s", "profile has no option 'unit'"),
+        (f"{profile}+unit=kbit/s", "there is no option or field 'unit'"),
         (f"csv:{measured}+scenario=x", "csv has no option 'scenario'"),
         (f"csv:{measured}+max_gap=wide", "max_gap must be a number, got 'wide'"),
         (f"csv:{measured}", "time must have no gaps"),
