@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from multiples import CASES, Numbers, multiples
 
 from train.reproduce import KEPT
 from train.reproduce.families.playing import WorldsRun, play_all
@@ -71,19 +72,6 @@ def test_as_good_is_a_share_of_the_other():
     assert [row.allowed for row in rows] == pytest.approx([0.02, 0.002, 0.0, 0.0])
     assert [row.verdict for row in rows] == ["agrees", "does not agree", "does not agree", "agrees"]
     assert rows[0].difference == pytest.approx(0.01)
-
-
-@dataclass(frozen=True)
-class Numbers:
-    values: np.ndarray
-
-
-CASES = {"one": 1.0, "two": 2.0, "three": 3.0}
-
-
-def multiples(case, worlds):
-    """What comes of a case: its multiples."""
-    return Numbers(case * np.arange(1, worlds + 1))
 
 
 def test_what_was_played_is_not_played_again(tmp_path):
