@@ -101,17 +101,18 @@ def test_what_was_played_is_not_played_again(tmp_path):
 
 
 def test_files_that_cannot_be_read_are_played_again(tmp_path):
-    run = WorldsRun(tmp_path, worlds=2, workers=1)
-    play_all(CASES, multiples, Numbers, run)
-    first, second, _ = sorted((tmp_path / KEPT).iterdir())
-    first.write_bytes(b"half a file")
-    np.savez(second, other=np.zeros(2))
     asked = []
 
     def play(case, worlds):
         asked.append(case)
         return multiples(case, worlds)
 
+    run = WorldsRun(tmp_path, worlds=2, workers=1)
+    play_all(CASES, play, Numbers, run)
+    first, second, _ = sorted((tmp_path / KEPT).iterdir())
+    first.write_bytes(b"half a file")
+    np.savez(second, other=np.zeros(2))
+    asked.clear()
     found = play_all(CASES, play, Numbers, run)
     assert len(asked) == 2
     assert found["three"].values.tolist() == [3.0, 6.0]
