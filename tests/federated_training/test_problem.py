@@ -172,7 +172,7 @@ def test_conformance_of_a_very_small_scenario():
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_conformance_of_variants(changes):
-    check_problem(FEDERATED, {**OWN, **changes})
+    check_problem(FEDERATED, {**OWN, "bin_s": 20.0, **changes})
 
 
 # ----------------------------------------------------------------------------------- traces
