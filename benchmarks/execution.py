@@ -26,7 +26,7 @@ from mec_gym.early_exit.table import front
 from mec_gym.execution.device import EdgeConnection, Partition
 from mec_gym.execution.edge import EdgeProcess
 from mec_gym.execution.network import Network
-from mec_gym.execution.partitions import Choice, device_only, edge_only
+from mec_gym.execution.partitions import DEVICE_ONLY, EDGE_ONLY, Choice, device_only, edge_only
 from mec_gym.execution.prediction import Cost, predict
 from mec_gym.execution.run import Conditions, Execution, medians
 from mec_gym.execution.timing import LayerTimes, measure_layers, with_seconds
@@ -39,7 +39,6 @@ RATES = (0.13e6, 1.1e6, 5.85e6, 18.88e6, 100e6)
 MORE_RATES = (3e6, 8e6, 12e6, 30e6, 50e6)  # of large images, where partitions between are the best
 SLOWER = 2.0  # the edge, and the device at least, are so many times slower than this machine
 FACTOR = 8.0  # the device of a run with changing partitions is so many times slower
-TRIVIAL = ("device-only", "edge-only")
 NEAR = 4  # partitions beside the two trivial ones: those with the least predicted latency
 AGAIN = 15  # frames of the chosen and of the best partition, if these differ
 LONGEST_S = 2.0  # frames that are predicted to take longer are left out
@@ -101,8 +100,8 @@ def _near_optimum(
     total = (cost * (1.0, 1.0 / rate, 1.0)).sum(axis=1)
     best = found[np.argsort(total, kind="stable")[:NEAR]]
     return [
-        Choice(TRIVIAL[0], device_only(part)),
-        Choice(TRIVIAL[1], edge_only(part)),
+        Choice(DEVICE_ONLY, device_only(part)),
+        Choice(EDGE_ONLY, edge_only(part)),
         *(Choice(str(k), row) for k, row in enumerate(best)),
     ]
 
@@ -156,7 +155,7 @@ def _at_rate(
         ]
         best = int(np.argmin(measured))
         chosen = int(np.argmin([case.predicted for case in cases]))
-        if plans[best][0].name in TRIVIAL:
+        if plans[best][0].name in (DEVICE_ONLY, EDGE_ONLY):
             return AtRate(cases, None)
         if chosen == best:
             return AtRate(cases, 0.0)

@@ -171,7 +171,7 @@ def check_fields(
         for name in names:
             check(name, getattr(record, name))
     for name in switches:
-        if not isinstance(getattr(record, name), (bool, np.bool_)):
+        if not isinstance(getattr(record, name), bool):
             raise ValueError(f"{name} must be True or False, got {getattr(record, name)!r}")
     for name, most in (at_most or {}).items():
         limit = getattr(record, most) if isinstance(most, str) else most

@@ -333,7 +333,7 @@ class Scenario:
         )
         for name in ("max_staleness", "shared"):
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
         classes = self.network.sizes[-1]
         if self.drift_s is not None and self.drift_classes > classes:

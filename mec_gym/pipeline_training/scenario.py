@@ -179,7 +179,7 @@ class Scenario:
                 "fading": 3.0,
             },
         )
-        if isinstance(self.notice, bool) or not isinstance(self.notice, (int, np.integer)):
+        if isinstance(self.notice, bool) or not isinstance(self.notice, int):
             raise ValueError(f"notice must be a whole number of at least 0, got {self.notice!r}")
         if isinstance(self.speed, (int, float, np.number)):
             positive("speed", self.speed)
